@@ -1,0 +1,76 @@
+/**
+ * A burst of frames: an array of fixed records plus an arena for their bytes, both in the DMA window, so that kernels and
+ * TypeScript of every port read and write the same memory. A burst belongs to one forwarding stream of one lcore and is reused
+ * for ever: the hot path allocates nothing.
+ *
+ * Life of a frame: a port's `rxBurst` fills records from index 0 (bytes in the arena, or anywhere in the window that stays valid
+ * until the next `rxBurst` on the same queue); an engine may look at and change them; another port's `txBurst` consumes them
+ * before it returns. Nobody keeps a record or an address beyond that. What `txBurst` does not accept is dropped and counted by
+ * the stream.
+ *
+ * Record, 32 bytes, little-endian:
+ * ```
+ * 0   u32  data      window offset of the first byte
+ * 4   u32  length    bytes, without FCS
+ * 8   u32  flags     FRAME_*
+ * 12  u16  vlanTci   with FRAME_RX_VLAN (stripped) or FRAME_TX_VLAN (to insert)
+ * 14  u16  segment   payload bytes per segment (MSS), with FRAME_TX_TSO
+ * 16  u16  l2Length  bytes: Ethernet header with tags that are in the data
+ * 18  u16  l3Length  bytes: IP header with options / extension headers
+ * 20  u16  l4Length  bytes: TCP or UDP header
+ * 22  u16  reserved
+ * 24  u32  rssHash   with FRAME_RX_RSS
+ * 28  u16  queue     Rx queue it came from
+ * 30  u16  reserved
+ * ```
+ */
+export const FRAME_RECORD_BYTES = 32;
+export const FRAME_DATA = 0;
+export const FRAME_LENGTH = 4;
+export const FRAME_FLAGS = 8;
+export const FRAME_VLAN_TCI = 12;
+export const FRAME_SEGMENT = 14;
+export const FRAME_L2_LENGTH = 16;
+export const FRAME_L3_LENGTH = 18;
+export const FRAME_L4_LENGTH = 20;
+export const FRAME_RSS_HASH = 24;
+export const FRAME_QUEUE = 28;
+
+/** Received: a tag was removed, it is in vlanTci. */
+export const FRAME_RX_VLAN: number = 1 << 0;
+/** Received: the port has verified the IPv4 header / the L4 checksum. */
+export const FRAME_RX_IP_GOOD: number = 1 << 1;
+export const FRAME_RX_IP_BAD: number = 1 << 2;
+export const FRAME_RX_L4_GOOD: number = 1 << 3;
+export const FRAME_RX_L4_BAD: number = 1 << 4;
+export const FRAME_RX_RSS: number = 1 << 5;
+
+/** Work the sender left to the port that transmits (only what that port's txCapabilities promise). l2/l3/l4Length are set. */
+export const FRAME_TX_IPV4_CSUM: number = 1 << 16;
+/** The L4 checksum field holds the pseudo-header sum (with length); finish it over [l2+l3, end). */
+export const FRAME_TX_L4_CSUM: number = 1 << 17;
+/** Cut the payload into `segment`-sized frames. The pseudo-header sum is without length; IP lengths are undefined. */
+export const FRAME_TX_TSO: number = 1 << 18;
+/** With L4_CSUM or TSO: which L4 protocol. */
+export const FRAME_L4_TCP: number = 1 << 19;
+export const FRAME_L4_UDP: number = 1 << 20;
+export const FRAME_L4_SCTP: number = 1 << 21;
+/** With TSO: the outer-most IP is version 6. */
+export const FRAME_IPV6: number = 1 << 22;
+/** Insert vlanTci with TPID 0x8100. */
+export const FRAME_TX_VLAN: number = 1 << 23;
+
+/** A port's txCapabilities is a mask of FRAME_TX_IPV4_CSUM, FRAME_TX_L4_CSUM, FRAME_TX_TSO, FRAME_TX_VLAN. */
+export const FRAME_TX_MASK: number = FRAME_TX_IPV4_CSUM | FRAME_TX_L4_CSUM | FRAME_TX_TSO | FRAME_TX_VLAN;
+
+export const DEFAULT_BURST = 64;
+/** Room for a burst of ordinary frames and for two TSO frames of the largest size; an rxBurst stops when the next might not fit. */
+export const DEFAULT_ARENA_BYTES: number = 1 << 20;
+
+/** Window offsets of one burst. Plain numbers: it is handed to kernels as it is. */
+export interface Burst {
+  readonly records: number;
+  readonly capacity: number;
+  readonly arena: number;
+  readonly arenaBytes: number;
+}

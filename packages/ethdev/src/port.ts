@@ -1,0 +1,99 @@
+/**
+ * The port class (DPDK's ethdev): something frames can be received from and sent to. A port has two halves:
+ *
+ * - the control half (`Port`) lives on the main thread: configuration, link, statistics, teardown;
+ * - the data-path half (`PortDatapath`) lives in an lcore: bursts, nothing else. The control half describes it by a module to load
+ *   and plain data (`DatapathSpec`); both share cells in the DMA window, never objects.
+ *
+ * A queue is polled by one lcore at a time.
+ */
+import type { Burst } from './burst.ts';
+
+export interface PortInfo {
+  readonly name: string;
+  readonly driver: string;
+  readonly maxRxQueues: number;
+  readonly maxTxQueues: number;
+  /** Work a frame sent to this port may leave undone: mask of FRAME_TX_*. */
+  readonly txCapabilities: number;
+  /** Longest frame (without FCS, without offloaded segmentation) the port can carry. */
+  readonly maxFrameBytes: number;
+  readonly mac?: Uint8Array;
+}
+
+export interface PortConfig {
+  readonly rxQueues: number;
+  readonly txQueues: number;
+  /** What the port on the other end of the forwarding stream can do for us: frames we receive may leave that much undone. */
+  readonly peerTxCapabilities: number;
+}
+
+export interface LinkStatus {
+  readonly up: boolean;
+  readonly speedMbps: number;
+}
+
+/** DPDK's rte_eth_stats, the port's own direction: `i` = received by rxBurst, `o` = accepted by txBurst. */
+export interface PortStats {
+  readonly ipackets: bigint;
+  readonly opackets: bigint;
+  readonly ibytes: bigint;
+  readonly obytes: bigint;
+  /** Frames lost because there was nowhere to put them (for a NIC back end: no guest buffer). */
+  readonly imissed: bigint;
+  readonly ierrors: bigint;
+  readonly oerrors: bigint;
+  readonly rxNombuf: bigint;
+}
+
+/** How an lcore gets the data-path half. `init` survives structured cloning (numbers, strings, plain objects, WebAssembly.Module). */
+export interface DatapathSpec {
+  /** URL of an ES module that exports `createDatapath: CreateDatapath`. */
+  readonly module: string;
+  readonly init: unknown;
+  /** Descriptors whose readability should wake a sleeping lcore. */
+  readonly wakeFds?: readonly number[];
+}
+
+export interface Port {
+  readonly name: string;
+  readonly info: PortInfo;
+  configure(config: PortConfig): Promise<void>;
+  start(): Promise<void>;
+  stop(): Promise<void>;
+  close(): Promise<void>;
+  link(): LinkStatus;
+  /** Called on every change of `link()`. */
+  onLink(observer: (link: LinkStatus) => void): Disposable;
+  /** The far end of the forwarding stream came or went: a NIC back end shows it to its guest as carrier. */
+  setPeerLink?(link: LinkStatus): void;
+  stats(): PortStats;
+  resetStats(): void;
+  /** Every counter by its DPDK-style name (rx_good_packets, rx_q0_packets, …). */
+  xstats(): ReadonlyMap<string, bigint>;
+  setPromiscuous?(on: boolean): Promise<void>;
+  /** After configure. */
+  datapath(): DatapathSpec;
+}
+
+/** What a data path finds in its lcore. */
+export interface LcoreContext {
+  readonly lcore: number;
+  readonly memory: WebAssembly.Memory;
+  /** Address of the window's byte 0, for system calls on frames. */
+  readonly base: bigint;
+  readonly u8: Uint8Array;
+  readonly i32: Int32Array;
+  readonly u32: Uint32Array;
+  readonly view: DataView;
+}
+
+export interface PortDatapath {
+  /** Receives at most min(max, burst.capacity) frames of `queue` into the burst; returns how many. Never blocks, never throws. */
+  rxBurst(queue: number, burst: Burst, max: number): number;
+  /** Sends records [0, count) of the burst on `queue`; returns how many were taken (the first ones). Never blocks, never throws. */
+  txBurst(queue: number, burst: Burst, count: number): number;
+  /** Called once when the lcore stops using the port. */
+  close?(): void;
+}
+export type CreateDatapath = (context: LcoreContext, init: never) => PortDatapath | Promise<PortDatapath>;

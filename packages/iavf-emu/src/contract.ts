@@ -1,0 +1,53 @@
+/**
+ * The contract of the iavf family: what a provider of an iavf card and its back end agree on. No code, no dependency at run time
+ * but the key constructors.
+ */
+import { attrKey, channelKey, regionKey, type AttrKey, type ChannelKey, type RegionKey } from '@emudev/emudev';
+
+export const IAVF_DEV_TYPE = 'iavf';
+export const IAVF_CONTRACT_VERSION = 1;
+export const IAVF_CONTRACT: { readonly devType: string; readonly version: number } = { devType: IAVF_DEV_TYPE, version: IAVF_CONTRACT_VERSION };
+
+/** Queue numbers, which are doorbell numbers too. The admin queues are the provider's own: it hands messages up, not rings. */
+export const ADMIN_SEND_QUEUE = 0;
+export const ADMIN_RECEIVE_QUEUE = 1;
+export const txQueueId = (pair: number): number => 2 + 2 * pair;
+export const rxQueueId = (pair: number): number => 3 + 2 * pair;
+
+export const MAX_QUEUE_PAIRS = 16;
+/** Largest frame without FCS the device carries (max_mtu of GET_VF_RESOURCES is a frame size). */
+export const MAX_FRAME_BYTES = 9728;
+/** Vector 0 is admin queue and link; vector k belongs to what CONFIG_IRQ_MAP says. */
+export const MISC_VECTOR = 0;
+
+export interface LinkState {
+  readonly up: boolean;
+  readonly speedMbps: number;
+}
+
+/** Six bytes; the provisioned address, which the guest may replace. */
+export const ATTR_MAC: AttrKey<Uint8Array> = attrKey('mac');
+export const ATTR_LINK: AttrKey<LinkState> = attrKey('link');
+/** Queue pairs granted to the guest (1..16). */
+export const ATTR_QUEUE_PAIRS: AttrKey<number> = attrKey('queuePairs');
+/** VFGEN_RSTAT as the guest reads it: 0 in progress, 1 completed, 2 active. Read only. */
+export const ATTR_RESET_STATE: AttrKey<number> = attrKey('resetState');
+
+/** The doorbell pages of BAR0, as they lie in the window: QTX_TAIL at 0x0000, QRX_TAIL at 0x2000. */
+export const REGION_DOORBELLS: RegionKey = regionKey('bar0.doorbells');
+
+/** A virtchnl message from the guest: ATQ descriptor opcode 0x0801. `payload` is a private copy. */
+export interface MailboxRequest {
+  readonly opcode: number;
+  readonly payload: Uint8Array;
+}
+/**
+ * `message`: becomes one ARQ descriptor (opcode 0x0802) with `opcode` in cookie_high and `status` in cookie_low; queued when the
+ * guest has posted no buffer, newest LINK_CHANGE only. `reset`: do a VF reset now (RSTAT 0, `reset('family')` hook, admin
+ * queues cleared, RSTAT 2); messages sent before and not yet delivered are dropped with the queues.
+ */
+export type MailboxReply =
+  | { readonly kind: 'message'; readonly opcode: number; readonly status: number; readonly payload: Uint8Array }
+  | { readonly kind: 'reset' };
+
+export const MAILBOX: ChannelKey<MailboxReply, MailboxRequest> = channelKey('mailbox');
