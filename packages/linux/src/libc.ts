@@ -1,0 +1,115 @@
+/**
+ * libc by koffi: the one file that binds foreign functions. Structures are laid out by hand in preallocated buffers by the
+ * files that use them, so no koffi type is ever registered and any number of threads may load this module.
+ *
+ * Pointers to memory that JavaScript owns are `void *` and get the typed array itself (koffi keeps it for the duration of the
+ * call, also over a SharedArrayBuffer); pointers that are just addresses are `uintptr_t` and get a bigint.
+ */
+import { endianness } from 'node:os';
+import koffi from 'koffi';
+import { LinuxError } from './errors.ts';
+
+/** asm-generic numbers and layouts (O_*, struct statx, msghdr) hold on these; other architectures need a look first. */
+const SYS_STATX: Readonly<Record<string, number>> = { x64: 332, arm64: 291, riscv64: 291, loong64: 291 };
+
+if (process.platform !== 'linux' || endianness() !== 'LE' || SYS_STATX[process.arch] === undefined) {
+  throw new Error(
+    `@emudev/linux needs 64-bit little-endian Linux on ${Object.keys(SYS_STATX).join(', ')}; this is ${process.platform} ${process.arch} ${endianness()}`,
+  );
+}
+export const SYSCALL_STATX: number = SYS_STATX[process.arch]!;
+
+const lib = koffi.load(null);
+type Address = bigint | number;
+type Bytes = NodeJS.ArrayBufferView | null;
+
+export const libc: {
+  close(fd: number): number;
+  fcntl(fd: number, command: number, argument: number): number;
+  read(fd: number, into: Bytes, length: number): number;
+  write(fd: number, from: Bytes, length: number): number;
+  pread(fd: number, into: Bytes, length: number, offset: number): number;
+  pwrite(fd: number, from: Bytes, length: number, offset: number): number;
+  readAddress(fd: number, address: Address, length: number): number;
+  writeAddress(fd: number, address: Address, length: number): number;
+  ftruncate(fd: number, length: number): number;
+  statx(number: number, fd: number, path: string, flags: number, mask: number, into: Bytes): number;
+  open(path: string, flags: number, mode: number): number;
+  socket(domain: number, type: number, protocol: number): number;
+  socketpair(domain: number, type: number, protocol: number, into: Bytes): number;
+  setsockopt(fd: number, level: number, option: number, value: Bytes, length: number): number;
+  bind(fd: number, address: Bytes, length: number): number;
+  listen(fd: number, backlog: number): number;
+  connect(fd: number, address: Bytes, length: number): number;
+  accept4(fd: number, address: Address, length: Address, flags: number): number;
+  sendmsg(fd: number, message: Bytes, flags: number): number;
+  recvmsg(fd: number, message: Bytes, flags: number): number;
+  memfd_create(name: string, flags: number): number;
+  mmap(address: Address, length: number, protection: number, flags: number, fd: number, offset: number): Address;
+  munmap(address: Address, length: number): number;
+  madvise(address: Address, length: number, advice: number): number;
+  eventfd(initial: number, flags: number): number;
+  ppoll(fds: Bytes, count: number, timeout: Bytes, sigmask: Address): number;
+  ioctl(fd: number, request: number, argument: Bytes): number;
+  ioctlValue(fd: number, request: number, argument: number): number;
+} = {
+  close: lib.func('close', 'int', ['int']),
+  fcntl: lib.func('fcntl', 'int', ['int', 'int', 'int64']),
+  read: lib.func('read', 'int64', ['int', 'void *', 'size_t']),
+  write: lib.func('write', 'int64', ['int', 'void *', 'size_t']),
+  pread: lib.func('pread', 'int64', ['int', 'void *', 'size_t', 'int64']),
+  pwrite: lib.func('pwrite', 'int64', ['int', 'void *', 'size_t', 'int64']),
+  readAddress: lib.func('read', 'int64', ['int', 'uintptr_t', 'size_t']),
+  writeAddress: lib.func('write', 'int64', ['int', 'uintptr_t', 'size_t']),
+  ftruncate: lib.func('ftruncate', 'int', ['int', 'int64']),
+  // By number: the wrapper is missing in older musl; unlike struct stat its result is laid out alike on every architecture.
+  statx: lib.func('syscall', 'int64', ['int64', 'int64', 'str', 'int64', 'int64', 'void *']),
+  open: lib.func('open', 'int', ['str', 'int', 'int']),
+  socket: lib.func('socket', 'int', ['int', 'int', 'int']),
+  socketpair: lib.func('socketpair', 'int', ['int', 'int', 'int', 'void *']),
+  setsockopt: lib.func('setsockopt', 'int', ['int', 'int', 'int', 'void *', 'uint']),
+  bind: lib.func('bind', 'int', ['int', 'void *', 'uint']),
+  listen: lib.func('listen', 'int', ['int', 'int']),
+  connect: lib.func('connect', 'int', ['int', 'void *', 'uint']),
+  accept4: lib.func('accept4', 'int', ['int', 'uintptr_t', 'uintptr_t', 'int']),
+  sendmsg: lib.func('sendmsg', 'int64', ['int', 'void *', 'int']),
+  recvmsg: lib.func('recvmsg', 'int64', ['int', 'void *', 'int']),
+  memfd_create: lib.func('memfd_create', 'int', ['str', 'uint']),
+  mmap: lib.func('mmap', 'uintptr_t', ['uintptr_t', 'size_t', 'int', 'int', 'int', 'int64']),
+  munmap: lib.func('munmap', 'int', ['uintptr_t', 'size_t']),
+  madvise: lib.func('madvise', 'int', ['uintptr_t', 'size_t', 'int']),
+  eventfd: lib.func('eventfd', 'int', ['uint', 'int']),
+  ppoll: lib.func('ppoll', 'int', ['void *', 'ulong', 'void *', 'uintptr_t']),
+  ioctl: lib.func('ioctl', 'int', ['int', 'ulong', 'void *']),
+  ioctlValue: lib.func('ioctl', 'int', ['int', 'ulong', 'int64']),
+};
+
+export const EPERM = 1;
+export const ENOENT = 2;
+export const EINTR = 4;
+export const EBADF = 9;
+export const EAGAIN = 11;
+export const ENOMEM = 12;
+export const EBUSY = 16;
+export const EINVAL = 22;
+export const ENAMETOOLONG = 36;
+export const EADDRINUSE = 98;
+export const ECONNABORTED = 103;
+export const ETIMEDOUT = 110;
+export const ECONNREFUSED = 111;
+
+/** The calling thread's errno; valid until the next foreign call. */
+export function errno(): number {
+  return koffi.errno();
+}
+
+/** Throws the errno of the call that just returned -1; passes every other result on. */
+export function check(result: number, syscall: string, attempted: string | number = ''): number {
+  if (result < 0) throw new LinuxError(koffi.errno(), syscall, String(attempted));
+  return result;
+}
+
+/** The address of what a buffer or view points at. Keep the buffer referenced as long as anybody uses the address. */
+export function addressOf(buffer: ArrayBufferLike | NodeJS.ArrayBufferView): bigint {
+  return koffi.address(buffer);
+}

@@ -1,0 +1,14 @@
+/** Kernel limits and our own time limits, in one place. */
+
+/** SCM_MAX_FD: the kernel accepts at most this many descriptors in one SCM_RIGHTS message. */
+export const MAX_FDS_PER_MESSAGE = 253;
+/** sun_path has 108 bytes and we keep its terminating NUL. */
+export const MAX_SOCKET_PATH_BYTES = 107;
+/** IFNAMSIZ without its NUL. */
+export const MAX_INTERFACE_NAME_BYTES = 15;
+/** How long `unixConnect` waits for a listener whose backlog is full. */
+export const CONNECT_TIMEOUT_MS = 5000;
+/** How often a stale socket file may be replaced by somebody else while we try to bind. */
+export const LISTEN_ATTEMPTS = 3;
+/** Period of the fall-back watcher, used where koffi has no readiness watcher. */
+export const FALLBACK_WATCH_MS = 2;

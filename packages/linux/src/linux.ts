@@ -1,0 +1,48 @@
+import type { Sys } from './sys.ts';
+import * as eventfds from './eventfd.ts';
+import * as files from './files.ts';
+import { addressOf } from './libc.ts';
+import * as memory from './memory.ts';
+import * as readiness from './readiness.ts';
+import * as sockets from './sockets.ts';
+import * as tap from './tap.ts';
+
+/** The real system calls, for this thread. */
+export const linux: Sys = {
+  close: files.close,
+  dup: files.dup,
+  read: files.read,
+  write: files.write,
+  pread: files.pread,
+  pwrite: files.pwrite,
+  readAt: files.readAt,
+  writeAt: files.writeAt,
+  fstat: files.fstat,
+  ftruncate: files.ftruncate,
+  setNonBlocking: files.setNonBlocking,
+  isValidFd: files.isValidFd,
+  unixListen: sockets.unixListen,
+  unixAccept: sockets.unixAccept,
+  unixConnect: sockets.unixConnect,
+  unixSocketPair: sockets.unixSocketPair,
+  sendmsg: sockets.sendmsg,
+  recvmsg: sockets.recvmsg,
+  memfdCreate: files.memfdCreate,
+  getSeals: files.getSeals,
+  addSeals: files.addSeals,
+  mmap: memory.mmap,
+  munmap: memory.munmap,
+  madvise: memory.madvise,
+  addressOf,
+  eventfd: eventfds.eventfd,
+  eventfdSignal: eventfds.eventfdSignal,
+  eventfdDrain: eventfds.eventfdDrain,
+  pollIn: readiness.pollIn,
+  watch: readiness.watch,
+  tapOpen: tap.tapOpen,
+  ifUp: tap.ifUp,
+  ifSetMtu: tap.ifSetMtu,
+  ifSetMac: tap.ifSetMac,
+  ifGetMac: tap.ifGetMac,
+  ifFlags: tap.ifFlags,
+};

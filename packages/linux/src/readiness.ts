@@ -1,0 +1,108 @@
+/** Waiting for descriptors: `pollIn` puts the thread to sleep, `watch` calls back from its event loop. */
+import koffi from 'koffi';
+import { POLLERR, POLLHUP, POLLIN, POLLOUT } from './sys.ts';
+import { LinuxError } from './errors.ts';
+import { EBADF, EINTR, check, errno, libc } from './libc.ts';
+import { FALLBACK_WATCH_MS } from './limits.ts';
+
+// struct pollfd: int fd, short events, short revents. struct timespec: two 64-bit words, written as halves (no BigInt).
+let pollfds = new Int32Array(new ArrayBuffer(8 * 16));
+const timespec = new Int32Array(new ArrayBuffer(16));
+const POLLNVAL = 32;
+
+export function pollIn(fds: Int32Array, count: number, timeoutNs: number): number {
+  if (2 * count > pollfds.length) pollfds = new Int32Array(new ArrayBuffer(8 * 2 * count));
+  for (let i = 0; i < count; i++) {
+    pollfds[2 * i] = fds[i]!;
+    pollfds[2 * i + 1] = POLLIN;
+  }
+  const ready = libc.ppoll(pollfds, count, timeout(timeoutNs), 0);
+  if (ready >= 0) return ready;
+  const e = errno();
+  // A signal is a wake-up without anything ready; the caller looks at its clock anyway.
+  if (e === EINTR) return 0;
+  throw new LinuxError(e, 'ppoll', `${count} descriptors`);
+}
+
+/** Negative means for ever: a null pointer. */
+function timeout(ns: number): Int32Array | null {
+  if (!(ns >= 0)) return null;
+  const seconds = Math.min(Math.floor(ns / 1e9), 0x7fffffff);
+  timespec[0] = seconds;
+  timespec[1] = 0;
+  timespec[2] = Math.min(Math.floor(ns - seconds * 1e9), 999_999_999);
+  timespec[3] = 0;
+  return timespec;
+}
+
+export interface Interest {
+  readable?: boolean;
+  writable?: boolean;
+}
+export interface Readiness {
+  readable: boolean;
+  writable: boolean;
+  error: boolean;
+}
+
+/** koffi's readiness watcher (a uv_poll handle) as it really calls back: its own declaration lacks the status. */
+interface NativeWatch {
+  ref(): void;
+  unref(): void;
+  close(): void;
+}
+type NativePoll = (fd: number, options: Interest, callback: (status: number, events: { readable: boolean; writable: boolean }) => void) => NativeWatch;
+
+function nativePoll(): NativePoll | undefined {
+  const node = (koffi as unknown as { node?: { poll?: NativePoll } }).node;
+  return typeof node?.poll === 'function' ? node.poll : undefined;
+}
+
+/** Handles are collected, and stop silently, unless somebody holds them. */
+const active = new Set<NativeWatch>();
+
+/**
+ * Calls back whenever `fd` is ready, level-triggered. Only one watch per descriptor and thread; the descriptor becomes
+ * non-blocking. `error` is the last call of a watch: the descriptor is in an error state that the next read or write reports.
+ */
+export function watch(fd: number, events: Interest, callback: (revents: Readiness) => void, options: { ref?: boolean } = {}): Disposable {
+  const poll = nativePoll();
+  if (poll === undefined) return watchByTimer(fd, events, callback, options);
+  let handle: NativeWatch;
+  try {
+    handle = poll(fd, { readable: events.readable === true, writable: events.writable === true }, (status, seen) => {
+      if (!active.has(handle)) return;
+      if (status < 0) stop();
+      callback({ readable: seen.readable, writable: seen.writable, error: status < 0 });
+    });
+  } catch (error) {
+    throw new LinuxError(EBADF, 'watch', String(fd), error instanceof Error ? error.message : String(error));
+  }
+  const stop = (): void => {
+    if (active.delete(handle)) handle.close();
+  };
+  active.add(handle);
+  if (options.ref === false) handle.unref();
+  return { [Symbol.dispose]: stop };
+}
+
+/** The same by asking every few milliseconds: slow, but complete, should koffi ever lose its undocumented watcher. */
+export function watchByTimer(fd: number, events: Interest, callback: (revents: Readiness) => void, options: { ref?: boolean } = {}): Disposable {
+  const entry = new Int32Array(new ArrayBuffer(8));
+  const wanted = (events.readable === true ? POLLIN : 0) | (events.writable === true ? POLLOUT : 0);
+  const ask = (): number => {
+    entry[0] = fd;
+    entry[1] = wanted;
+    return check(libc.ppoll(entry, 1, timeout(0), 0), 'ppoll', fd) === 0 ? 0 : entry[1] >>> 16;
+  };
+  if ((ask() & POLLNVAL) !== 0) throw new LinuxError(EBADF, 'watch', String(fd));
+  const timer = setInterval(() => {
+    const seen = ask();
+    if (seen === 0) return;
+    const error = (seen & (POLLERR | POLLNVAL)) !== 0;
+    if (error) clearInterval(timer);
+    callback({ readable: (seen & (POLLIN | POLLHUP)) !== 0, writable: (seen & POLLOUT) !== 0, error });
+  }, FALLBACK_WATCH_MS);
+  if (options.ref === false) timer.unref();
+  return { [Symbol.dispose]: () => clearInterval(timer) };
+}

@@ -1,0 +1,194 @@
+/** UNIX stream sockets that pass descriptors. */
+import { lstatSync, unlinkSync } from 'node:fs';
+import type { Received } from './sys.ts';
+import { S_IFMT, S_IFSOCK } from './constants.ts';
+import { LinuxError } from './errors.ts';
+import { blocked, close, setNonBlocking } from './files.ts';
+import {
+  EADDRINUSE, EAGAIN, ECONNABORTED, ECONNREFUSED, EINTR, EINVAL, ENAMETOOLONG, ENOENT, ETIMEDOUT,
+  addressOf, check, errno, libc,
+} from './libc.ts';
+import { CONNECT_TIMEOUT_MS, LISTEN_ATTEMPTS, MAX_FDS_PER_MESSAGE, MAX_SOCKET_PATH_BYTES } from './limits.ts';
+
+const AF_UNIX = 1;
+const SOCK_STREAM = 1;
+const SOCK_NONBLOCK = 0o4000;
+const SOCK_CLOEXEC = 0o2000000;
+const SOL_SOCKET = 1;
+const SO_SNDTIMEO = 21;
+const SCM_RIGHTS = 1;
+const MSG_CTRUNC = 0x08;
+const MSG_DONTWAIT = 0x40;
+const MSG_NOSIGNAL = 0x4000;
+const MSG_CMSG_CLOEXEC = 0x40000000;
+
+/** struct sockaddr_un: family and the NUL-terminated path. */
+function socketAddress(path: string, syscall: string): Uint8Array {
+  const bytes = Buffer.from(path, 'utf8');
+  if (bytes.byteLength === 0 || bytes.includes(0)) throw new LinuxError(EINVAL, syscall, `'${path}'`, 'a socket path is not empty and has no NUL');
+  if (bytes.byteLength > MAX_SOCKET_PATH_BYTES) {
+    throw new LinuxError(ENAMETOOLONG, syscall, `'${path}'`, `a UNIX socket path has at most ${MAX_SOCKET_PATH_BYTES} bytes, this one has ${bytes.byteLength}`);
+  }
+  const address = new Uint8Array(new ArrayBuffer(2 + bytes.byteLength + 1));
+  address[0] = AF_UNIX;
+  address.set(bytes, 2);
+  return address;
+}
+
+function newSocket(flags: number): number {
+  return check(libc.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0), 'socket', 'AF_UNIX');
+}
+
+/** Runs `use` on a fresh descriptor and closes it if `use` throws. */
+function guarded(fd: number, use: () => void): number {
+  try {
+    use();
+  } catch (error) {
+    close(fd);
+    throw error;
+  }
+  return fd;
+}
+
+export function unixListen(path: string, backlog: number): number {
+  const address = socketAddress(path, 'bind');
+  const fd = newSocket(SOCK_NONBLOCK);
+  return guarded(fd, () => {
+    for (let attempt = 1; libc.bind(fd, address, address.byteLength) < 0; attempt++) {
+      const e = errno();
+      if (e !== EADDRINUSE || attempt === LISTEN_ATTEMPTS) throw new LinuxError(e, 'bind', `'${path}'`);
+      removeStaleSocket(path, address);
+    }
+    check(libc.listen(fd, backlog), 'listen', `'${path}'`);
+  });
+}
+
+/** Removes a socket file nobody listens on; EADDRINUSE if somebody does, or if it is not a socket. */
+function removeStaleSocket(path: string, address: Uint8Array): void {
+  const status = lstatSync(path, { throwIfNoEntry: false });
+  if (status === undefined) return;
+  // connect() refuses on any other kind of file too: that must not cost anybody a file.
+  if ((status.mode & S_IFMT) !== S_IFSOCK) throw new LinuxError(EADDRINUSE, 'bind', `'${path}'`, 'the path exists and is not a socket');
+  const probe = newSocket(SOCK_NONBLOCK);
+  let e = 0;
+  try {
+    if (libc.connect(probe, address, address.byteLength) < 0) e = errno();
+  } finally {
+    close(probe);
+  }
+  if (e === ENOENT) return;
+  // Connected, or EAGAIN (a full backlog): a live listener. Anything but a refusal is no proof that it is dead.
+  if (e !== ECONNREFUSED) throw new LinuxError(EADDRINUSE, 'bind', `'${path}'`, 'another process listens there');
+  unlinkSync(path);
+}
+
+export function unixAccept(listener: number): number | undefined {
+  for (;;) {
+    const fd = libc.accept4(listener, 0n, 0n, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd >= 0) return fd;
+    const e = errno();
+    if (e === EAGAIN) return undefined;
+    if (e !== EINTR && e !== ECONNABORTED) throw new LinuxError(e, 'accept4', String(listener));
+  }
+}
+
+export function unixConnect(path: string): number {
+  const address = socketAddress(path, 'connect');
+  const fd = newSocket(0);
+  return guarded(fd, () => {
+    // connect() on a full backlog waits for the send timeout, for ever without one.
+    const timeout = new BigInt64Array(new ArrayBuffer(16));
+    timeout[0] = BigInt(Math.floor(CONNECT_TIMEOUT_MS / 1000));
+    timeout[1] = BigInt((CONNECT_TIMEOUT_MS % 1000) * 1000);
+    check(libc.setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, timeout, 16), 'setsockopt', 'SO_SNDTIMEO');
+    while (libc.connect(fd, address, address.byteLength) < 0) {
+      const e = errno();
+      if (e === EAGAIN) throw new LinuxError(ETIMEDOUT, 'connect', `'${path}'`, `its backlog stayed full for ${CONNECT_TIMEOUT_MS} ms`);
+      if (e !== EINTR) throw new LinuxError(e, 'connect', `'${path}'`, e === ECONNREFUSED || e === ENOENT ? 'is the device process running?' : '');
+    }
+    setNonBlocking(fd, true);
+  });
+}
+
+const pair = new Int32Array(new ArrayBuffer(8));
+
+export function unixSocketPair(): [number, number] {
+  check(libc.socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 'socketpair');
+  return [pair[0]!, pair[1]!];
+}
+
+/*
+ * One message header for all calls of this thread, in one buffer that is never collected: struct msghdr (56 bytes) at 0,
+ * struct iovec (16) at 64, the control message (cmsghdr 16 + 4 per descriptor) at 80. Lengths are written as 64 bits; musl
+ * has 32 bits and padding there, which is the same on little-endian machines.
+ */
+const IOVEC = 64;
+const CONTROL = 80;
+const CMSG_HEADER = 16;
+const MSG_IOV = 16;
+const MSG_IOVLEN = 24;
+const MSG_CONTROL = 32;
+const MSG_CONTROLLEN = 40;
+const MSG_FLAGS = 48;
+const header = new Uint8Array(new ArrayBuffer(CONTROL + CMSG_HEADER + 4 * (MAX_FDS_PER_MESSAGE + 1)));
+const message = new DataView(header.buffer);
+const HEADER_ADDRESS = addressOf(header);
+
+function prepare(bytes: Uint8Array, controlBytes: number): void {
+  message.setBigUint64(IOVEC, addressOf(bytes), true);
+  message.setBigUint64(IOVEC + 8, BigInt(bytes.byteLength), true);
+  message.setBigUint64(MSG_IOV, HEADER_ADDRESS + BigInt(IOVEC), true);
+  message.setBigUint64(MSG_IOVLEN, 1n, true);
+  message.setBigUint64(MSG_CONTROL, controlBytes === 0 ? 0n : HEADER_ADDRESS + BigInt(CONTROL), true);
+  message.setBigUint64(MSG_CONTROLLEN, BigInt(controlBytes), true);
+  message.setInt32(MSG_FLAGS, 0, true);
+}
+
+export function sendmsg(socket: number, bytes: Uint8Array, fds: readonly number[]): number | undefined {
+  if (fds.length > MAX_FDS_PER_MESSAGE) throw new LinuxError(EINVAL, 'sendmsg', String(socket), `at most ${MAX_FDS_PER_MESSAGE} descriptors fit, got ${fds.length}`);
+  if (fds.length > 0 && bytes.byteLength === 0) throw new LinuxError(EINVAL, 'sendmsg', String(socket), 'descriptors travel with at least one byte');
+  // CMSG_LEN, not CMSG_SPACE: one message needs no trailing padding.
+  const controlBytes = fds.length === 0 ? 0 : CMSG_HEADER + 4 * fds.length;
+  prepare(bytes, controlBytes);
+  if (controlBytes > 0) {
+    message.setBigUint64(CONTROL, BigInt(controlBytes), true);
+    message.setInt32(CONTROL + 8, SOL_SOCKET, true);
+    message.setInt32(CONTROL + 12, SCM_RIGHTS, true);
+    for (let i = 0; i < fds.length; i++) message.setInt32(CONTROL + CMSG_HEADER + 4 * i, fds[i]!, true);
+  }
+  for (;;) {
+    const n = libc.sendmsg(socket, header, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n >= 0) return n;
+    if (blocked('sendmsg', socket)) return undefined;
+  }
+}
+
+export function recvmsg(socket: number, into: Uint8Array, maxFds: number): Received | undefined {
+  const room = Math.max(0, Math.min(maxFds, MAX_FDS_PER_MESSAGE));
+  // An exact CMSG_LEN: the kernel would fill the padding of CMSG_SPACE with one descriptor more.
+  const controlBytes = room === 0 ? 0 : CMSG_HEADER + 4 * room;
+  for (;;) {
+    prepare(into, controlBytes);
+    const bytes = libc.recvmsg(socket, header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (bytes >= 0) {
+      const truncated = (message.getInt32(MSG_FLAGS, true) & MSG_CTRUNC) !== 0;
+      return { bytes, fds: receivedFds(), fdsTruncated: truncated };
+    }
+    if (blocked('recvmsg', socket)) return undefined;
+  }
+}
+
+function receivedFds(): number[] {
+  const fds: number[] = [];
+  const end = CONTROL + message.getUint32(MSG_CONTROLLEN, true);
+  let at = CONTROL;
+  while (at + CMSG_HEADER <= end) {
+    const length = message.getUint32(at, true);
+    if (length < CMSG_HEADER) break;
+    if (message.getInt32(at + 8, true) === SOL_SOCKET && message.getInt32(at + 12, true) === SCM_RIGHTS) {
+      for (let p = at + CMSG_HEADER; p + 4 <= Math.min(at + length, end); p += 4) fds.push(message.getInt32(p, true));
+    }
+    at += (length + 7) & ~7;
+  }
+  return fds;
+}
