@@ -1,0 +1,25 @@
+/** VERSION (1): request and reply have the same 8 bytes. */
+import { Opcode } from './opcodes.ts';
+import { exactLength, MessageWriter, viewOf } from './wire.ts';
+
+export const VERSION_MAJOR = 1;
+export const VERSION_MINOR = 1;
+
+export interface Version {
+  readonly major: number;
+  readonly minor: number;
+}
+
+export function encodeVersion(version: Version = { major: VERSION_MAJOR, minor: VERSION_MINOR }): Uint8Array {
+  const out = new MessageWriter(Opcode.VERSION, 8);
+  out.u32(0, version.major);
+  out.u32(4, version.minor);
+  return out.bytes;
+}
+
+/** Throws VirtchnlError (-5) unless the payload has 8 bytes. */
+export function decodeVersion(payload: Uint8Array): Version {
+  exactLength(Opcode.VERSION, payload, 8);
+  const view = viewOf(payload);
+  return { major: view.getUint32(0, true), minor: view.getUint32(4, true) };
+}
