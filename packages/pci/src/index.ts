@@ -1,6 +1,16 @@
 /**
- * The contract of an emulated PCI device and the parts one is made of.
+ * The contract of an emulated PCI device and the parts one is made of: configuration space with its masks and capabilities,
+ * base address registers, the MSI-X structures. Bytes only: no I/O, no Node API.
  *
  * @packageDocumentation
  */
 export * from './device.ts';
+export * from './vfio.ts';
+export * from './registers.ts';
+export * from './limits.ts';
+export { PciLayoutError, PciRangeError } from './errors.ts';
+export type { Bar } from './bar.ts';
+export { msixCapability, pciExpressCapability, powerManagementCapability, serialNumberCapability, vendorCapability, type BarPlace, type Capability, type Placement } from './capability.ts';
+export type { ConfigSpaceLayout } from './layout.ts';
+export { ConfigSpace, type Command, type ConfigSpaceHooks, type MsixControl } from './config-space.ts';
+export { MsixRegion, MSIX_ENTRY_BYTES, type MsixRegionOptions } from './msix.ts';

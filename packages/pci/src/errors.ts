@@ -1,0 +1,20 @@
+/** A device description that contradicts itself or the PCI rules. Thrown while a device is being put together, never by a consumer's access. */
+export class PciLayoutError extends Error {
+  readonly code = 'ERR_PCI_LAYOUT';
+  readonly errno = 22; // EINVAL
+  override readonly name = 'PciLayoutError';
+}
+
+/** An access outside a region: the transport has not checked it (`PciDevice.read` and `write` require it to). */
+export class PciRangeError extends Error {
+  readonly code = 'ERR_PCI_RANGE';
+  readonly errno = 22; // EINVAL
+  override readonly name = 'PciRangeError';
+  constructor(what: string, offset: number, lengthBytes: number, sizeBytes: number) {
+    super(`${what}: ${lengthBytes} bytes at 0x${offset.toString(16)} do not lie in its 0x${sizeBytes.toString(16)} bytes`);
+  }
+}
+
+export function checkRange(what: string, offset: number, lengthBytes: number, sizeBytes: number): void {
+  if (!Number.isInteger(offset) || offset < 0 || offset + lengthBytes > sizeBytes) throw new PciRangeError(what, offset, lengthBytes, sizeBytes);
+}
