@@ -1,0 +1,82 @@
+/** Debian's stock kernels: the image and the few modules a guest needs, unpacked into the cache. */
+import { execFile } from 'node:child_process';
+import { cpSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { promisify } from 'node:util';
+import { once, type Progress } from './cache.ts';
+import { candidate, dependency, unpacked, type Suite } from './debian.ts';
+import { busybox } from './userland.ts';
+
+const run = promisify(execFile);
+
+export const KERNELS = ['6.1', '6.12', '7.x'] as const;
+export type KernelName = (typeof KERNELS)[number];
+const SUITE: Record<KernelName, Suite> = { '6.1': 'bookworm', '6.12': 'trixie', '7.x': 'trixie-backports' };
+
+export interface Kernel {
+  readonly name: KernelName;
+  /** uname -r */
+  readonly release: string;
+  readonly image: string;
+  /** Paths of the modules, each after those it depends on. */
+  readonly modules: readonly string[];
+}
+
+/** The driver under test, what tests of it use, and the NICs it is compared with. */
+const MODULES = ['iavf', '8021q', 'bridge', 'e1000e', 'igb', 'virtio_net', 'virtio_pci', 'af_packet'];
+
+/** `depends=` of a module's .modinfo section. */
+function dependsOn(module: Buffer): string[] {
+  const at = module.indexOf('\0depends=', 0, 'latin1');
+  if (at === -1) return [];
+  const end = module.indexOf(0, at + 1);
+  return module.toString('latin1', at + '\0depends='.length, end).split(',').filter((d) => d !== '');
+}
+
+function* files(folder: string): Generator<string> {
+  for (const entry of readdirSync(folder, { withFileTypes: true })) {
+    const path = join(folder, entry.name);
+    if (entry.isDirectory()) yield* files(path);
+    else yield path;
+  }
+}
+
+export async function findKernel(name: KernelName, progress: Progress): Promise<Kernel> {
+  const suite = SUITE[name];
+  const pkg = await dependency(suite, 'linux-image-amd64', /linux-image-\S+-amd64/, progress);
+  const version = await candidate(suite, pkg, progress);
+  const folder = await once(`kernel/${pkg}_${version.replace(/[^\w.+-]/g, '_')}`, async (target) => {
+    const tree = await unpacked(`unpacked/${pkg}`, suite, [pkg], { alone: true, progress });
+    progress(`kernel ${name}: collecting image and modules of ${pkg}`);
+    const boot = join(tree, 'boot');
+    const image = readdirSync(boot).find((f) => f.startsWith('vmlinuz-'));
+    if (image === undefined) throw new Error(`${pkg} has no boot/vmlinuz-*`);
+    cpSync(join(boot, image), join(target, image));
+    const bySlug = new Map<string, string>();
+    for (const path of files(join(tree, 'usr/lib/modules').replace('/usr/lib', readdirSync(tree).includes('lib') ? '/lib' : '/usr/lib'))) {
+      const slug = /^(.+)\.ko(\.xz)?$/.exec(basename(path))?.[1];
+      if (slug !== undefined) bySlug.set(slug.replaceAll('-', '_'), path);
+    }
+    const box = await busybox(progress);
+    mkdirSync(join(target, 'modules'));
+    const order: string[] = [];
+    const add = async (slug: string): Promise<void> => {
+      const path = bySlug.get(slug.replaceAll('-', '_'));
+      // Built into this kernel.
+      if (path === undefined || order.includes(slug)) return;
+      const bytes = path.endsWith('.xz') ? (await run(box, ['unxz', '-c', path], { encoding: 'buffer', maxBuffer: 64 << 20 })).stdout : readFileSync(path);
+      for (const needed of dependsOn(bytes)) await add(needed);
+      if (order.includes(slug)) return;
+      order.push(slug);
+      writeFileSync(join(target, 'modules', `${slug}.ko`), bytes);
+    };
+    for (const slug of MODULES) await add(slug);
+    if (!order.includes('iavf')) throw new Error(`${pkg} has no iavf module`);
+    writeFileSync(join(target, 'modules', 'order'), order.join('\n'));
+    // Only image and modules are of use; the tree is ten times as large.
+    rmSync(tree, { recursive: true, force: true });
+  });
+  const image = readdirSync(folder).find((f) => f.startsWith('vmlinuz-'))!;
+  const modules = readFileSync(join(folder, 'modules', 'order'), 'utf8').split('\n').map((slug) => join(folder, 'modules', `${slug}.ko`));
+  return { name, release: image.slice('vmlinuz-'.length), image: join(folder, image), modules };
+}

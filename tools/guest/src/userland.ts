@@ -1,0 +1,45 @@
+/** The guest's programs: busybox, bash (busybox' own shell prefers its applets to the programs of the same name), and the real ethtool, ip, ping, iperf3 and tcpdump, with the libraries they load. */
+import { existsSync, lstatSync, readFileSync, readdirSync, readlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import { once, type Progress } from './cache.ts';
+import { candidate, unpacked } from './debian.ts';
+import type { CpioEntry } from './cpio.ts';
+
+const SUITE = 'trixie';
+const PACKAGES = ['busybox-static', 'ethtool', 'iproute2', 'iputils-ping', 'iperf3', 'tcpdump', 'bash', 'libc6'];
+const PROGRAMS = ['ethtool', 'ip', 'ss', 'tc', 'bridge', 'ping', 'iperf3', 'tcpdump', 'bash'];
+
+async function tree(progress: Progress): Promise<string> {
+  const stamp = await candidate(SUITE, 'iperf3', progress);
+  return unpacked(`userland/${PACKAGES.length}_${stamp.replace(/[^\w.+-]/g, '_')}`, SUITE, PACKAGES, { alone: false, progress });
+}
+
+/** Path of a static busybox that runs on this machine too. */
+export async function busybox(progress: Progress): Promise<string> {
+  const folder = await once(`busybox/${(await candidate(SUITE, 'busybox-static', progress)).replace(/[^\w.+-]/g, '_')}`, async (target) => {
+    const { cpSync } = await import('node:fs');
+    cpSync(join(await unpacked('unpacked/busybox-static', SUITE, ['busybox-static'], { alone: true, progress }), 'usr/bin/busybox'), join(target, 'busybox'));
+  });
+  return join(folder, 'busybox');
+}
+
+/** The files of the userland as cpio entries. */
+export async function userland(progress: Progress): Promise<CpioEntry[]> {
+  const root = await tree(progress);
+  const entries: CpioEntry[] = [];
+  const add = (from: string, to: string): void => {
+    const status = lstatSync(from);
+    if (status.isSymbolicLink()) entries.push({ path: to, kind: 'link', target: readlinkSync(from) });
+    else if (status.isFile()) entries.push({ path: to, kind: 'file', mode: status.mode & 0o7777, content: readFileSync(from) });
+  };
+  for (const program of PROGRAMS) {
+    const found = ['usr/bin', 'usr/sbin', 'bin', 'sbin'].map((d) => join(root, d, program)).find((p) => existsSync(p));
+    if (found === undefined) throw new Error(`the guest userland lacks ${program}`);
+    entries.push({ path: `usr/bin/${program}`, kind: 'file', mode: 0o755, content: readFileSync(found) });
+  }
+  const libraries = join(root, 'usr/lib/x86_64-linux-gnu');
+  for (const name of readdirSync(libraries)) if (/\.so(\.|$)/.test(name)) add(join(libraries, name), `usr/lib/x86_64-linux-gnu/${name}`);
+  for (const name of readdirSync(join(root, 'usr/lib64'))) add(join(root, 'usr/lib64', name), `usr/lib64/${name}`);
+  entries.push({ path: 'usr/bin/busybox', kind: 'file', mode: 0o755, content: readFileSync(await busybox(progress)) });
+  return entries;
+}
