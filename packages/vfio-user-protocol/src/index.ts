@@ -1,4 +1,30 @@
 /**
+ * The vfio-user wire: every message and structure, encoded, decoded and validated; framing with passed descriptors; version
+ * negotiation; what differs between peers. Bytes only: no I/O, no Node API.
+ *
+ * Names: `decodeX(payload)` reads a request and throws a `ProtocolError` with consequence 'reply'; `decodeXReply` (and
+ * `decodeDeviceInfo`, `decodeRegionInfo`, `decodeIrqInfo`, the answers of the three GET commands) reads a reply and throws one
+ * with consequence 'close'. `encodeX` returns a payload, `newX` a whole message. A decoder never reads past its input and never
+ * throws anything else. Data it returns are views of the payload.
+ *
+ * Not here yet: GET_REGION_IO_FDS, DEVICE_FEATURE, MIG_DATA_READ and MIG_DATA_WRITE; they become a file in `commands/` each, like the others.
+ *
  * @packageDocumentation
  */
-export {};
+export * from './commands.ts';
+export * from './constants.ts';
+export * from './errors.ts';
+export * from './framing.ts';
+export * from './header.ts';
+export * from './limits.ts';
+export * from './peers.ts';
+export * from './version.ts';
+export * from './commands/device-get-info.ts';
+export * from './commands/device-get-irq-info.ts';
+export * from './commands/device-get-region-info.ts';
+export * from './commands/device-set-irqs.ts';
+export * from './commands/dma-access.ts';
+export * from './commands/dma-map.ts';
+export * from './commands/dma-unmap.ts';
+export * from './commands/region-access.ts';
+export * from './commands/region-write-multi.ts';
