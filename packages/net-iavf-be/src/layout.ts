@@ -35,7 +35,8 @@ export const DEVF_VLAN_STRIP: number = 1 << 3;
 /** Counters of the whole device, u64 each at DEV_STATS + 8 * n. */
 export const DEVS_RX_FILTERED = 0; // to the guest: not addressed to it (not a loss)
 export const DEVS_RX_NO_QUEUE = 1; // to the guest: its RSS queue is not enabled (counted as discard)
-export const DEVS_RX_OVERSIZE = 2; // to the guest: longer than the device or the ring takes (discard)
+export const DEVS_RX_OVERSIZE = 2; // to the guest: longer than the device or the ring takes (discard; not counted in the queue again)
+export const DEVS_RX_RUNT = 3; // to the guest: shorter than an Ethernet header (discard)
 
 /** MAC set: key = 48-bit address as a little-endian number | 1 << 63 (so 0 = empty); slot = (low32 ^ (key >> 32)) * 0x9E3779B1 >>> 20 & mask. */
 export const MAC_SLOTS = 1024;
@@ -58,8 +59,10 @@ export const Q_MAX_PACKET = 32; // u32: Rx: max_pkt_size (includes FCS: frame + 
 export const Q_STAGE = 36; // u32: Tx: window offset of STAGE_BYTES where a TSO frame is gathered
 export const Q_TSO_OFFSET = 40; // u32: Tx: payload bytes of the staged frame already emitted; staged frame active while Q_TSO_TOTAL != 0
 export const Q_TSO_TOTAL = 44; // u32: Tx: payload bytes of the staged frame
-export const Q_TSO_STATE = 48; // 16 bytes: Tx: header length, MSS, flags, VLAN of the staged frame (the kernels' own)
+export const Q_TSO_STATE = 48; // 16 bytes: Tx: TSOS_* of the staged frame (the kernels' own)
 export const Q_STATS = 64; // u64[]: QS_*
+export const Q_BAD_BUFFERS = 128; // u32: Rx: unmapped buffers met in a row; QFAULT_BUFFER at RX_BAD_BUFFER_LIMIT
+export const Q_RX_ADDRESSES = 136; // u64[5]: Rx: buffer addresses of the frame being written, fetched once (the kernels' own)
 export const Q_BYTES = 192;
 
 /** A ring the guest made unusable; latched, visible in xstats, cleared by the next DISABLE or reset. */
@@ -67,21 +70,46 @@ export const QFAULT_NONE = 0;
 export const QFAULT_TAIL = 1; // tail outside the ring
 export const QFAULT_RING_UNMAPPED = 2; // a DMA unmap took the ring away
 export const QFAULT_NEVER_EOP = 3; // a whole ring of descriptors without EOP
+export const QFAULT_BUFFER = 4; // Rx: one unmapped or read-only buffer after the other
+
+/** Fields of Q_TSO_STATE, relative to it. Lengths are OFFSET's own units, which have been checked against the staged bytes. */
+export const TSOS_L2_WORDS = 0; // u8: 2-byte words
+export const TSOS_L3_WORDS = 1; // u8: 4-byte words
+export const TSOS_L4_WORDS = 2; // u8: 4-byte words
+export const TSOS_FLAGS = 3; // u8: TSOF_*
+export const TSOS_MSS = 4; // u16
+export const TSOS_VLAN_TCI = 6; // u16
+export const TSOF_IPV6 = 1;
+export const TSOF_UDP = 2;
+export const TSOF_TAG = 4; // insert TSOS_VLAN_TCI into the bytes
+export const TSOF_TAG_PEER = 8; // leave the insertion to the peer
 
 export const QS_PACKETS = 0;
 export const QS_BYTES = 1;
 export const QS_UNICAST = 2;
 export const QS_MULTICAST = 3;
 export const QS_BROADCAST = 4;
-export const QS_DISCARDS = 5; // Rx: no buffers / oversize; Tx: DUMMY frames are not counted
-export const QS_ERRORS = 6; // Tx: malformed descriptors, unmapped buffers, MSS 0, lengths out of range
+export const QS_DISCARDS = 5; // Rx: not enough buffers, or a buffer was unmapped; Tx: DUMMY frames are not counted
+export const QS_ERRORS = 6; // Tx: malformed descriptors, unmapped buffers, MSS 0, lengths out of range; Rx: unmapped buffers
 export const QS_INTERRUPTS = 7; // raised for this queue
 
 /** Largest TSO frame that is staged: 18-bit TSO LEN plus headers. */
-export const STAGE_BYTES: number = (1 << 18) + 1024;
+export const STAGE_FRAME_BYTES: number = (1 << 18) + 1024;
+/** Private copy of the descriptors of the packet being assembled: they are fetched once, whatever the guest does meanwhile. */
+export const STAGE_DESCRIPTORS: number = STAGE_FRAME_BYTES;
+/** CRC32c table, filled at the first SCTP checksum (kernels own no data segment). */
+export const STAGE_CRC_TABLE: number = STAGE_DESCRIPTORS + 8192 * 16;
+/** What Q_STAGE points to. */
+export const STAGE_BYTES: number = STAGE_CRC_TABLE + 1024;
 /** A guest's Tx frame is at least this long; shorter ones are padded to 60 on the way out. */
 export const MIN_TX_FRAME_BYTES = 17;
 export const PADDED_FRAME_BYTES = 60;
 export const MAX_RX_BUFFERS = 5;
+export const RX_BAD_BUFFER_LIMIT = 8;
+/** MSS outside of this range is malformed (hardware: malicious-driver event). */
+export const TSO_MIN_MSS = 64;
+export const TSO_MAX_MSS = 9668;
+/** A TSO frame is handed over uncut only up to what an IP length field can say. */
+export const TSO_HANDOVER_IP_BYTES = 65535;
 export const TX_DESCRIPTOR_BYTES = 16;
 export const RX_DESCRIPTOR_BYTES = 32;
