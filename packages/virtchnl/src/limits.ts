@@ -4,5 +4,3 @@
 export const MAX_MESSAGE_BYTES = 4096;
 /** Bits 9:0 of VF_ATQLEN1 / VF_ARQLEN1. */
 export const MAX_ADMIN_QUEUE_LENGTH = 1023;
-/** CONFIG_VSI_QUEUES names queues in 16-bit maps; more pairs need LARGE_NUM_QPAIRS, which is not offered. */
-export const MAX_QUEUE_PAIRS = 16;
