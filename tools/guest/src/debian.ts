@@ -92,12 +92,11 @@ class Apt {
     return version;
   }
 
-  /** What a meta package depends on. */
-  async dependency(name: string, pattern: RegExp): Promise<string> {
+  /** The packages that `name` depends on and whose names match. */
+  async dependencies(name: string, pattern: RegExp): Promise<string[]> {
     const show = await this.#apt('apt-cache', ['-t', this.#suite, '--no-all-versions', 'show', `${name}=${await this.candidate(name)}`]);
-    const found = pattern.exec(/^Depends: (.*)$/m.exec(show)?.[1] ?? '');
-    if (found === null) throw new ProvisionError(`${name} of ${this.#suite} depends on nothing like ${String(pattern)}`);
-    return found[0];
+    const names = (/^Depends: (.*)$/m.exec(show)?.[1] ?? '').split(/[,|]/).map((d) => d.trim().split(' ')[0]!);
+    return names.filter((d) => pattern.test(d));
   }
 
   /** Downloads `names` (with everything they need, unless `alone`) into `folder`. */
@@ -114,8 +113,8 @@ export async function candidate(suite: Suite, name: string, progress: Progress):
   return (await Apt.for(suite, progress)).candidate(name);
 }
 
-export async function dependency(suite: Suite, name: string, pattern: RegExp, progress: Progress): Promise<string> {
-  return (await Apt.for(suite, progress)).dependency(name, pattern);
+export async function dependencies(suite: Suite, name: string, pattern: RegExp, progress: Progress): Promise<string[]> {
+  return (await Apt.for(suite, progress)).dependencies(name, pattern);
 }
 
 /** Unpacks packages into a cached folder and returns it. */

@@ -1,10 +1,10 @@
 /** Debian's stock kernels: the image and the few modules a guest needs, unpacked into the cache. */
 import { execFile } from 'node:child_process';
-import { cpSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
 import { once, type Progress } from './cache.ts';
-import { candidate, dependency, unpacked, type Suite } from './debian.ts';
+import { ProvisionError, candidate, dependencies, unpacked, type Suite } from './debian.ts';
 import { busybox } from './userland.ts';
 
 const run = promisify(execFile);
@@ -43,17 +43,22 @@ function* files(folder: string): Generator<string> {
 
 export async function findKernel(name: KernelName, progress: Progress): Promise<Kernel> {
   const suite = SUITE[name];
-  const pkg = await dependency(suite, 'linux-image-amd64', /linux-image-\S+-amd64/, progress);
+  const [pkg] = await dependencies(suite, 'linux-image-amd64', /^linux-image-/, progress);
+  if (pkg === undefined) throw new ProvisionError(`${suite} has no current linux-image`);
   const version = await candidate(suite, pkg, progress);
   const folder = await once(`kernel/${pkg}_${version.replace(/[^\w.+-]/g, '_')}`, async (target) => {
-    const tree = await unpacked(`unpacked/${pkg}`, suite, [pkg], { alone: true, progress });
+    // Newer packages are split in image and modules.
+    const parts = [pkg, ...(await dependencies(suite, pkg, /^linux-(binary|modules)-/, progress))];
+    const tree = await unpacked(`unpacked/${pkg}`, suite, parts, { alone: true, progress });
     progress(`kernel ${name}: collecting image and modules of ${pkg}`);
-    const boot = join(tree, 'boot');
-    const image = readdirSync(boot).find((f) => f.startsWith('vmlinuz-'));
-    if (image === undefined) throw new Error(`${pkg} has no boot/vmlinuz-*`);
-    cpSync(join(boot, image), join(target, image));
+    const modules = ['lib/modules', 'usr/lib/modules'].map((m) => join(tree, m)).filter((m) => existsSync(m));
+    const release = modules.flatMap((m) => readdirSync(m))[0];
+    // Newer packages keep the image beside the modules.
+    const image = [join(tree, 'boot', `vmlinuz-${release}`), ...modules.map((m) => join(m, `${release}`, 'vmlinuz'))].find((f) => existsSync(f));
+    if (release === undefined || image === undefined) throw new ProvisionError(`${parts.join(', ')} of ${suite}: no kernel image in there`);
+    cpSync(image, join(target, `vmlinuz-${release}`));
     const bySlug = new Map<string, string>();
-    for (const path of files(join(tree, 'usr/lib/modules').replace('/usr/lib', readdirSync(tree).includes('lib') ? '/lib' : '/usr/lib'))) {
+    for (const path of modules.flatMap((m) => [...files(m)])) {
       const slug = /^(.+)\.ko(\.xz)?$/.exec(basename(path))?.[1];
       if (slug !== undefined) bySlug.set(slug.replaceAll('-', '_'), path);
     }

@@ -1,5 +1,5 @@
 /** The guest's programs: busybox, bash (busybox' own shell prefers its applets to the programs of the same name), and the real ethtool, ip, ping, iperf3 and tcpdump, with the libraries they load. */
-import { existsSync, lstatSync, readFileSync, readdirSync, readlinkSync } from 'node:fs';
+import { cpSync, existsSync, lstatSync, readFileSync, readdirSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { once, type Progress } from './cache.ts';
 import { candidate, unpacked } from './debian.ts';
@@ -17,7 +17,6 @@ async function tree(progress: Progress): Promise<string> {
 /** Path of a static busybox that runs on this machine too. */
 export async function busybox(progress: Progress): Promise<string> {
   const folder = await once(`busybox/${(await candidate(SUITE, 'busybox-static', progress)).replace(/[^\w.+-]/g, '_')}`, async (target) => {
-    const { cpSync } = await import('node:fs');
     cpSync(join(await unpacked('unpacked/busybox-static', SUITE, ['busybox-static'], { alone: true, progress }), 'usr/bin/busybox'), join(target, 'busybox'));
   });
   return join(folder, 'busybox');
