@@ -177,13 +177,19 @@ export interface EmudevProvider {
 /** The class's side towards its provider: how a provider reports what the consumer did. Returned by `EmudevRegistry.allocate`. */
 export interface ProviderPort {
   readonly device: Emudev;
-  /** Runs the back end's hooks (no-ops while none is attached) and then informs observers. */
+  /*
+   * Each runs the back end's hooks (no-ops while none is attached) and then informs observers. What a hook throws is reported as
+   * an `error` event; only `lock` rejects, because what follows it would not be safe.
+   */
   connected(): void;
   ready(): Promise<void>;
+  /** Calls the back end's reset('consumer-left') and destroyed, locked; then the consumer is absent. */
   destroyed(reason: string): Promise<void>;
   updated(what: Update): void;
+  /** Locked: within the provider's own lock … unlock where that is open, 'family' always in a bracket of its own. */
   reset(kind: ResetKind): Promise<void>;
   lock(reason: string): Promise<void>;
+  /** Harmless when `lock` is not held, also after one that was rejected. */
   unlock(): void;
   attributeChanged(name: string): void;
   error(error: unknown): void;

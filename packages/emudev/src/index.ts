@@ -1,8 +1,18 @@
 /**
- * The emulated-device class.
+ * The emulated-device class: what a *provider* (an emudev driver: configuration space, registers, interrupts) and a *back end*
+ * (the data path) of a device agree on, the life they lead, and the bus (`--vdev`) that makes them from text.
+ *
+ * - `device.ts`: the contract of both sides; `EmudevRegistry` is where devices are found.
+ * - `vdev.ts`: the contract of a driver package; `VdevBus` probes, `discoverDrivers` finds drivers nobody listed.
+ * - `vector.ts`: interrupts that any thread may raise.
  *
  * @packageDocumentation
  */
 export * from './device.ts';
 export * from './vector.ts';
 export * from './vdev.ts';
+export * from './errors.ts';
+export * from './limits.ts';
+export { EmudevRegistry } from './registry.ts';
+export { createChannel, type ChannelOptions, type ProviderChannel } from './channel.ts';
+export { EMUDEV_DIAGNOSTICS, type EmudevDiagnostic } from './observers.ts';
