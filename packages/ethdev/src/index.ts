@@ -1,7 +1,21 @@
 /**
- * The network port class: bursts, ports, lcores, forwarding engines.
+ * The network port class: ports and their data paths, bursts of frames, the polling threads (lcores) that move them, and the
+ * forwarding engines in between. A port driver needs `port.ts`, `burst.ts` and, for convenience, `PortCounters` and the frame
+ * ring; an application needs `LcorePool` and `Forwarding`.
  *
  * @packageDocumentation
  */
 export * from './burst.ts';
 export * from './port.ts';
+export * from './limits.ts';
+export { EthdevError, type EthdevErrorCode } from './errors.ts';
+export { allocateBurst, type OwnedBurst } from './burst-memory.ts';
+export { COUNTER_BYTES, addCounter, readCounter } from './counter.ts';
+export * from './port-counters.ts';
+export { checksumOf, foldSum, sumWords, updateChecksum } from './checksum.ts';
+export { FrameRingReader, FrameRingWriter, allocateFrameRing, copyInWindow, type FrameRingCells } from './frame-ring.ts';
+export type { Engine, EngineName, EngineSpec } from './engines/engine.ts';
+export { ENGINE_NAMES, createEngine } from './engines/create.ts';
+export { LCORE_EVENTS_CHANNEL, Lcore, type LcoreEvent, type LcoreOptions, type LcoreResources, type Stream, type StreamSpec, type StreamStats } from './lcore.ts';
+export { LcorePool } from './lcore-pool.ts';
+export { Forwarding, parsePairs, type EngineChoice, type ForwardingOptions, type Pair, type StreamReport } from './forwarding.ts';

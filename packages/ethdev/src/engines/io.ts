@@ -1,0 +1,9 @@
+import type { Burst } from '../burst.ts';
+import type { Engine } from './engine.ts';
+
+export class IoEngine implements Engine {
+  readonly receives = true;
+  run(_burst: Burst, count: number): number {
+    return count;
+  }
+}

@@ -1,0 +1,23 @@
+/** Bounds and defaults of the port class; docs/limits.md lists them. */
+
+/** Lcores of one pool: a thread each. */
+export const MAX_LCORES = 64;
+/** Streams of one lcore: beyond it a loop is so long that quiescence and latency suffer. */
+export const MAX_STREAMS_PER_LCORE = 256;
+/** Frames of one burst. */
+export const MAX_BURST = 1024;
+/** Empty loops before an lcore sleeps: some hundred microseconds, long enough for the answer to a request just forwarded. */
+export const IDLE_SPINS = 1000;
+/** First sleep after spinning, and the longest one: doorbells in memory have no descriptor, so this bounds their latency. */
+export const MIN_SLEEP_NS = 50_000;
+export const MAX_SLEEP_NS = 400_000;
+/** A port's descriptor that wakes us this often in a row for nothing (an error state, say) is left out of the following sleeps. */
+export const MAX_FRUITLESS_WAKES = 8;
+/** An lcore that does not answer a command for so long is stuck in somebody's data path. Loading a module takes far less. */
+export const COMMAND_DEADLINE_MS = 10_000;
+/** Smallest and largest byte ring for frames. */
+export const MIN_FRAME_RING_BYTES = 4096;
+export const MAX_FRAME_RING_BYTES: number = 1 << 26;
+/** Frames that `txonly` makes, without FCS: an Ethernet minimum, and the largest a port of ours carries. */
+export const MIN_GENERATED_FRAME_BYTES = 60;
+export const MAX_GENERATED_FRAME_BYTES = 9728;
