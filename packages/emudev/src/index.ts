@@ -16,3 +16,8 @@ export * from './limits.ts';
 export { EmudevRegistry } from './registry.ts';
 export { createChannel, type ChannelOptions, type ProviderChannel } from './channel.ts';
 export { EMUDEV_DIAGNOSTICS, type EmudevDiagnostic } from './observers.ts';
+export { parseKvargs, parseVdev, takeArgs, type KeyValue, type VdevText } from './kvargs.ts';
+export { integerArg, macArg, oneOfArg, onOffArg, parseArgs, pathArg, sizeArg, stringArg, type ArgOptions } from './args.ts';
+export { describeDriver, type DescribedDriver } from './help.ts';
+export { VdevBus, type AnyVdevDriver, type ProbedDevice, type VdevBusOptions } from './vdev-bus.ts';
+export { discoverDrivers, type DiscoveredDriver, type DriverCatalog } from './discover.ts';

@@ -1,0 +1,27 @@
+import type { ArgSpec } from './vdev.ts';
+
+/** What help needs of a driver, whatever the type of its arguments. */
+export interface DescribedDriver {
+  readonly name: string;
+  readonly class: string;
+  readonly summary: string;
+  readonly args: object;
+}
+
+/** The help text of a driver: a line about it, then a line per argument. */
+export function describeDriver(driver: DescribedDriver): string {
+  const rows = Object.entries(driver.args as Record<string, ArgSpec<unknown>>).map(([key, spec]) => {
+    const note = spec.required === true ? ' (required)' : spec.default === undefined ? '' : ` (default ${textOf(spec.default)})`;
+    return [`${key}=${spec.placeholder}`, `${spec.help}${note}`] as const;
+  });
+  const width = Math.max(0, ...rows.map(([left]) => left.length));
+  const lines = rows.map(([left, right]) => `    ${left.padEnd(width)}  ${right}`);
+  return [`  ${driver.name}  ${driver.summary}`, ...lines].join('\n');
+}
+
+function textOf(value: unknown): string {
+  if (value === true) return 'on';
+  if (value === false) return 'off';
+  if (value instanceof Uint8Array) return Array.from(value, (byte) => byte.toString(16).padStart(2, '0')).join(':');
+  return String(value);
+}
