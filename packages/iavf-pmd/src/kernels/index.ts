@@ -1,4 +1,2 @@
-/** AssemblyScript. */
-export function version(): u32 {
-  return load<u32>(64) + 1;
-}
+export { rxBurst } from './rx';
+export { txBurst } from './tx';

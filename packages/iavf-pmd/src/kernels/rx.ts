@@ -1,0 +1,174 @@
+// Receive: the iavf legacy 32-byte write-back becomes frame records. The device wrote the descriptors: every field is fetched once
+// and checked before it is used.
+import { addCounter, copyBytes } from './copy';
+import {
+  FRAME_RECORD_BYTES, FRAME_RX_IP_BAD, FRAME_RX_IP_GOOD, FRAME_RX_L4_BAD, FRAME_RX_L4_GOOD, FRAME_RX_RSS, FRAME_RX_VLAN, MAX_RX_BUFFERS,
+  QS_BYTES, QS_ERRORS, QS_LARGE, QS_NO_ROOM, QS_PACKETS, Q_BUFFERS, Q_BUFFER_BYTES, Q_DOORBELL, Q_ENABLED, Q_HEAD, Q_IOVA, Q_LENGTH,
+  Q_NUMBER, Q_RING, Q_STRIDE, Q_TAIL, RXQ_SKIP, RXS_DD, RXS_EOP, RXS_FLTSTAT_MASK, RXS_FLTSTAT_RSS, RXS_IPE, RXS_L2TAG1P, RXS_L3L4P,
+  RXS_L4E, RXS_RXE, RX_DESCRIPTOR_BYTES, RX_LENGTH_MASK, RX_LENGTH_SHIFT, RX_PTYPE_MASK, RX_PTYPE_SHIFT,
+} from './layout';
+
+/** Posts what the previous burst consumed, all but the slot before `head`: a full ring would look like an empty one. */
+// @ts-ignore: decorator
+@inline
+function repost(q: u32, ring: u32, length: u32, head: u32): void {
+  let tail = load<u32>(q + Q_TAIL);
+  const limit: u32 = head == 0 ? length - 1 : head - 1;
+  if (tail == limit) return;
+  const iova = load<u64>(q + Q_IOVA);
+  const stride = <u64>load<u32>(q + Q_STRIDE);
+  do {
+    const descriptor: usize = ring + tail * RX_DESCRIPTOR_BYTES;
+    store<u64>(descriptor, iova + <u64>tail * stride);
+    store<u64>(descriptor, 0, 8);
+    tail++;
+    if (tail == length) tail = 0;
+  } while (tail != limit);
+  store<u32>(q + Q_TAIL, tail);
+  atomic.store<u32>(load<u32>(q + Q_DOORBELL), tail);
+}
+
+// @ts-ignore: decorator
+@inline
+function checksumFlags(status: u32, ptype: u32): u32 {
+  let flags: u32 = 0;
+  let first: u32 = 88;
+  if (ptype - 22 <= 6) {
+    first = 22;
+    flags = (status & RXS_IPE) != 0 ? FRAME_RX_IP_BAD : FRAME_RX_IP_GOOD;
+  } else if (ptype - 88 > 6) {
+    return 0;
+  }
+  const kind = ptype - first;
+  if (kind == 2 || kind == 4 || kind == 5) flags |= (status & RXS_L4E) != 0 ? FRAME_RX_L4_BAD : FRAME_RX_L4_GOOD;
+  return flags;
+}
+
+// @ts-ignore: decorator
+@inline
+function writeRecord(record: u32, data: u32, length: u32, qw0: u64, qw1: u64, queue: u32): void {
+  const status = <u32>qw1;
+  let flags: u32 = 0;
+  let tci: u32 = 0;
+  let hash: u32 = 0;
+  if ((status & RXS_L2TAG1P) != 0) {
+    flags |= FRAME_RX_VLAN;
+    tci = (<u32>qw0) >> 16;
+  }
+  if ((status & RXS_FLTSTAT_MASK) == RXS_FLTSTAT_RSS) {
+    flags |= FRAME_RX_RSS;
+    hash = <u32>(qw0 >> 32);
+  }
+  if ((status & RXS_L3L4P) != 0) flags |= checksumFlags(status, <u32>(qw1 >> RX_PTYPE_SHIFT) & RX_PTYPE_MASK);
+  store<u64>(record, <u64>data | (<u64>length << 32));
+  store<u64>(record, <u64>flags | (<u64>tci << 32), 8);
+  store<u64>(record, 0, 16);
+  store<u64>(record, <u64>hash | (<u64>queue << 32), 24);
+}
+
+export function rxBurst(q: u32, records: u32, max: u32, arena: u32, arenaBytes: u32): u32 {
+  if (load<u32>(q + Q_ENABLED) == 0) return 0;
+  const ring = load<u32>(q + Q_RING);
+  const length = load<u32>(q + Q_LENGTH);
+  const buffers = load<u32>(q + Q_BUFFERS);
+  const stride = load<u32>(q + Q_STRIDE);
+  const bufferBytes = load<u32>(q + Q_BUFFER_BYTES);
+  const queue = load<u32>(q + Q_NUMBER);
+  let skip = load<u32>(q + RXQ_SKIP);
+  let head = load<u32>(q + Q_HEAD);
+  repost(q, ring, length, head);
+  const tail = load<u32>(q + Q_TAIL);
+
+  let count: u32 = 0;
+  let bytes: u64 = 0;
+  let arenaUsed: u32 = 0;
+  let record = records;
+  while (count < max && head != tail) {
+    const descriptor: usize = ring + head * RX_DESCRIPTOR_BYTES;
+    const qw1 = atomic.load<u64>(descriptor, 8);
+    const status = <u32>qw1;
+    if ((status & RXS_DD) == 0) break;
+    const size = <u32>(qw1 >> RX_LENGTH_SHIFT) & RX_LENGTH_MASK;
+
+    if ((status & (RXS_EOP | RXS_RXE)) == RXS_EOP && size - 1 < bufferBytes && skip == 0) {
+      writeRecord(record, buffers + head * stride, size, load<u64>(descriptor), qw1, queue);
+      head++;
+      if (head == length) head = 0;
+      bytes += size;
+      record += FRAME_RECORD_BYTES;
+      count++;
+      continue;
+    }
+
+    if (skip != 0) {
+      if ((status & RXS_EOP) != 0) skip = 0;
+      head++;
+      if (head == length) head = 0;
+      continue;
+    }
+
+    // Several buffers, or something wrong: look at the whole frame before any of it is consumed.
+    let total: u32 = 0;
+    let parts: u32 = 0;
+    let at = head;
+    let last: u64 = 0;
+    let bad = false;
+    let complete = false;
+    while (parts < MAX_RX_BUFFERS && at != tail) {
+      const word = atomic.load<u64>(ring + at * RX_DESCRIPTOR_BYTES, 8);
+      if ((<u32>word & RXS_DD) == 0) break;
+      const part = <u32>(word >> RX_LENGTH_SHIFT) & RX_LENGTH_MASK;
+      if (part - 1 >= bufferBytes || (<u32>word & RXS_RXE) != 0) bad = true;
+      total += part;
+      parts++;
+      last = word;
+      at++;
+      if (at == length) at = 0;
+      if ((<u32>word & RXS_EOP) != 0) {
+        complete = true;
+        break;
+      }
+    }
+    if (!complete && parts < MAX_RX_BUFFERS) break; // the rest has not been written yet
+    if (!complete || bad) {
+      addCounter(q, QS_ERRORS, 1);
+      if (!complete) skip = 1;
+      head = at;
+      continue;
+    }
+    if (arenaUsed + total > arenaBytes) {
+      if (count > 0) break; // a fresh burst has the whole arena
+      addCounter(q, QS_NO_ROOM, 1);
+      head = at;
+      continue;
+    }
+    const start = arena + arenaUsed;
+    let from = head;
+    let gathered: u32 = 0;
+    for (let i: u32 = 0; i < parts; i++) {
+      // Fetched a second time: the device may have changed it since, so what is copied is bounded by what was reserved.
+      let part = <u32>(atomic.load<u64>(ring + from * RX_DESCRIPTOR_BYTES, 8) >> RX_LENGTH_SHIFT) & RX_LENGTH_MASK;
+      if (part > bufferBytes) part = bufferBytes;
+      if (part > total - gathered) part = total - gathered;
+      copyBytes(start + gathered, buffers + from * stride, part);
+      gathered += part;
+      from++;
+      if (from == length) from = 0;
+    }
+    const final: usize = ring + (at == 0 ? length - 1 : at - 1) * RX_DESCRIPTOR_BYTES;
+    writeRecord(record, start, gathered, load<u64>(final), last, queue);
+    arenaUsed += (total + 63) & ~63;
+    head = at;
+    bytes += gathered;
+    record += FRAME_RECORD_BYTES;
+    count++;
+    addCounter(q, QS_LARGE, 1);
+  }
+  store<u32>(q + Q_HEAD, head);
+  store<u32>(q + RXQ_SKIP, skip);
+  if (count > 0) {
+    addCounter(q, QS_PACKETS, count);
+    addCounter(q, QS_BYTES, bytes);
+  }
+  return count;
+}
