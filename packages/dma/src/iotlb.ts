@@ -42,3 +42,115 @@ export const IOTLB_WRITE = 2;
 export const IOTLB_TABLE = 4;
 /** Everything below is flags. */
 export const IOTLB_OFFSET_MASK = 0xfffff800;
+
+const SLOT_WORDS = IOTLB_ENTRY_BYTES / 4;
+const HEADER_WORDS = IOTLB_HEADER_BYTES / 4;
+
+/** Writes the header of an empty table; its bytes are zero already. `iotlb` is its window offset, `u32` the whole window. */
+export function iotlbInit(u32: Uint32Array, iotlb: number): void {
+  u32[iotlb >>> 2] = IOTLB_SLOTS - 1;
+  u32[(iotlb >>> 2) + 1] = 0;
+}
+
+function slotOf(keyLo: number, mask: number): number {
+  return (Math.imul(keyLo, IOTLB_HASH) >>> IOTLB_HASH_SHIFT) & mask;
+}
+
+/** Word index of the key's slot, or of the empty slot where it belongs. */
+function findSlot(u32: Uint32Array, iotlb: number, keyHi: number, keyLo: number): number {
+  const mask = u32[iotlb >>> 2]!;
+  let slot = slotOf(keyLo, mask);
+  for (;;) {
+    const word = (iotlb >>> 2) + HEADER_WORDS + slot * SLOT_WORDS;
+    const lo = u32[word]!;
+    const hi = u32[word + 1]!;
+    if ((lo === keyLo && hi === keyHi) || (lo === 0 && hi === 0)) return word;
+    slot = (slot + 1) & mask;
+  }
+}
+
+/** The chunk's value, 0 where the table has none. */
+export function iotlbGet(u32: Uint32Array, iotlb: number, chunk: number): number {
+  const key = chunk + 1;
+  const word = findSlot(u32, iotlb, Math.floor(key / 2 ** 32), key >>> 0);
+  return u32[word + 2]!;
+}
+
+/** Sets the value of chunk number `chunk` (IOVA >> 21). The caller keeps the number of keys within IOTLB_MAX_KEYS. */
+export function iotlbSet(u32: Uint32Array, iotlb: number, chunk: number, value: number): void {
+  const key = chunk + 1;
+  const word = findSlot(u32, iotlb, Math.floor(key / 2 ** 32), key >>> 0);
+  u32[word] = key >>> 0;
+  u32[word + 1] = Math.floor(key / 2 ** 32);
+  u32[word + 2] = value;
+}
+
+/** Removes a chunk. Later entries of the same probe run move up, so that no look-up ends at the gap. */
+export function iotlbDelete(u32: Uint32Array, iotlb: number, chunk: number): void {
+  const key = chunk + 1;
+  const first = (iotlb >>> 2) + HEADER_WORDS;
+  const mask = u32[iotlb >>> 2]!;
+  let hole = findSlot(u32, iotlb, Math.floor(key / 2 ** 32), key >>> 0);
+  if (u32[hole] === 0 && u32[hole + 1] === 0) return;
+  let slot = (hole - first) / SLOT_WORDS;
+  for (;;) {
+    slot = (slot + 1) & mask;
+    const word = first + slot * SLOT_WORDS;
+    if (u32[word] === 0 && u32[word + 1] === 0) break;
+    const home = slotOf(u32[word]!, mask);
+    const holeSlot = (hole - first) / SLOT_WORDS;
+    // The entry may move to the hole unless its home lies behind the hole on the way to the entry.
+    if (((slot - home) & mask) < ((slot - holeSlot) & mask)) continue;
+    u32.copyWithin(hole, word, word + SLOT_WORDS);
+    hole = word;
+  }
+  u32.fill(0, hole, hole + SLOT_WORDS);
+}
+
+/**
+ * The twin of the kernels' look-up: window offset of [iova, iova + length) if every byte of it is mapped with all of `access`
+ * (IOTLB_READ, IOTLB_WRITE) and lies contiguous in the window; 0 otherwise. Numbers only, no allocation.
+ * `iovaHi`, `iovaLo` are the unsigned halves of the address, `length` at least 1.
+ */
+export function iotlbTranslate(u32: Uint32Array, iotlb: number, iovaHi: number, iovaLo: number, length: number, access: number): number {
+  let hi = iovaHi;
+  let lo = iovaLo;
+  let left = length;
+  let start = 0;
+  let next = 0;
+  while (left > 0) {
+    if (hi > 0xffffffff) return 0;
+    let keyLo = ((lo >>> CHUNK_SHIFT) | (hi << (32 - CHUNK_SHIFT))) >>> 0;
+    let keyHi = hi >>> CHUNK_SHIFT;
+    keyLo = (keyLo + 1) >>> 0;
+    if (keyLo === 0) keyHi++;
+    const value = u32[findSlot(u32, iotlb, keyHi, keyLo) + 2]!;
+    let entry = value;
+    let within = lo & (CHUNK_BYTES - 1);
+    let room = CHUNK_BYTES - within;
+    if ((value & IOTLB_TABLE) !== 0) {
+      entry = u32[((value & IOTLB_OFFSET_MASK) >>> 2) + (within >>> PAGE_SHIFT)]!;
+      within &= PAGE_BYTES - 1;
+      room = PAGE_BYTES - within;
+    }
+    if (entry === 0 || (entry & access) !== access) return 0;
+    const offset = ((entry & IOTLB_OFFSET_MASK) >>> 0) + within;
+    if (start === 0) start = offset;
+    else if (offset !== next) return 0;
+    if (room > left) room = left;
+    next = offset + room;
+    left -= room;
+    lo += room;
+    if (lo > 0xffffffff) {
+      lo -= 0x1_0000_0000;
+      hi++;
+    }
+  }
+  return start;
+}
+
+/** `iotlbTranslate` of a bigint address; undefined where it has none. */
+export function iotlbLookup(u32: Uint32Array, iotlb: number, iova: bigint, length: number, access: number): number | undefined {
+  const offset = iotlbTranslate(u32, iotlb, Number(iova >> 32n), Number(iova & 0xffffffffn), length, access);
+  return offset === 0 ? undefined : offset;
+}
