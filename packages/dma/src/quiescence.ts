@@ -64,10 +64,10 @@ export class Quiescence implements Disposable {
   }
 
   /** Cells of a new reader, offline. Post them to the worker, which makes a `QuiescentReader` of them. */
-  addReader(name: string = `reader ${this.#added}`): ReaderCells {
-    this.#added++;
+  addReader(name?: string): ReaderCells {
+    const number = this.#added++;
     const reader = this.#window.alloc(READER_BYTES) >>> 2;
-    this.#readers.set(reader, { name });
+    this.#readers.set(reader, { name: name ?? `reader ${number}` });
     return { reader, request: this.#request >>> 2 };
   }
 
