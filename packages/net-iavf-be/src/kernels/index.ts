@@ -1,4 +1,3 @@
-/** AssemblyScript. */
-export function version(): u32 {
-  return load<u32>(64) + 1;
-}
+/** The data path of an emulated iavf: entry points called once per burst (see ../datapath.ts; ../twins is the same in TypeScript). */
+export { rxBurst } from './tx-ring';
+export { txBurst } from './rx-ring';

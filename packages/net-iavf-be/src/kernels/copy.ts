@@ -1,0 +1,58 @@
+/**
+ * Copies. Never memory.copy or memory.fill: on a page that has gone those end the process, while a plain or SIMD access traps
+ * catchably. The last 16 (8, 4) bytes overlap what was copied before, so no length needs a byte loop.
+ */
+
+@inline
+export function copy(to: u32, from: u32, bytes: u32): void {
+  if (bytes >= 16) copyLong(to, from, bytes);
+  else copyShort(to, from, bytes);
+}
+
+@inline
+function copyLong(to: u32, from: u32, bytes: u32): void {
+  const last = bytes - 16;
+  let at: u32 = 0;
+  while (at + 48 < last) {
+    const a = v128.load(from + at);
+    const b = v128.load(from + at, 16);
+    const c = v128.load(from + at, 32);
+    const d = v128.load(from + at, 48);
+    v128.store(to + at, a);
+    v128.store(to + at, b, 16);
+    v128.store(to + at, c, 32);
+    v128.store(to + at, d, 48);
+    at += 64;
+  }
+  while (at < last) {
+    v128.store(to + at, v128.load(from + at));
+    at += 16;
+  }
+  v128.store(to + last, v128.load(from + last));
+}
+
+function copyShort(to: u32, from: u32, bytes: u32): void {
+  if (bytes >= 8) {
+    const tail = load<u64>(from + bytes - 8);
+    store<u64>(to, load<u64>(from));
+    store<u64>(to + bytes - 8, tail);
+  } else if (bytes >= 4) {
+    const tail = load<u32>(from + bytes - 4);
+    store<u32>(to, load<u32>(from));
+    store<u32>(to + bytes - 4, tail);
+  } else {
+    for (let at: u32 = 0; at < bytes; ++at) store<u8>(to + at, load<u8>(from + at));
+  }
+}
+
+export function zero(to: u32, bytes: u32): void {
+  while (bytes >= 8) {
+    store<u64>(to, 0);
+    to += 8;
+    bytes -= 8;
+  }
+  while (bytes != 0) {
+    store<u8>(to++, 0);
+    --bytes;
+  }
+}

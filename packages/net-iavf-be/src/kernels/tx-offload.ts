@@ -1,0 +1,56 @@
+/** Offloads of frames that are not segmented: IPv4 header checksum, L4 checksum, VLAN tag. Works on our copy of the frame. */
+import { FRAME_L4_TCP, FRAME_L4_UDP, FRAME_TX_L4_CSUM } from './layout';
+import { crc32c, fold, sum16, sumWords } from './checksum';
+import { CMD_IIPT, CMD_IIPT_IPV4_CSUM, CMD_L4T, CMD_L4T_SCTP, CMD_L4T_TCP, CMD_L4T_UDP } from './tx-descriptor';
+
+const ETHERNET_HEADER_BYTES: u32 = 14;
+const MIN_IP_HEADER_BYTES: u32 = 20;
+
+/** Do the header lengths of OFFSET fit the frame and the work asked for? */
+@inline
+export function headersFit(cmd: u32, l2: u32, l3: u32, l4: u32, bytes: u32): bool {
+  const l4t = cmd & CMD_L4T;
+  if (l4t == 0 && (cmd & CMD_IIPT) != CMD_IIPT_IPV4_CSUM) return true;
+  if (l2 < ETHERNET_HEADER_BYTES || l3 < MIN_IP_HEADER_BYTES || l2 + l3 + l4 > bytes) return false;
+  // Up to the end of the checksum field
+  if (l4t == CMD_L4T_TCP) return l2 + l3 + 18 <= bytes;
+  if (l4t == CMD_L4T_UDP) return l2 + l3 + 8 <= bytes;
+  if (l4t == CMD_L4T_SCTP) return l2 + l3 + 12 <= bytes;
+  return true;
+}
+
+/** Inserts the checksums, or leaves TCP's or UDP's to a peer with `caps`; returns the record's FRAME_* flags. */
+export function finishChecksums(frame: u32, cmd: u32, l2: u32, l3: u32, bytes: u32, caps: u32, crcTable: u32): u32 {
+  if ((cmd & CMD_IIPT) == CMD_IIPT_IPV4_CSUM) setIpv4Checksum(frame + l2, l3);
+  const l4t = cmd & CMD_L4T;
+  if (l4t == 0) return 0;
+  const at = frame + l2 + l3;
+  const covered = bytes - l2 - l3;
+  if (l4t == CMD_L4T_SCTP) {
+    store<u32>(at, 0, 8);
+    store<u32>(at, crc32c(crcTable, at, covered), 8);
+    return 0;
+  }
+  if (caps & FRAME_TX_L4_CSUM) return FRAME_TX_L4_CSUM | (l4t == CMD_L4T_TCP ? FRAME_L4_TCP : FRAME_L4_UDP);
+  // The driver has left the pseudo-header sum in the field, so the sum over everything is the sum to invert
+  const sum = sum16(at, covered) ^ 0xffff;
+  if (l4t == CMD_L4T_TCP) store<u16>(at, sum, 16);
+  else store<u16>(at, sum == 0 ? 0xffff : sum, 6);
+  return 0;
+}
+
+@inline
+export function setIpv4Checksum(ip: u32, headerBytes: u32): void {
+  store<u16>(ip, 0, 10);
+  store<u16>(ip, fold(sumWords(ip, headerBytes)) ^ 0xffff, 10);
+}
+
+/** The frame lies at slot + 4: moves its addresses to `slot` and puts the tag behind them. */
+@inline
+export function insertTag(slot: u32, tci: u32): void {
+  const destination = load<u64>(slot, 4);
+  const rest = load<u32>(slot, 12);
+  store<u64>(slot, destination);
+  store<u32>(slot, rest, 8);
+  store<u32>(slot, 0x0081 | ((tci & 0xff) << 24) | ((tci >> 8) << 16), 12);
+}

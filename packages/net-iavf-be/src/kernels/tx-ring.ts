@@ -1,0 +1,227 @@
+/**
+ * The guest's Tx ring: descriptors to frames in the arena. One pass per packet: fetch its descriptors (once), validate, copy the
+ * data, do the offloads, write the record, and only then give the descriptors back.
+ */
+import {
+  DEV_IOTLB, DEV_MAX_FRAME, DEV_PAUSED, DEV_PEER_TX_CAPS, DEV_QUEUE_PAIRS, DEV_TX_BLOCKS, FRAME_IPV6, FRAME_L4_TCP,
+  FRAME_RECORD_BYTES, FRAME_TX_TSO, FRAME_TX_VLAN, IOTLB_READ, MIN_TX_FRAME_BYTES, PADDED_FRAME_BYTES, Q_BYTES, Q_DOORBELL,
+  Q_ENABLED, Q_FAULT, Q_HEAD, Q_LENGTH, Q_RING, Q_STAGE, Q_STATS, Q_TSO_TOTAL, QFAULT_NEVER_EOP, QFAULT_TAIL, QS_ERRORS,
+  STAGE_CRC_TABLE, STAGE_DESCRIPTORS, TSO_HANDOVER_IP_BYTES, TSOF_TAG, TSOF_TAG_PEER,
+} from './layout';
+import { zero } from './copy';
+import { copyFromGuest, useIotlb } from './iotlb';
+import { writeRecord } from './record';
+import { countFrame, increment } from './statistics';
+import { emitSegments, segmentsEnd, startSegments, tsoFits } from './tso';
+import {
+  CMD_DUMMY, CMD_IIPT, CMD_IIPT_IPV6, CMD_IL2TAG1, CMD_L4T, CMD_L4T_TCP, CMD_WORK, cmdOf, collect, CONTEXT_IL2TAG2, CONTEXT_TSO,
+  DTYPE_CONTEXT, DTYPE_DATA, DTYPE_DONE, dtypeOf, l2Of, l3Of, l4Of, mssOf, packetBytes, packetContext, packetDescriptors,
+  packetFirst, packetMalformed, QW1_EOP, QW1_RS, sizeOf, tag1Of,
+} from './tx-descriptor';
+import { finishChecksums, headersFit, insertTag } from './tx-offload';
+
+const RAISE: u32 = 1 << 16;
+const MAX_BURST: u32 = 0xffff;
+
+/** Frames in the low 16 bits; bit 16: a descriptor with RS was completed, raise the queue's vector. */
+export function rxBurst(device: u32, queue: u32, records: u32, max: u32, arena: u32, arenaBytes: u32): u32 {
+  if (atomic.load<u32>(device + DEV_PAUSED) != 0 || queue >= load<u32>(device, DEV_QUEUE_PAIRS)) return 0;
+  const block = load<u32>(device, DEV_TX_BLOCKS) + queue * Q_BYTES;
+  const ring = load<u32>(block, Q_RING);
+  if (load<u32>(block, Q_ENABLED) == 0 || load<u32>(block, Q_FAULT) != 0 || ring == 0) return 0;
+  const length = load<u32>(block, Q_LENGTH);
+  const tail = atomic.load<u32>(load<u32>(block, Q_DOORBELL)); // GUEST: any value
+  if (tail >= length) {
+    store<u32>(block, QFAULT_TAIL, Q_FAULT);
+    return 0;
+  }
+  const stats = block + Q_STATS;
+  const caps = load<u32>(device, DEV_PEER_TX_CAPS);
+  const maxFrame = load<u32>(device, DEV_MAX_FRAME);
+  const end = arena + arenaBytes;
+  if (max > MAX_BURST) max = MAX_BURST;
+  useIotlb(load<u32>(device, DEV_IOTLB), IOTLB_READ);
+
+  let cursor = arena;
+  let produced: u32 = 0;
+  let raise: u32 = 0;
+  let head = load<u32>(block, Q_HEAD);
+  if (load<u32>(block, Q_TSO_TOTAL) != 0) {
+    produced = emitSegments(block, queue, records, 0, max, cursor, end);
+    cursor = segmentsEnd;
+    if (load<u32>(block, Q_TSO_TOTAL) != 0) return produced;
+  }
+  while (head != tail && produced < max) {
+    const descriptor = ring + (head << 4);
+    const qw1 = load<u64>(descriptor, 8); // GUEST: fetched once
+    if ((<u32>qw1 & 0x1f) == <u32>QW1_EOP && (cmdOf(qw1) & CMD_WORK) == 0) {
+      // The common packet: one descriptor and nothing to do but copy
+      let bytes = sizeOf(qw1);
+      const room = bytes < PADDED_FRAME_BYTES ? PADDED_FRAME_BYTES : bytes;
+      if (end - cursor < room && produced != 0) break;
+      if (
+        bytes < MIN_TX_FRAME_BYTES || bytes > maxFrame || end - cursor < room ||
+        !copyFromGuest(cursor, load<u64>(descriptor), bytes)
+      ) {
+        increment(stats + (QS_ERRORS << 3));
+      } else {
+        if (bytes < PADDED_FRAME_BYTES) {
+          zero(cursor + bytes, PADDED_FRAME_BYTES - bytes);
+          bytes = PADDED_FRAME_BYTES;
+        }
+        writeRecord(records + produced * FRAME_RECORD_BYTES, cursor, bytes, 0, 0, 0, 0, 0, 0, queue);
+        countFrame(stats, load<u64>(cursor), 1, bytes);
+        ++produced;
+        cursor = min<u32>((cursor + bytes + 63) & ~63, end);
+      }
+      if ((qw1 & QW1_RS) != 0) {
+        atomic.store<u64>(descriptor + 8, qw1 | 0xf);
+        raise = RAISE;
+      }
+      if (++head == length) head = 0;
+      continue;
+    }
+    const type = dtypeOf(qw1);
+    if (type != DTYPE_DATA && type != DTYPE_CONTEXT) {
+      if (type != DTYPE_DONE) {
+        increment(stats + (QS_ERRORS << 3));
+        if ((qw1 & QW1_RS) != 0) {
+          atomic.store<u64>(descriptor + 8, qw1 | 0xf);
+          raise = RAISE;
+        }
+      }
+      if (++head == length) head = 0;
+      continue;
+    }
+    const available = tail > head ? tail - head : tail + length - head;
+    if (!collect(ring, length, head, available, qw1, load<u32>(block, Q_STAGE) + STAGE_DESCRIPTORS)) {
+      // The rest is yet to come, unless the guest has no descriptor left to post
+      if (available == length - 1) store<u32>(block, QFAULT_NEVER_EOP, Q_FAULT);
+      break;
+    }
+    outcome = DROPPED;
+    produced += assemble(device, block, queue, records + produced * FRAME_RECORD_BYTES, caps, maxFrame, cursor, end, produced == 0);
+    if (outcome == NO_ROOM) break;
+    cursor = frameEnd;
+    raise |= complete(ring, length, head, load<u32>(block, Q_STAGE) + STAGE_DESCRIPTORS);
+    head += packetDescriptors;
+    if (head >= length) head -= length;
+    if (outcome == STAGED) {
+      produced = emitSegments(block, queue, records, produced, max, cursor, end);
+      cursor = segmentsEnd;
+      if (load<u32>(block, Q_TSO_TOTAL) != 0) break;
+    }
+  }
+  store<u32>(block, head, Q_HEAD);
+  return produced | raise;
+}
+
+const DROPPED: u32 = 0;
+const FRAME: u32 = 1;
+const STAGED: u32 = 2;
+const NO_ROOM: u32 = 3;
+/** What `assemble` did with the packet; NO_ROOM = nothing, it waits for the next burst. */
+let outcome: u32 = DROPPED;
+let frameEnd: u32 = 0;
+
+/** Makes a frame (returns 1), a staged frame, or an error of the collected packet. */
+function assemble(
+  device: u32, block: u32, queue: u32, record: u32, caps: u32, maxFrame: u32, cursor: u32, end: u32, isFirst: bool,
+): u32 {
+  frameEnd = cursor;
+  const first = packetFirst;
+  const context = packetContext;
+  const cmd = cmdOf(first);
+  const segmented = (context & CONTEXT_TSO) != 0;
+  let bytes = packetBytes;
+  // A second tag is not on offer (VLAN_V2 single mode): rather no frame than one on the wrong VLAN. Tunnel fields are not
+  // looked at: without ENCAP nobody may ask for them.
+  let good = !packetMalformed && (context & CONTEXT_IL2TAG2) == 0;
+  if (good && (cmd & CMD_DUMMY) != 0) return 0;
+  if (good) {
+    good = segmented
+      ? tsoFits(device, first, context, cmd, bytes)
+      : bytes >= MIN_TX_FRAME_BYTES && bytes <= maxFrame && headersFit(cmd, l2Of(first), l3Of(first), l4Of(first), bytes);
+  }
+  if (!good) return fail(block);
+
+  const tagged = (cmd & CMD_IL2TAG1) != 0;
+  const peerTag = tagged && (caps & FRAME_TX_VLAN) != 0;
+  const gap: u32 = tagged && !peerTag ? 4 : 0;
+  const room = bytes + gap < PADDED_FRAME_BYTES ? PADDED_FRAME_BYTES : bytes + gap;
+  const descriptors = load<u32>(block, Q_STAGE) + STAGE_DESCRIPTORS;
+  const headers = l2Of(first) + l3Of(first) + l4Of(first);
+  if (segmented) {
+    const handOver = (caps & FRAME_TX_TSO) != 0 && (cmd & CMD_L4T) == CMD_L4T_TCP && bytes - headers > mssOf(context) &&
+      bytes - l2Of(first) <= TSO_HANDOVER_IP_BYTES && (end - cursor >= room || !isFirst);
+    if (!handOver) {
+      if (!gather(load<u32>(block, Q_STAGE), descriptors)) return fail(block);
+      startSegments(block, first, context, cmd, bytes, peerTag ? TSOF_TAG_PEER : tagged ? TSOF_TAG : 0, tag1Of(first));
+      outcome = STAGED;
+      return 0;
+    }
+  }
+  if (end - cursor < room) {
+    if (isFirst) return fail(block); // not even an empty arena takes it
+    outcome = NO_ROOM;
+    return 0;
+  }
+  if (!gather(cursor + gap, descriptors)) return fail(block);
+
+  let flags: u32 = peerTag ? FRAME_TX_VLAN : 0;
+  let packets: u32 = 1;
+  let wireBytes = room;
+  if (segmented) {
+    flags |= FRAME_TX_TSO | FRAME_L4_TCP | ((cmd & CMD_IIPT) == CMD_IIPT_IPV6 ? FRAME_IPV6 : 0);
+    packets = (bytes - headers + mssOf(context) - 1) / mssOf(context);
+    wireBytes = bytes + gap + (packets - 1) * (headers + gap);
+  } else {
+    flags |= finishChecksums(cursor + gap, cmd, l2Of(first), l3Of(first), bytes, caps, load<u32>(block, Q_STAGE) + STAGE_CRC_TABLE);
+  }
+  if (gap != 0) insertTag(cursor, tag1Of(first));
+  bytes += gap;
+  if (bytes < PADDED_FRAME_BYTES) {
+    zero(cursor + bytes, PADDED_FRAME_BYTES - bytes);
+    bytes = PADDED_FRAME_BYTES;
+  }
+  const undone = (flags & ~FRAME_TX_VLAN) != 0;
+  writeRecord(
+    record, cursor, bytes, flags, peerTag ? tag1Of(first) : 0, segmented ? mssOf(context) : 0, undone ? l2Of(first) + gap : 0,
+    undone ? l3Of(first) : 0, undone ? l4Of(first) : 0, queue,
+  );
+  countFrame(block + Q_STATS, load<u64>(cursor), packets, wireBytes);
+  frameEnd = min<u32>((cursor + bytes + 63) & ~63, end);
+  outcome = FRAME;
+  return 1;
+}
+
+function fail(block: u32): u32 {
+  increment(block + Q_STATS + (QS_ERRORS << 3));
+  return 0;
+}
+
+/** The buffers of the collected packet, one after the other; false = one is not mapped for reading. */
+function gather(to: u32, descriptors: u32): bool {
+  for (let n: u32 = 0; n < packetDescriptors; ++n) {
+    const qw1 = load<u64>(descriptors + (n << 4), 8);
+    if (dtypeOf(qw1) != DTYPE_DATA) continue;
+    if (!copyFromGuest(to, load<u64>(descriptors + (n << 4)), sizeOf(qw1))) return false;
+    to += sizeOf(qw1);
+  }
+  return true;
+}
+
+/** Gives the collected packet's RS descriptors back, in ring order; a context descriptor has no RS (its bit 5 means TSYN). */
+function complete(ring: u32, length: u32, head: u32, descriptors: u32): u32 {
+  let raise: u32 = 0;
+  for (let n: u32 = 0; n < packetDescriptors; ++n) {
+    const qw1 = load<u64>(descriptors + (n << 4), 8);
+    const type = dtypeOf(qw1);
+    if ((qw1 & QW1_RS) != 0 && type != DTYPE_CONTEXT && type != DTYPE_DONE) {
+      atomic.store<u64>(ring + (head << 4) + 8, qw1 | 0xf);
+      raise = RAISE;
+    }
+    if (++head == length) head = 0;
+  }
+  return raise;
+}
