@@ -4,6 +4,9 @@
  * The transport brackets its changes with lock … unlock; that bracket is one section. A reset or a departure that happens inside
  * it runs inside it; any other opens a section of its own, with its own lock and unlock, so a back end sees `reset` and
  * `destroyed` only while it is locked. Applications (start, stop) and joining or leaving back ends wait for the section to end.
+ *
+ * A provider that must keep the data path still for longer (bus mastering off) suspends it: locked, but no section is open, so
+ * everything else goes on. Locks nest; the back end sees the outermost.
  */
 import type { BackEndHooks } from './device.ts';
 import { Sections } from './sections.ts';
@@ -16,6 +19,9 @@ export class BackEndSlot {
   #hooks: BackEndHooks | undefined;
   /** Leaves the transport's section while it is open. */
   #leave: (() => void) | undefined;
+  /** Who wants the back end locked: the transport's section, a suspension, a reset. */
+  #locks = 0;
+  #suspended = false;
 
   constructor(report: (error: unknown) => void) {
     this.#report = report;
@@ -31,6 +37,7 @@ export class BackEndSlot {
     if (this.#sections.idle) this.#hooks = hooks;
     void this.#sections.run(async () => {
       this.#hooks = hooks;
+      if (this.#locks > 0) await hooks.lock('joined a suspended device');
       await catchUp(hooks);
     }).catch(this.#report);
   }
@@ -40,7 +47,7 @@ export class BackEndSlot {
     if (this.#owner !== hooks) return;
     await this.#sections.run(async () => {
       try {
-        if (lockFirst()) await hooks.lock('back end leaves');
+        if (lockFirst() && this.#locks === 0) await hooks.lock('back end leaves');
       } catch (error) {
         this.#report(error);
       }
@@ -53,7 +60,7 @@ export class BackEndSlot {
   async lock(reason: string): Promise<void> {
     const leave = await this.#sections.enter();
     try {
-      await this.#hooks?.lock(reason);
+      await this.#lockHooks(reason);
     } catch (error) {
       leave();
       throw error;
@@ -70,6 +77,24 @@ export class BackEndSlot {
     leave();
   }
 
+  /** Locks without holding the section. Rejects, not suspended, when the back end cannot lock. */
+  async suspend(reason: string): Promise<void> {
+    await this.#inSection(async () => {
+      if (this.#suspended) return;
+      await this.#lockHooks(reason);
+      this.#suspended = true;
+    });
+  }
+
+  /** Ends a suspension; harmless when there is none. */
+  async resume(): Promise<void> {
+    await this.#inSection(() => {
+      if (!this.#suspended) return;
+      this.#suspended = false;
+      this.#unlockHooks();
+    });
+  }
+
   /** Calls hooks for the application: waits for the transport's section, throws what they throw. */
   call(body: (hooks: BackEndHooks | undefined) => void | Promise<void>): Promise<void> {
     return this.#sections.run(() => body(this.#hooks));
@@ -77,7 +102,7 @@ export class BackEndSlot {
 
   /** Calls hooks for the provider: what they throw is reported, the consumer does not hear of it. */
   tell(body: (hooks: BackEndHooks | undefined) => void | Promise<void>): Promise<void> {
-    return this.#leave === undefined ? this.#sections.run(() => this.#guarded(body)) : this.#guarded(body);
+    return this.#inSection(() => this.#guarded(body));
   }
 
   /**
@@ -90,9 +115,13 @@ export class BackEndSlot {
       return;
     }
     await this.#sections.run(async () => {
-      await this.#guarded((hooks) => hooks?.lock(reason));
+      let locked = false;
+      await this.#guarded(async () => {
+        await this.#lockHooks(reason);
+        locked = true;
+      });
       await this.#guarded(body);
-      this.#unlockHooks();
+      if (locked) this.#unlockHooks();
     });
   }
 
@@ -106,8 +135,18 @@ export class BackEndSlot {
     }
   }
 
+  #inSection(body: () => void | Promise<void>): Promise<void> {
+    return this.#leave === undefined ? this.#sections.run(body) : Promise.resolve(body());
+  }
+
+  async #lockHooks(reason: string): Promise<void> {
+    if (this.#locks === 0) await this.#hooks?.lock(reason);
+    this.#locks++;
+  }
+
   #unlockHooks(): void {
-    this.tellNow((hooks) => { hooks.unlock(); });
+    this.#locks--;
+    if (this.#locks === 0) this.tellNow((hooks) => { hooks.unlock(); });
   }
 
   async #guarded(body: (hooks: BackEndHooks | undefined) => void | Promise<void>): Promise<void> {

@@ -179,7 +179,7 @@ export interface ProviderPort {
   readonly device: Emudev;
   /*
    * Each runs the back end's hooks (no-ops while none is attached) and then informs observers. What a hook throws is reported as
-   * an `error` event; only `lock` rejects, because what follows it would not be safe.
+   * an `error` event; only `lock` and `suspend` reject, because what follows it would not be safe.
    */
   connected(): void;
   ready(): Promise<void>;
@@ -191,6 +191,12 @@ export interface ProviderPort {
   lock(reason: string): Promise<void>;
   /** Harmless when `lock` is not held, also after one that was rejected. */
   unlock(): void;
+  /**
+   * Keeps the back end locked for as long as the device may not use memory (bus mastering off), without a bracket: resets,
+   * departures and applications go on. Nests with lock … unlock; the back end sees one lock. Rejects as `lock` does.
+   */
+  suspend(reason: string): Promise<void>;
+  resume(): Promise<void>;
   attributeChanged(name: string): void;
   error(error: unknown): void;
 }

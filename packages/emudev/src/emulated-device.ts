@@ -40,6 +40,8 @@ export class EmulatedDevice implements Emudev {
       reset: (kind) => this.#reset(kind),
       lock: (reason) => this.#slot.lock(reason),
       unlock: () => { this.#slot.unlock(); },
+      suspend: (reason) => this.#slot.suspend(reason),
+      resume: () => this.#slot.resume(),
       attributeChanged: (attribute) => { this.#observers.emit('attributeChanged', attribute); },
       error: (error) => { this.#observers.emit('error', error); },
     };
