@@ -50,8 +50,22 @@ export class QuiescenceTimeoutError extends Error {
   }
 }
 
+const ofWindow = new WeakMap<Window, { readonly epoch: number; readonly quiescence: Quiescence }>();
+
 /** The control side. */
 export class Quiescence implements Disposable {
+  /**
+   * The one of this window, which an application's lcores register with and everybody who changes what they use waits on.
+   * Lives until the window is emptied; not to be disposed of.
+   */
+  static of(window: Window): Quiescence {
+    const known = ofWindow.get(window);
+    if (known?.epoch === window.epoch) return known.quiescence;
+    const quiescence = new Quiescence(window);
+    ofWindow.set(window, { epoch: window.epoch, quiescence });
+    return quiescence;
+  }
+
   readonly #window: Window;
   /** Byte offset of the shared request cell. */
   readonly #request: number;

@@ -62,6 +62,7 @@ export class Window implements WindowView, Disposable {
   readonly view: DataView;
   #sys: Sys = linux;
   #references = 0;
+  #epoch = 0;
   #private = new FreeRanges(ALLOC_GRAIN_BYTES, PRIVATE_BYTES);
   /** Everything at and above it was never handed out, so it is still zero and uncommitted. */
   #untouched = ALLOC_GRAIN_BYTES;
@@ -85,6 +86,11 @@ export class Window implements WindowView, Disposable {
 
   get sys(): Sys {
     return this.#sys;
+  }
+
+  /** Grows when the window is emptied: what was allocated in an earlier epoch is gone. */
+  get epoch(): number {
+    return this.#epoch;
   }
 
   /** Files mapped at present. */
@@ -185,6 +191,7 @@ export class Window implements WindowView, Disposable {
     if (this.#references === 0 || --this.#references > 0) return;
     for (const mapping of [...this.#mappings]) mapping[Symbol.dispose]();
     if (this.#untouched > ALLOC_GRAIN_BYTES) this.#putZeroPages(0, roundUp(this.#untouched, PAGE_BYTES));
+    this.#epoch++;
     this.#allocated.clear();
     this.#private = new FreeRanges(ALLOC_GRAIN_BYTES, PRIVATE_BYTES);
     this.#untouched = ALLOC_GRAIN_BYTES;
