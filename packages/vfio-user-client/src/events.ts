@@ -1,0 +1,17 @@
+/** Control-path events: `diagnostics_channel.subscribe(CHANNEL, …)`. Nobody listening, nothing spent. */
+import { channel } from 'node:diagnostics_channel';
+import type { Channel } from 'node:diagnostics_channel';
+import type { Closed } from './connection.ts';
+
+export const CHANNEL = 'emudev:vfio-user-client';
+
+export type ClientEvent =
+  | { readonly type: 'request'; readonly command: number; readonly payloadBytes: number; readonly fds: number; readonly posted: boolean }
+  | { readonly type: 'frame'; readonly id: number; readonly command: number; readonly flags: number; readonly error: number; readonly payloadBytes: number; readonly fds: number }
+  | { readonly type: 'closed'; readonly closed: Closed };
+
+export const events: Channel = channel(CHANNEL);
+
+export function publish(event: ClientEvent): void {
+  events.publish(event);
+}
