@@ -1,4 +1,13 @@
 /**
+ * Serves any `PciDevice` of @emudev/pci over vfio-user: sessions, DMA table, interrupts, reset. Made for stock QEMU (10.1 and
+ * later) and Cloud Hypervisor; tested against hostile clients.
+ *
+ * Reading order: `server.ts` (listening), `session.ts` (one client, state table), `commands.ts` (what each command does).
+ *
  * @packageDocumentation
  */
-export {};
+export { VfioUserServer, type SessionObserver, type VfioUserServerOptions } from './server.ts';
+export type { SessionCounters, SessionState, SessionView } from './session.ts';
+export { VfioUserServerError, type DisconnectReason, type ServerErrorCode } from './errors.ts';
+export { DEFAULT_LIMITS, type ServerLimits } from './limits.ts';
+export type { DisconnectEvent, FaultEvent, NegotiatedEvent, RequestErrorEvent, ServerEvents } from './events.ts';

@@ -1,0 +1,187 @@
+/** What each command does. One function per command; a reply is a whole message, descriptors apart. */
+import type { PciDevice, QuiesceReason } from '@emudev/pci';
+import {
+  badRequest, COMMANDS, commandName, decodeDeviceGetInfo, decodeDmaMap, decodeDmaUnmap, decodeGetIrqInfo, decodeGetRegionInfo, decodeRegionRead, decodeRegionWrite,
+  decodeRegionWriteMulti, decodeSetIrqs, encodeDeviceInfo, encodeDmaUnmapReply, encodeIrqInfo, encodeMessage, encodeRegionInfo, encodeRegionWriteMultiReply,
+  MAX_ARGSZ_BYTES, newMessage, newRegionReadReply, newRegionWriteReply, REGION_DATA_AT, VFIO_DEVICE_FLAGS_PCI, VFIO_DEVICE_FLAGS_RESET,
+  VFIO_PCI_NUM_IRQS, VFIO_PCI_NUM_REGIONS, VFIO_USER_DEVICE_GET_INFO, VFIO_USER_DEVICE_GET_IRQ_INFO, VFIO_USER_DEVICE_GET_REGION_INFO, VFIO_USER_DEVICE_GET_REGION_IO_FDS,
+  VFIO_USER_DEVICE_RESET, VFIO_USER_DEVICE_SET_IRQS, VFIO_USER_DMA_MAP, VFIO_USER_DMA_UNMAP, VFIO_USER_F_TYPE_REPLY, VFIO_USER_REGION_READ, VFIO_USER_REGION_WRITE,
+  VFIO_USER_REGION_WRITE_MULTI, type Frame, type RegionData,
+} from '@emudev/vfio-user-protocol';
+import type { RemoteMemory } from '@emudev/dma';
+import type { DmaTable } from './dma-table.ts';
+import type { Regions } from './regions.ts';
+import type { Vectors } from './vectors.ts';
+
+/** What a command works on: the session, as far as commands may see it. */
+export interface CommandContext {
+  readonly device: PciDevice;
+  readonly regions: Regions;
+  readonly vectors: Vectors;
+  readonly dma: DmaTable;
+  readonly maxDataXferBytes: number;
+  /** How memory without a descriptor is reached; undefined where the client serves no DMA messages. */
+  readonly messages: RemoteMemory | undefined;
+  closeFd(fd: number): void;
+  /** `device.quiesce(reason)`, then `change`, then `device.resume()` whatever happened. */
+  whileQuiesced(reason: QuiesceReason, change: () => void | Promise<void>): Promise<void>;
+}
+
+export type Reply = Uint8Array | { readonly message: Uint8Array; readonly fds: readonly number[] };
+/** `fds` came with the command; a handler that keeps one removes it from the list, the rest is closed afterwards. */
+type Handler = (context: CommandContext, frame: Frame, fds: number[]) => Reply | Promise<Reply>;
+
+const withPayload = (frame: Frame, payload: Uint8Array): Uint8Array => encodeMessage(frame.id, frame.command, VFIO_USER_F_TYPE_REPLY, payload);
+const headerOnly = (frame: Frame): Uint8Array => newMessage(frame.id, frame.command, VFIO_USER_F_TYPE_REPLY, 0);
+
+const getInfo: Handler = ({ device }, frame) => {
+  decodeDeviceGetInfo(frame.payload);
+  const flags = VFIO_DEVICE_FLAGS_PCI | (device.resettable ? VFIO_DEVICE_FLAGS_RESET : 0);
+  return withPayload(frame, encodeDeviceInfo({ flags, numRegions: VFIO_PCI_NUM_REGIONS, numIrqs: VFIO_PCI_NUM_IRQS }));
+};
+
+const getRegionInfo: Handler = ({ regions }, frame) => {
+  const { argsz, index } = decodeGetRegionInfo(frame.payload);
+  const { payload, complete } = encodeRegionInfo(regions.info(index), argsz);
+  const fd = complete ? regions.backingFd(index) : -1;
+  return { message: withPayload(frame, payload), fds: fd === -1 ? [] : [fd] };
+};
+
+const REGION_IO_FDS_BYTES = 16;
+/** No region here has ioeventfds: the answer to a well-formed question is always "none". */
+const getRegionIoFds: Handler = ({ regions }, frame) => {
+  const { payload } = frame;
+  if (payload.length < REGION_IO_FDS_BYTES) throw badRequest('ERR_VFU_PAYLOAD', `GET_REGION_IO_FDS: payload of ${payload.length} bytes, needs ${REGION_IO_FDS_BYTES}`);
+  const request = new DataView(payload.buffer, payload.byteOffset, REGION_IO_FDS_BYTES);
+  const argsz = request.getUint32(0, true);
+  const index = request.getUint32(8, true);
+  if (argsz < REGION_IO_FDS_BYTES || argsz > MAX_ARGSZ_BYTES) throw badRequest('ERR_VFU_ARGSZ', `GET_REGION_IO_FDS: argsz ${argsz}`);
+  if (request.getUint32(4, true) !== 0 || request.getUint32(12, true) !== 0) throw badRequest('ERR_VFU_FLAGS', 'GET_REGION_IO_FDS: flags and count of a request are 0');
+  if (regions.info(index).sizeBytes === 0) throw badRequest('ERR_VFU_INDEX', `GET_REGION_IO_FDS: the device has no region ${index}`);
+  const reply = payload.slice(0, REGION_IO_FDS_BYTES);
+  new DataView(reply.buffer).setUint32(0, REGION_IO_FDS_BYTES, true);
+  return withPayload(frame, reply);
+};
+
+const getIrqInfo: Handler = ({ device }, frame) => {
+  const { index } = decodeGetIrqInfo(frame.payload);
+  if (index >= VFIO_PCI_NUM_IRQS) throw badRequest('ERR_VFU_INDEX', `interrupt index ${index} of ${VFIO_PCI_NUM_IRQS}`);
+  const irq = device.irqs.find((i) => i.index === index);
+  return withPayload(frame, encodeIrqInfo({ index, flags: irq?.flags ?? 0, count: irq?.count ?? 0 }));
+};
+
+const setIrqs: Handler = (context, frame, fds) => {
+  const { device, vectors } = context;
+  const request = decodeSetIrqs(frame.payload, fds.length, (index) => vectors.countOf(index));
+  vectors.fire(request);
+  const change = vectors.change(request, fds);
+  if (change === undefined) return headerOnly(frame);
+  const applied = context.whileQuiesced('irqs', () => {
+    const replaced = vectors.apply(change);
+    fds.length = 0;
+    try {
+      device.irqsChanged(change.index, change.start, change.count);
+    } finally {
+      for (const fd of replaced) context.closeFd(fd);
+    }
+  });
+  return applied.then(() => headerOnly(frame));
+};
+
+const dmaMap: Handler = async (context, frame, fds) => {
+  const map = decodeDmaMap(frame.payload, fds.length);
+  context.dma.check(map);
+  await context.whileQuiesced('dma-map', () => {
+    context.dma.map(map, fds, context.messages);
+    context.device.memoryChanged();
+  });
+  return headerOnly(frame);
+};
+
+const dmaUnmap: Handler = async (context, frame) => {
+  const unmap = decodeDmaUnmap(frame.payload);
+  await context.whileQuiesced('dma-unmap', () => {
+    context.dma.unmap(unmap);
+    context.device.memoryChanged();
+  });
+  return withPayload(frame, encodeDmaUnmapReply(unmap));
+};
+
+const regionRead: Handler = ({ device, regions, maxDataXferBytes }, frame) => {
+  const access = decodeRegionRead(frame.payload, maxDataXferBytes);
+  regions.checkAccess(access, 'read');
+  const message = newRegionReadReply(frame.id, access);
+  if (access.count === 0) return message;
+  const pending = device.read(access.region, access.offset, message.subarray(REGION_DATA_AT));
+  return pending === undefined ? message : pending.then(() => message);
+};
+
+const regionWrite: Handler = ({ device, regions, maxDataXferBytes }, frame) => {
+  const access = decodeRegionWrite(frame.payload, maxDataXferBytes);
+  regions.checkAccess(access, 'write');
+  const message = newRegionWriteReply(frame.id, access);
+  if (access.count === 0) return message;
+  const pending = device.write(access.region, access.offset, access.data);
+  return pending === undefined ? message : pending.then(() => message);
+};
+
+/** All entries are checked before the first is executed: a half-executed message could not be reported. */
+const regionWriteMulti: Handler = async ({ device, regions }, frame) => {
+  const writes: readonly RegionData[] = decodeRegionWriteMulti(frame.payload);
+  for (const write of writes) regions.checkAccess(write, 'write');
+  for (const write of writes) if (write.count > 0) await device.write(write.region, write.offset, write.data);
+  return withPayload(frame, encodeRegionWriteMultiReply(writes.length));
+};
+
+const deviceReset: Handler = async (context, frame) => {
+  if (!context.device.resettable) throw badRequest('ERR_VFU_COMMAND', 'DEVICE_RESET: the device did not announce it');
+  await context.whileQuiesced('reset', () => context.device.reset());
+  return headerOnly(frame);
+};
+
+const HANDLERS: ReadonlyMap<number, Handler> = new Map([
+  [VFIO_USER_DEVICE_GET_INFO, getInfo],
+  [VFIO_USER_DEVICE_GET_REGION_INFO, getRegionInfo],
+  [VFIO_USER_DEVICE_GET_REGION_IO_FDS, getRegionIoFds],
+  [VFIO_USER_DEVICE_GET_IRQ_INFO, getIrqInfo],
+  [VFIO_USER_DEVICE_SET_IRQS, setIrqs],
+  [VFIO_USER_DMA_MAP, dmaMap],
+  [VFIO_USER_DMA_UNMAP, dmaUnmap],
+  [VFIO_USER_REGION_READ, regionRead],
+  [VFIO_USER_REGION_WRITE, regionWrite],
+  [VFIO_USER_REGION_WRITE_MULTI, regionWriteMulti],
+  [VFIO_USER_DEVICE_RESET, deviceReset],
+]);
+
+/** @throws typed errors (with errno) for what is refused, and whatever the device throws */
+export function execute(context: CommandContext, frame: Frame, fds: number[]): Reply | Promise<Reply> {
+  const handler = HANDLERS.get(frame.command);
+  // Includes VERSION once more, commands of the other direction, and DEVICE_FEATURE of a device that cannot migrate.
+  if (handler === undefined) throw badRequest('ERR_VFU_COMMAND', `${commandName(frame.command)} is not served here`);
+  return handler(context, frame, fds);
+}
+
+/**
+ * The body of an error reply for a client that reads the length of a success whatever the flags say: the request's fixed part
+ * echoed, and for a read the all-ones that a PCI bus answers with. Empty where success has no body.
+ */
+export function errorBody(frame: Frame, maxDataXferBytes: number): Uint8Array {
+  const fixed = COMMANDS.get(frame.command)?.requestBytes ?? 0;
+  if (frame.payload.length < fixed) return new Uint8Array(0);
+  switch (frame.command) {
+    case VFIO_USER_DEVICE_GET_INFO:
+    case VFIO_USER_DEVICE_GET_REGION_INFO:
+    case VFIO_USER_DEVICE_GET_IRQ_INFO:
+    case VFIO_USER_DMA_UNMAP:
+    case VFIO_USER_REGION_WRITE:
+      return frame.payload.slice(0, fixed);
+    case VFIO_USER_REGION_READ: {
+      const count = new DataView(frame.payload.buffer, frame.payload.byteOffset).getUint32(12, true);
+      const body = new Uint8Array(fixed + (count <= maxDataXferBytes ? count : 0)).fill(0xff);
+      body.set(frame.payload.subarray(0, fixed));
+      return body;
+    }
+    default:
+      return new Uint8Array(0);
+  }
+}

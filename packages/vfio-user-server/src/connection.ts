@@ -1,0 +1,178 @@
+/**
+ * One connected socket: bytes to messages and back. Never blocks; knows nothing of commands.
+ *
+ * | state  | readable                        | send                         | end of stream, error | close  |
+ * | ------ | ------------------------------- | ---------------------------- | -------------------- | ------ |
+ * | open   | frames to `onFrame`             | sent, or queued in order     | → closed, `onEnd`    | → closed |
+ * | paused | nothing is read                 | sent, or queued in order     | not seen yet         | → closed |
+ * | closed | forbidden: the watch is gone    | dropped: nobody is there     | forbidden            | nothing |
+ */
+import type { Sys } from '@emudev/linux';
+import { FrameReader, type Frame, type FrameLimits } from '@emudev/vfio-user-protocol';
+import type { DisconnectReason } from './errors.ts';
+import { VfioUserServerError } from './errors.ts';
+import { MAX_FDS_PER_MESSAGE, MAX_OUTPUT_BYTES, RECEIVE_BYTES, RECEIVES_PER_TURN } from './limits.ts';
+
+export interface ConnectionHandler {
+  /** One message; its descriptors now belong to the handler. */
+  onFrame(frame: Frame): void;
+  /** Queued output has become less. */
+  onDrained(): void;
+  /** Once, unless `close` came first. The socket is closed already. */
+  onEnd(reason: Extract<DisconnectReason, 'closed' | 'connection-lost' | 'protocol-error'>, error?: unknown): void;
+}
+
+interface Outgoing {
+  bytes: Uint8Array;
+  /** Own duplicates: the originals may be closed before the socket takes them. */
+  fds: number[];
+}
+
+// One per thread is enough: FrameReader copies out before anybody else can receive.
+const received = new Uint8Array(new ArrayBuffer(RECEIVE_BYTES));
+
+export class Connection {
+  readonly #sys: Sys;
+  readonly #fd: number;
+  readonly #reader: FrameReader;
+  readonly #handler: ConnectionHandler;
+  readonly #dry: () => boolean;
+  #output: Outgoing[] = [];
+  #outputBytes = 0;
+  #watch: Disposable | undefined;
+  #watching = 0;
+  #paused = false;
+  #closed = false;
+
+  /**
+   * Owns `fd` from now on. `dry` is asked whenever the socket has nothing more to read; true means: look again. It is the
+   * place for an adaptive spin (a blocking look with a short time limit); by default the thread goes back to its event loop.
+   */
+  constructor(sys: Sys, fd: number, limits: FrameLimits, handler: ConnectionHandler, dry: () => boolean = () => false) {
+    this.#sys = sys;
+    this.#fd = fd;
+    this.#reader = new FrameReader(limits);
+    this.#handler = handler;
+    this.#dry = dry;
+    this.#updateWatch();
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** Bytes the peer has not taken yet. */
+  get pendingOutputBytes(): number {
+    return this.#outputBytes;
+  }
+
+  set limits(limits: FrameLimits) {
+    this.#reader.limits = limits;
+  }
+
+  pauseInput(paused: boolean): void {
+    this.#paused = paused;
+    this.#updateWatch();
+  }
+
+  /** One sendmsg where the socket has room (the usual case), otherwise queued; descriptors go with the first byte. */
+  send(message: Uint8Array, fds: readonly number[] = []): void {
+    if (this.#closed) return;
+    let sent = 0;
+    if (this.#output.length === 0) {
+      try {
+        sent = this.#sys.sendmsg(this.#fd, message, fds) ?? 0;
+      } catch (error) {
+        this.#end('connection-lost', error);
+        return;
+      }
+      if (sent === message.length) return;
+    }
+    if (this.#outputBytes + message.length > MAX_OUTPUT_BYTES) {
+      this.#end('protocol-error', new VfioUserServerError('ERR_SERVER_DMA_MESSAGE', 5, `the client reads nothing: ${this.#outputBytes} bytes wait for it`));
+      return;
+    }
+    this.#output.push({ bytes: message.subarray(sent), fds: sent > 0 ? [] : fds.map((fd) => this.#sys.dup(fd)) });
+    this.#outputBytes += message.length - sent;
+    this.#updateWatch();
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#watch?.[Symbol.dispose]();
+    this.#watch = undefined;
+    for (const fd of this.#reader.dispose()) this.#sys.close(fd);
+    for (const { fds } of this.#output) for (const fd of fds) this.#sys.close(fd);
+    this.#output = [];
+    this.#outputBytes = 0;
+    this.#sys.close(this.#fd);
+  }
+
+  #end(reason: 'closed' | 'connection-lost' | 'protocol-error', error?: unknown): void {
+    if (this.#closed) return;
+    this.close();
+    this.#handler.onEnd(reason, error);
+  }
+
+  #updateWatch(): void {
+    if (this.#closed) return;
+    const wanted = (this.#paused ? 0 : 1) | (this.#output.length > 0 ? 2 : 0);
+    if (wanted === this.#watching) return;
+    this.#watch?.[Symbol.dispose]();
+    this.#watching = wanted;
+    this.#watch = wanted === 0 ? undefined : this.#sys.watch(this.#fd, { readable: (wanted & 1) !== 0, writable: (wanted & 2) !== 0 }, ({ readable, writable, error }) => {
+      if (writable || error) this.#flush();
+      if (readable || error) this.#receive();
+    });
+  }
+
+  #flush(): void {
+    const before = this.#outputBytes;
+    try {
+      for (let head = this.#output[0]; head !== undefined; head = this.#output[0]) {
+        const sent = this.#sys.sendmsg(this.#fd, head.bytes, head.fds);
+        if (sent === undefined) break;
+        this.#outputBytes -= sent;
+        for (const fd of head.fds) this.#sys.close(fd);
+        head.fds = [];
+        head.bytes = head.bytes.subarray(sent);
+        if (head.bytes.length === 0) this.#output.shift();
+      }
+    } catch (error) {
+      this.#end('connection-lost', error);
+      return;
+    }
+    this.#updateWatch();
+    if (this.#outputBytes < before) this.#handler.onDrained();
+  }
+
+  /** Keeps receiving until the socket is dry: a client that answers at once is served without a trip through the event loop. */
+  #receive(): void {
+    for (let n = 0; n < RECEIVES_PER_TURN && !this.#closed && !this.#paused; n++) {
+      let got;
+      try {
+        got = this.#sys.recvmsg(this.#fd, received, MAX_FDS_PER_MESSAGE);
+      } catch (error) {
+        this.#end('connection-lost', error);
+        return;
+      }
+      if (got === undefined) {
+        if (this.#dry()) continue;
+        return;
+      }
+      if (got.bytes === 0) {
+        this.#end(this.#reader.idle ? 'closed' : 'connection-lost');
+        return;
+      }
+      const { frames, error } = this.#reader.push(received.subarray(0, got.bytes), got.fds);
+      for (const frame of frames) {
+        if (!this.#closed) this.#handler.onFrame(frame);
+        else for (const fd of frame.fds) this.#sys.close(fd);
+      }
+      if (error !== undefined) this.#end('protocol-error', error);
+      // Which message lost its descriptors cannot be told.
+      else if (got.fdsTruncated) this.#end('protocol-error', new VfioUserServerError('ERR_SERVER_STATE', 24, 'descriptors were dropped by the kernel: too many open files'));
+    }
+  }
+}

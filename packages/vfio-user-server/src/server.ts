@@ -1,0 +1,226 @@
+/**
+ * A device on a socket.
+ *
+ * | state     | listen, adoptListener | adoptConnection     | client connects            | session ends       | close     |
+ * | --------- | --------------------- | ------------------- | -------------------------- | ------------------ | --------- |
+ * | idle      | → listening           | → serving (once)    | –                          | –                  | → closed  |
+ * | listening | forbidden: it does    | forbidden: listens  | accepted → serving         | –                  | → closed  |
+ * | serving   | forbidden: it serves  | forbidden: it serves| waits in the kernel's queue| → listening / idle | → closed  |
+ * | closed    | forbidden             | forbidden           | –                          | –                  | nothing   |
+ */
+import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
+import { linux, type Sys } from '@emudev/linux';
+import type { Truncation, Window } from '@emudev/dma';
+import type { PciDevice } from '@emudev/pci';
+import type { DmaDialect, PeerProfile } from '@emudev/vfio-user-protocol';
+import { DmaTable } from './dma-table.ts';
+import { VfioUserServerError, type DisconnectReason } from './errors.ts';
+import { publish } from './events.ts';
+import { ACCEPT_RETRY_MS, DEFAULT_LIMITS, LISTEN_BACKLOG, type ServerLimits } from './limits.ts';
+import { Regions } from './regions.ts';
+import { Session, type SessionView } from './session.ts';
+
+export interface VfioUserServerOptions {
+  /** Where the client's memory is mapped. */
+  readonly window: Window;
+  readonly limits?: Partial<ServerLimits>;
+  /** What to do about memory files that their owner could truncate under us (see @emudev/dma); 'seal' by default. */
+  readonly truncation?: Truncation;
+  /** Serve every client by this profile instead of guessing from its VERSION message. */
+  readonly peer?: PeerProfile;
+  /** How memory without a descriptor is reached; 'auto' (the default) follows the peer profile. */
+  readonly dmaDialect?: 'auto' | DmaDialect;
+  /** Permissions of the socket file: who can open it owns the device. 0o600 by default. */
+  readonly socketMode?: number;
+  readonly sys?: Sys;
+}
+
+/** Both are called on the control thread; what they throw is published as a fault. */
+export interface SessionObserver {
+  /** A client has negotiated and the device is attached. */
+  attached?(session: SessionView): void;
+  /** The client has gone and everything of it is released. Also called for one that never negotiated. */
+  detached?(session: SessionView, reason: DisconnectReason): void;
+}
+
+const EISCONN = 106;
+
+export class VfioUserServer implements AsyncDisposable {
+  readonly device: PciDevice;
+  readonly #sys: Sys;
+  readonly #options: VfioUserServerOptions;
+  readonly #limits: ServerLimits;
+  readonly #regions: Regions;
+  readonly #dma: DmaTable;
+  readonly #observers = new Set<SessionObserver>();
+  #listener = -1;
+  #watch: Disposable | undefined;
+  #retry: NodeJS.Timeout | undefined;
+  #path: { readonly path: string; readonly ino: bigint } | undefined;
+  #session: Session | undefined;
+  #sessions = 0;
+  #closing: Promise<void> | undefined;
+
+  /** @throws VfioUserServerError ERR_SERVER_DEVICE where the device's description contradicts itself */
+  constructor(device: PciDevice, options: VfioUserServerOptions) {
+    this.device = device;
+    this.#options = options;
+    this.#sys = options.sys ?? linux;
+    this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
+    this.#regions = new Regions(device);
+    this.#dma = new DmaTable(this.#sys, options.window, this.#limits.maxDmaMaps, options.truncation);
+  }
+
+  /** The client being served, if any. */
+  get session(): SessionView | undefined {
+    return this.#session;
+  }
+
+  onSession(observer: SessionObserver): Disposable {
+    this.#observers.add(observer);
+    return { [Symbol.dispose]: () => void this.#observers.delete(observer) };
+  }
+
+  /**
+   * Listens on a UNIX socket, one client at a time, again and again. Clients that come while another is served wait in the
+   * kernel's queue: a virtual machine that restarts quickly meets the end of its predecessor's session, not a refusal.
+   * @throws LinuxError EADDRINUSE where another process listens there; a socket file nobody listens on is replaced
+   */
+  listen(path: string): Promise<void> {
+    this.#requireIdle('listen');
+    const mode = this.#options.socketMode ?? 0o600;
+    const listener = this.#withUmask(0o777 & ~mode, () => this.#sys.unixListen(path, LISTEN_BACKLOG));
+    try {
+      chmodSync(path, mode);
+      this.#path = { path, ino: lstatSync(path, { bigint: true }).ino };
+      this.#startListening(listener);
+    } catch (error) {
+      this.#sys.close(listener);
+      throw error;
+    }
+    return Promise.resolve();
+  }
+
+  /** As `listen`, on a listening socket that somebody else has made (systemd, a test). Owns `fd` from now on. */
+  adoptListener(fd: number): void {
+    this.#requireIdle('adoptListener');
+    this.#sys.setNonBlocking(fd, true);
+    this.#startListening(fd);
+  }
+
+  /** Serves one connected socket (`--fd=N` of a management layer). Owns `fd` from now on. */
+  adoptConnection(fd: number): void {
+    this.#requireIdle('adoptConnection');
+    this.#sys.setNonBlocking(fd, true);
+    this.#serve(fd);
+  }
+
+  /** Ends the session (the device is detached first), removes the socket file. Later calls wait for the same end. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
+    this.#stopWatching();
+    if (this.#path !== undefined) this.#removeSocketFile(this.#path);
+    if (this.#listener !== -1) this.#sys.close(this.#listener);
+    this.#listener = -1;
+    await this.#session?.close();
+    this.#dma[Symbol.dispose]();
+  }
+
+  #requireIdle(what: string): void {
+    const state = this.#closing !== undefined ? 'is closed' : this.#listener !== -1 ? 'is listening' : this.#session !== undefined ? 'serves a client' : undefined;
+    if (state !== undefined) throw new VfioUserServerError('ERR_SERVER_STATE', EISCONN, `${what}: the server of ${this.device.name} ${state}`);
+  }
+
+  #startListening(listener: number): void {
+    this.#listener = listener;
+    this.#watchListener();
+  }
+
+  #watchListener(): void {
+    if (this.#listener === -1 || this.#closing !== undefined || this.#session !== undefined) return;
+    this.#watch ??= this.#sys.watch(this.#listener, { readable: true }, () => { this.#accept(); });
+  }
+
+  #stopWatching(): void {
+    this.#watch?.[Symbol.dispose]();
+    this.#watch = undefined;
+    clearTimeout(this.#retry);
+  }
+
+  #accept(): void {
+    let fd;
+    try {
+      fd = this.#sys.unixAccept(this.#listener);
+    } catch (error) {
+      publish('fault', { device: this.device.name, what: 'accept', error });
+      this.#stopWatching();
+      this.#retry = setTimeout(() => { this.#watchListener(); }, ACCEPT_RETRY_MS);
+      return;
+    }
+    if (fd === undefined) return;
+    this.#stopWatching();
+    this.#serve(fd);
+  }
+
+  #serve(fd: number): void {
+    const session: Session = new Session(fd, {
+      id: ++this.#sessions,
+      sys: this.#sys,
+      device: this.device,
+      regions: this.#regions,
+      dma: this.#dma,
+      limits: this.#limits,
+      peer: this.#options.peer,
+      dmaDialect: this.#options.dmaDialect ?? 'auto',
+      onReady: () => { this.#observe((observer) => observer.attached?.(session)); },
+      onEnded: (reason) => {
+        this.#session = undefined;
+        this.#observe((observer) => observer.detached?.(session, reason));
+        this.#watchListener();
+      },
+    });
+    this.#session = session;
+  }
+
+  #observe(call: (observer: SessionObserver) => void): void {
+    for (const observer of this.#observers) {
+      try {
+        call(observer);
+      } catch (error) {
+        publish('fault', { device: this.device.name, what: 'session observer', error });
+      }
+    }
+  }
+
+  /** Between bind and chmod anybody could connect; the mask closes the gap. Worker threads cannot set it and live with chmod. */
+  #withUmask<T>(mask: number, make: () => T): T {
+    let before: number | undefined;
+    try {
+      before = process.umask(mask);
+    } catch {
+      // ERR_WORKER_UNSUPPORTED_OPERATION
+    }
+    try {
+      return make();
+    } finally {
+      if (before !== undefined) process.umask(before);
+    }
+  }
+
+  #removeSocketFile({ path, ino }: { path: string; ino: bigint }): void {
+    try {
+      // Somebody may have replaced it by their own.
+      if (lstatSync(path, { bigint: true }).ino === ino) unlinkSync(path);
+    } catch (error) {
+      publish('fault', { device: this.device.name, what: `removing ${path}`, error });
+    }
+  }
+}

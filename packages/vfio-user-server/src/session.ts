@@ -1,0 +1,351 @@
+/**
+ * One client, from connect to detach. Strictly serial: a command is taken from the queue when the one before it is answered.
+ *
+ * | state       | VERSION                    | other command           | reply          | connection ends        | close()                |
+ * | ----------- | -------------------------- | ----------------------- | -------------- | ---------------------- | ---------------------- |
+ * | negotiating | attach → ready, or → ended | EINVAL, → ended         | counted        | → ended                | → ended                |
+ * | ready       | EINVAL                     | executed                | to its waiter  | → ending               | → ending               |
+ * | ending      | dropped, fds closed        | dropped, fds closed     | dropped        | nothing more           | waits for the same end |
+ * | ended       | forbidden: the socket is closed | forbidden          | forbidden      | forbidden              | nothing                |
+ *
+ * ending: the running command finishes (its DMA messages fail), then quiesce, device.detach, DMA table cleared, interrupt
+ * descriptors closed, resume. A session that never became ready skips all that: the device has not heard of it.
+ */
+import type { Sys } from '@emudev/linux';
+import type { DetachReason, PciDevice, PciHost, QuiesceReason } from '@emudev/pci';
+import {
+  commandName, decodeVersion, effectiveCapabilities, encodeErrorReply, encodeMessage, encodeVersion, guessPeer, HEADER_BYTES, isCommand, isPosted, isReply,
+  MAX_FRAME_BYTES, MAX_VERSION_FRAME_BYTES, negotiateVersion, newMessage, ProtocolError, VFIO_USER_F_ERROR, VFIO_USER_F_TYPE_REPLY, VFIO_USER_MAJOR, VFIO_USER_VERSION,
+  type DmaDialect, type EffectiveCapabilities, type Frame, type PeerProfile,
+} from '@emudev/vfio-user-protocol';
+import type { RemoteMemory } from '@emudev/dma';
+import { errorBody, execute, type CommandContext, type Reply } from './commands.ts';
+import { Connection } from './connection.ts';
+import { DmaMessages } from './dma-messages.ts';
+import type { DmaTable } from './dma-table.ts';
+import { replyErrnoOf, typedErrno, VfioUserServerError, type DisconnectReason } from './errors.ts';
+import { publish } from './events.ts';
+import { ANNOUNCED_MSG_FDS, INPUT_HARD_LIMIT_FACTOR, MAX_FDS_PER_MESSAGE, type ServerLimits } from './limits.ts';
+import type { Regions } from './regions.ts';
+import { Vectors } from './vectors.ts';
+
+export type SessionState = 'negotiating' | 'ready' | 'ending' | 'ended';
+
+/** What an application may see of a session. */
+export interface SessionView {
+  /** Counts connections of one server, from 1. */
+  readonly id: number;
+  readonly state: SessionState;
+  /** Known once negotiated. */
+  readonly peer: PeerProfile | undefined;
+  readonly capabilities: EffectiveCapabilities | undefined;
+  readonly counters: Readonly<SessionCounters>;
+  /** Regions in the DMA table. */
+  readonly dmaMaps: number;
+}
+
+export interface SessionCounters {
+  /** Commands executed, refused ones included. */
+  commands: number;
+  /** Commands that failed. */
+  errors: number;
+  /** Of these, errors without an errno: defects, answered EIO. */
+  unexpectedErrors: number;
+  /** Replies nobody waited for. */
+  strayReplies: number;
+}
+
+export interface SessionOptions {
+  readonly id: number;
+  readonly sys: Sys;
+  readonly device: PciDevice;
+  readonly regions: Regions;
+  readonly dma: DmaTable;
+  readonly limits: ServerLimits;
+  readonly peer: PeerProfile | undefined;
+  readonly dmaDialect: 'auto' | DmaDialect;
+  onReady(): void;
+  /** Everything is released; the next client may come. */
+  onEnded(reason: DisconnectReason): void;
+}
+
+const DETACH_REASONS: Readonly<Record<DisconnectReason, DetachReason>> = {
+  closed: 'closed',
+  'connection-lost': 'connection-lost',
+  'negotiation-failed': 'protocol-error',
+  'negotiation-timeout': 'protocol-error',
+  'protocol-error': 'protocol-error',
+  'quiesce-failed': 'protocol-error',
+  'server-closed': 'server-closed',
+};
+
+const EINVAL = 22;
+const EBUSY = 16;
+
+export class Session implements SessionView, CommandContext, PciHost {
+  readonly id: number;
+  readonly device: PciDevice;
+  readonly regions: Regions;
+  readonly vectors: Vectors;
+  readonly dma: DmaTable;
+  readonly counters: SessionCounters = { commands: 0, errors: 0, unexpectedErrors: 0, strayReplies: 0 };
+  /** Resolves when the session has ended. */
+  readonly ended: Promise<void>;
+  state: SessionState = 'negotiating';
+  peer: PeerProfile | undefined;
+  capabilities: EffectiveCapabilities | undefined;
+  messages: RemoteMemory | undefined;
+
+  readonly #options: SessionOptions;
+  readonly #connection: Connection;
+  readonly #dmaMessages: DmaMessages;
+  readonly #negotiationTimer: NodeJS.Timeout;
+  readonly #resolveEnded: () => void;
+  #inbox: Frame[] = [];
+  #inboxBytes = 0;
+  #inboxFds = 0;
+  #busy = false;
+  #attached = false;
+
+  /** Owns `fd` from now on. */
+  constructor(fd: number, options: SessionOptions) {
+    const { sys, device, limits } = options;
+    this.#options = options;
+    this.id = options.id;
+    this.device = device;
+    this.regions = options.regions;
+    this.dma = options.dma;
+    this.vectors = new Vectors(sys, device.irqs);
+    const { promise, resolve } = Promise.withResolvers<undefined>();
+    this.ended = promise;
+    this.#resolveEnded = () => { resolve(undefined); };
+    publish('connect', { device: device.name, session: this.id });
+    this.#dmaMessages = new DmaMessages((message) => { this.#connection.send(message); }, limits.dmaReplyTimeoutMs);
+    // VERSION is small and comes without descriptors; everything else has to wait for it.
+    this.#connection = new Connection(sys, fd, { maxFrameBytes: MAX_VERSION_FRAME_BYTES, maxFds: 0 }, {
+      onFrame: (frame) => { this.#onFrame(frame); },
+      onDrained: () => { this.#pump(); },
+      onEnd: (reason, error) => { this.#end(this.state === 'negotiating' && reason === 'protocol-error' ? 'negotiation-failed' : reason, error); },
+    });
+    this.#negotiationTimer = setTimeout(() => {
+      this.#end('negotiation-timeout', new VfioUserServerError('ERR_SERVER_STATE', 110, `no VERSION within ${limits.negotiationTimeoutMs} ms`));
+    }, limits.negotiationTimeoutMs);
+  }
+
+  get dmaMaps(): number {
+    return this.dma.size;
+  }
+
+  get maxDataXferBytes(): number {
+    return this.#options.limits.maxDataXferBytes;
+  }
+
+  // PciHost
+  get memory(): PciHost['memory'] {
+    return this.dma.memory;
+  }
+
+  irqFd(index: number, vector: number): number {
+    return this.vectors.fd(index, vector);
+  }
+
+  closeFd(fd: number): void {
+    this.#options.sys.close(fd);
+  }
+
+  async whileQuiesced(reason: QuiesceReason, change: () => void | Promise<void>): Promise<void> {
+    try {
+      await this.device.quiesce(reason);
+    } catch (cause) {
+      throw new VfioUserServerError('ERR_SERVER_QUIESCE', EBUSY, `${this.device.name} did not become quiescent for ${reason}`, { cause });
+    }
+    try {
+      await change();
+    } finally {
+      this.device.resume();
+    }
+  }
+
+  /** Ends the session; resolves when everything is released. */
+  close(): Promise<void> {
+    this.#end('server-closed');
+    return this.ended;
+  }
+
+  #onFrame(frame: Frame): void {
+    if (this.state === 'ending' || this.state === 'ended') return this.#closeFds(frame.fds);
+    if (isReply(frame.flags)) {
+      // A late reply looks like one that was never asked for: neither gets an answer.
+      if (!this.#dmaMessages.onReply(frame)) {
+        this.counters.strayReplies++;
+        publish('fault', { device: this.device.name, session: this.id, what: `a reply to ${commandName(frame.command)} that nobody waits for` });
+      }
+      return this.#closeFds(frame.fds);
+    }
+    this.#inbox.push(frame);
+    this.#inboxBytes += frame.size;
+    this.#inboxFds += frame.fds.length;
+    this.#pump();
+    this.#regulateInput();
+  }
+
+  /** Executes queued commands until one has to be awaited or the client does not take its replies. */
+  #pump(): void {
+    while (!this.#busy && this.#inbox.length > 0 && this.#connection.pendingOutputBytes <= this.#options.limits.maxPendingOutputBytes) {
+      const frame = this.#inbox.shift()!;
+      this.#inboxBytes -= frame.size;
+      this.#inboxFds -= frame.fds.length;
+      const pending = this.#dispatch(frame);
+      if (pending === undefined) continue;
+      this.#busy = true;
+      void pending.then(() => {
+        this.#busy = false;
+        if (this.state === 'ending') return void this.#finish();
+        this.#pump();
+        this.#regulateInput();
+      });
+    }
+  }
+
+  #regulateInput(): void {
+    const { maxPendingInputBytes, maxPendingMessages, maxPendingFds } = this.#options.limits;
+    const over = (factor: number): boolean => this.#inboxBytes > factor * maxPendingInputBytes || this.#inbox.length > factor * maxPendingMessages || this.#inboxFds > factor * maxPendingFds;
+    const full = over(1);
+    if (full && this.#dmaMessages.outstanding > 0) {
+      if (over(INPUT_HARD_LIMIT_FACTOR)) this.#end('protocol-error', new VfioUserServerError('ERR_SERVER_DMA_MESSAGE', EBUSY, 'the client sends commands instead of answering a DMA message'));
+      return;
+    }
+    this.#connection.pauseInput(full);
+  }
+
+  /** Never throws, never rejects; undefined when the command is done already. */
+  #dispatch(frame: Frame): Promise<void> | undefined {
+    const fds = [...frame.fds];
+    this.counters.commands++;
+    let outcome: Reply | Promise<Reply>;
+    try {
+      outcome = this.#execute(frame, fds);
+    } catch (error) {
+      this.#fail(frame, error);
+      this.#closeFds(fds);
+      return undefined;
+    }
+    if (!(outcome instanceof Promise)) {
+      this.#reply(frame, outcome);
+      this.#closeFds(fds);
+      return undefined;
+    }
+    return outcome.then((reply) => { this.#reply(frame, reply); }, (error: unknown) => { this.#fail(frame, error); }).then(() => { this.#closeFds(fds); });
+  }
+
+  #execute(frame: Frame, fds: number[]): Reply | Promise<Reply> {
+    if (!isCommand(frame.flags)) throw new ProtocolError('ERR_VFU_TYPE', EINVAL, 'reply', `message type ${frame.flags & 15} is neither command nor reply`);
+    if (this.state === 'negotiating') return this.#negotiate(frame);
+    return execute(this, frame, fds);
+  }
+
+  async #negotiate(frame: Frame): Promise<Reply> {
+    if (frame.command !== VFIO_USER_VERSION) throw new ProtocolError('ERR_VFU_VERSION', EINVAL, 'close', `${commandName(frame.command)} before VERSION`);
+    const { limits, dmaDialect, peer } = this.#options;
+    const version = decodeVersion(frame.payload);
+    const profile = peer ?? guessPeer(version);
+    const minor = Math.min(negotiateVersion(version), profile.maxMinor);
+    const capabilities = effectiveCapabilities(version.capabilities);
+    const dialect = dmaDialect === 'auto' ? profile.dmaDialect : dmaDialect;
+    this.peer = profile;
+    this.capabilities = capabilities;
+    this.#dmaMessages.maxBytes = capabilities.maxDataXferSize;
+    if (dialect !== undefined) {
+      this.#dmaMessages.dialect = dialect;
+      this.messages = this.#dmaMessages;
+    }
+    this.#attached = true;
+    try {
+      await this.device.attach(this);
+    } catch (error) {
+      // Nothing to detach from, and nobody to serve.
+      this.#attached = false;
+      throw new ProtocolError('ERR_VFU_VERSION', replyErrnoOf(error), 'close', `${this.device.name} refused to attach: ${String(error)}`);
+    }
+    clearTimeout(this.#negotiationTimer);
+    if (this.state === 'negotiating') this.state = 'ready';
+    this.#connection.limits = { maxFrameBytes: Math.max(MAX_FRAME_BYTES, HEADER_BYTES + 16 + limits.maxDataXferBytes), maxFds: MAX_FDS_PER_MESSAGE };
+    publish('negotiated', { device: this.device.name, session: this.id, peer: profile.name, minor, capabilities, dmaDialect: dialect ?? 'none' });
+    this.#options.onReady();
+    // QEMU allows no more than its own 214 bytes, and it must not be told of write_multiple (its flags collide).
+    return encodeMessage(frame.id, frame.command, VFIO_USER_F_TYPE_REPLY, encodeVersion({
+      major: VFIO_USER_MAJOR, minor,
+      capabilities: { maxMsgFds: ANNOUNCED_MSG_FDS, maxDataXferSize: limits.maxDataXferBytes, maxDmaMaps: limits.maxDmaMaps, pgsizes: 4096 },
+    }));
+  }
+
+  #reply(frame: Frame, reply: Reply): void {
+    if (isPosted(frame.flags)) return;
+    if (reply instanceof Uint8Array) this.#connection.send(reply);
+    else this.#connection.send(reply.message, reply.fds);
+  }
+
+  /** Reply (or not), count, tell; and end the session where the error says so. */
+  #fail(frame: Frame, error: unknown): void {
+    const errno = replyErrnoOf(error);
+    const unexpected = typedErrno(error) === undefined;
+    this.counters.errors++;
+    if (unexpected) this.counters.unexpectedErrors++;
+    publish('request-error', { device: this.device.name, session: this.id, command: commandName(frame.command), messageId: frame.id, errno, unexpected, error });
+    if (!isPosted(frame.flags)) this.#connection.send(this.#errorReply(frame, errno));
+    if (error instanceof ProtocolError && error.consequence === 'close') this.#end(this.state === 'negotiating' ? 'negotiation-failed' : 'protocol-error', error);
+    else if (error instanceof VfioUserServerError && error.code === 'ERR_SERVER_QUIESCE') this.#end('quiesce-failed', error);
+  }
+
+  #errorReply(frame: Frame, errno: number): Uint8Array {
+    const body = this.peer?.headerOnlyErrors === false ? errorBody(frame, this.maxDataXferBytes) : undefined;
+    if (body === undefined || body.length === 0) return encodeErrorReply(frame.id, frame.command, errno);
+    const message = newMessage(frame.id, frame.command, VFIO_USER_F_TYPE_REPLY | VFIO_USER_F_ERROR, body.length);
+    new DataView(message.buffer).setUint32(12, errno, true);
+    message.set(body, HEADER_BYTES);
+    return message;
+  }
+
+  #end(reason: DisconnectReason, error?: unknown): void {
+    if (this.state === 'ending' || this.state === 'ended') return;
+    this.state = 'ending';
+    this.#endReason = reason;
+    this.#endError = error;
+    clearTimeout(this.#negotiationTimer);
+    this.#connection.close();
+    this.#dmaMessages.close();
+    for (const frame of this.#inbox) this.#closeFds(frame.fds);
+    this.#inbox = [];
+    if (!this.#busy) void this.#finish();
+  }
+  #endReason: DisconnectReason = 'closed';
+  #endError: unknown;
+
+  /** Called once, when no command is running any more. Never rejects: whatever the device does, the client's things are released. */
+  async #finish(): Promise<void> {
+    const reason = this.#endReason;
+    if (this.#attached) {
+      await this.#guarded('quiesce', () => this.device.quiesce('detach'));
+      await this.#guarded('detach', () => this.device.detach(DETACH_REASONS[reason]));
+    }
+    await this.#guarded('clearing the DMA table', () => { this.dma.clear(); });
+    await this.#guarded('closing interrupts', () => { this.vectors.close(); });
+    if (this.#attached) await this.#guarded('resume', () => { this.device.resume(); });
+    this.state = 'ended';
+    publish('disconnect', { device: this.device.name, session: this.id, reason, ...(this.#endError === undefined ? {} : { error: this.#endError }) });
+    this.#options.onEnded(reason);
+    this.#resolveEnded();
+  }
+
+  async #guarded(what: string, step: () => void | Promise<void>): Promise<void> {
+    try {
+      await step();
+    } catch (error) {
+      publish('fault', { device: this.device.name, session: this.id, what, error });
+    }
+  }
+
+  #closeFds(fds: readonly number[]): void {
+    for (const fd of fds) this.#options.sys.close(fd);
+  }
+}
