@@ -4,7 +4,7 @@
  * A WebAssembly.Memory of 4 GiB reserves its addresses at once and never moves, so mmap(MAP_FIXED) inside it puts foreign
  * pages where kernels and typed arrays of every thread reach them. That is no documented feature of V8: `selfTest` checks it.
  */
-import { MADV_DONTDUMP, LinuxError, linux } from '@emudev/linux';
+import { LinuxError, MADV_DONTDUMP, MADV_DONTFORK, linux } from '@emudev/linux';
 import type { Sys } from '@emudev/linux';
 import { DmaError } from './errors.ts';
 import { FreeRanges } from './free-ranges.ts';
@@ -153,11 +153,8 @@ export class Window implements WindowView, Disposable {
       this.#mappable.give(start, length);
       throw error;
     }
-    try {
-      this.#sys.madvise(address, length, MADV_DONTDUMP);
-    } catch {
-      // Only keeps guest memory out of our core dumps.
-    }
+    // Keeps guest memory out of our core dumps.
+    this.#advise(start, length, MADV_DONTDUMP);
     const dispose = (): void => {
       if (!this.#mappings.delete(mapping)) return;
       this.#putZeroPages(start, length);
@@ -179,6 +176,17 @@ export class Window implements WindowView, Disposable {
 
   #putZeroPages(start: number, length: number): void {
     this.#sys.mmap({ address: this.base + BigInt(start), lengthBytes: length, read: true, write: true });
+    // As V8 marks its own reservation: only then does the kernel join the hole with its neighbours again.
+    this.#advise(start, length, MADV_DONTFORK);
+  }
+
+  /** Best effort: nothing breaks where the kernel refuses. */
+  #advise(start: number, length: number, advice: number): void {
+    try {
+      this.#sys.madvise(this.base + BigInt(start), length, advice);
+    } catch (error) {
+      if (!(error instanceof LinuxError)) throw error;
+    }
   }
 
   /** Throws ERR_WINDOW_SELF_TEST where files do not show up in this engine's linear memory as they should. */

@@ -10,6 +10,7 @@ export const F_SEAL_FUTURE_WRITE = 0x0010;
 export const MADV_NORMAL = 0;
 export const MADV_WILLNEED = 3;
 export const MADV_DONTNEED = 4;
+export const MADV_DONTFORK = 10;
 export const MADV_HUGEPAGE = 14;
 export const MADV_DONTDUMP = 16;
 export const MADV_DODUMP = 17;

@@ -49,6 +49,8 @@ export const libc: {
   munmap(address: Address, length: number): number;
   madvise(address: Address, length: number, advice: number): number;
   eventfd(initial: number, flags: number): number;
+  epoll_create1(flags: number): number;
+  epoll_ctl(epoll: number, operation: number, fd: number, event: Bytes): number;
   ppoll(fds: Bytes, count: number, timeout: Bytes, sigmask: Address): number;
   ioctl(fd: number, request: number, argument: Bytes): number;
   ioctlValue(fd: number, request: number, argument: number): number;
@@ -79,6 +81,8 @@ export const libc: {
   munmap: lib.func('munmap', 'int', ['uintptr_t', 'size_t']),
   madvise: lib.func('madvise', 'int', ['uintptr_t', 'size_t', 'int']),
   eventfd: lib.func('eventfd', 'int', ['uint', 'int']),
+  epoll_create1: lib.func('epoll_create1', 'int', ['int']),
+  epoll_ctl: lib.func('epoll_ctl', 'int', ['int', 'int', 'int', 'void *']),
   ppoll: lib.func('ppoll', 'int', ['void *', 'ulong', 'void *', 'uintptr_t']),
   ioctl: lib.func('ioctl', 'int', ['int', 'ulong', 'void *']),
   ioctlValue: lib.func('ioctl', 'int', ['int', 'ulong', 'int64']),
@@ -91,6 +95,7 @@ export const EBADF = 9;
 export const EAGAIN = 11;
 export const ENOMEM = 12;
 export const EBUSY = 16;
+export const EEXIST = 17;
 export const EINVAL = 22;
 export const ENAMETOOLONG = 36;
 export const EADDRINUSE = 98;

@@ -2,7 +2,8 @@
 import koffi from 'koffi';
 import { POLLERR, POLLHUP, POLLIN, POLLOUT } from './sys.ts';
 import { LinuxError } from './errors.ts';
-import { EBADF, EINTR, check, errno, libc } from './libc.ts';
+import { close, isValidFd } from './files.ts';
+import { EBADF, EEXIST, EINTR, check, errno, libc } from './libc.ts';
 import { FALLBACK_WATCH_MS } from './limits.ts';
 
 // struct pollfd: int fd, short events, short revents. struct timespec: two 64-bit words, written as halves (no BigInt).
@@ -58,33 +59,59 @@ function nativePoll(): NativePoll | undefined {
   return typeof node?.poll === 'function' ? node.poll : undefined;
 }
 
-/** Handles are collected, and stop silently, unless somebody holds them. */
-const active = new Set<NativeWatch>();
+/** By descriptor. Handles are collected, and stop silently, unless somebody holds them. */
+const active = new Map<number, NativeWatch>();
 
 /**
- * Calls back whenever `fd` is ready, level-triggered. Only one watch per descriptor and thread; the descriptor becomes
+ * Calls back whenever `fd` is ready, level-triggered. Only one watch per descriptor and thread (EEXIST); the descriptor becomes
  * non-blocking. `error` is the last call of a watch: the descriptor is in an error state that the next read or write reports.
  */
 export function watch(fd: number, events: Interest, callback: (revents: Readiness) => void, options: { ref?: boolean } = {}): Disposable {
   const poll = nativePoll();
   if (poll === undefined) return watchByTimer(fd, events, callback, options);
-  let handle: NativeWatch;
-  try {
-    handle = poll(fd, { readable: events.readable === true, writable: events.writable === true }, (status, seen) => {
-      if (!active.has(handle)) return;
+  if (active.has(fd)) throw new LinuxError(EEXIST, 'watch', String(fd), 'this thread watches it already');
+  checkPollable(fd);
+  let announced = false;
+  const handle = poll(fd, { readable: events.readable === true, writable: events.writable === true }, (status, seen) => {
+    if (announced) return;
+    announced = true;
+    // koffi calls back outside of Node's callback scope: promises that the callback settles would wait for some other event,
+    // and what it throws would vanish. The immediates of this same loop iteration have a proper scope.
+    setImmediate(() => {
+      announced = false;
+      if (active.get(fd) !== handle) return;
       if (status < 0) stop();
       callback({ readable: seen.readable, writable: seen.writable, error: status < 0 });
     });
-  } catch (error) {
-    throw new LinuxError(EBADF, 'watch', String(fd), error instanceof Error ? error.message : String(error));
-  }
+  });
   const stop = (): void => {
-    if (active.delete(handle)) handle.close();
+    if (active.get(fd) !== handle) return;
+    active.delete(fd);
+    handle.close();
   };
-  active.add(handle);
+  active.set(fd, handle);
   if (options.ref === false) handle.unref();
   return { [Symbol.dispose]: stop };
 }
+
+/**
+ * Throws what epoll says about a descriptor that cannot be watched (EBADF, EPERM for a plain file): koffi 3.3.4 does not throw
+ * then but aborts the process.
+ */
+function checkPollable(fd: number): void {
+  // Before the epoll descriptor exists: it would get the number that was just closed.
+  if (!isValidFd(fd)) throw new LinuxError(EBADF, 'watch', String(fd));
+  const epoll = check(libc.epoll_create1(EPOLL_CLOEXEC), 'epoll_create1');
+  try {
+    check(libc.epoll_ctl(epoll, EPOLL_CTL_ADD, fd, noEvents), 'watch', fd);
+  } finally {
+    close(epoll);
+  }
+}
+const EPOLL_CLOEXEC = 0o2000000;
+const EPOLL_CTL_ADD = 1;
+/** struct epoll_event, at most 16 bytes. */
+const noEvents = new Uint8Array(new ArrayBuffer(16));
 
 /** The same by asking every few milliseconds: slow, but complete, should koffi ever lose its undocumented watcher. */
 export function watchByTimer(fd: number, events: Interest, callback: (revents: Readiness) => void, options: { ref?: boolean } = {}): Disposable {

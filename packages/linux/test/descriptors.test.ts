@@ -1,0 +1,149 @@
+import { closeSync, openSync } from 'node:fs';
+import { devNull } from 'node:os';
+import { describe, expect, test } from 'vitest';
+import { LinuxError, OwnedFd, S_IFMT, S_IFREG, countOpenFds, linux } from '../src/index.ts';
+
+const bytes = (...values: number[]): Uint8Array => Uint8Array.from(values);
+
+describe('reading and writing', () => {
+  test('an empty socket is undefined, a closed one is 0, in between the bytes arrive', () => {
+    const [a, b] = linux.unixSocketPair();
+    const into = new Uint8Array(8);
+    expect(linux.read(b, into)).toBeUndefined();
+    expect(linux.write(a, bytes(1, 2, 3))).toBe(3);
+    expect(linux.read(b, into)).toBe(3);
+    expect([...into.subarray(0, 3)]).toEqual([1, 2, 3]);
+    linux.close(a);
+    expect(linux.read(b, into)).toBe(0);
+    linux.close(b);
+  });
+
+  test('a full socket is undefined', () => {
+    const [a, b] = linux.unixSocketPair();
+    const block = new Uint8Array(65536);
+    let writes = 0;
+    while (linux.write(a, block) !== undefined) expect(++writes).toBeLessThan(1000);
+    expect(writes).toBeGreaterThan(0);
+    linux.close(a);
+    linux.close(b);
+  });
+
+  test('views of shared memory and absolute addresses reach the same bytes', () => {
+    const [a, b] = linux.unixSocketPair();
+    const shared = new SharedArrayBuffer(256);
+    const all = new Uint8Array(shared);
+    const address = linux.addressOf(shared);
+    all.set([7, 8, 9], 100);
+    expect(linux.write(a, all.subarray(100, 103))).toBe(3);
+    expect(linux.readAt(b, address + 10n, 16)).toBe(3);
+    expect([...all.subarray(9, 14)]).toEqual([0, 7, 8, 9, 0]);
+    expect(linux.readAt(b, address, 16)).toBeUndefined();
+    expect(linux.writeAt(a, address + 11n, 2)).toBe(2);
+    expect(linux.read(b, all.subarray(200, 210))).toBe(2);
+    expect([...all.subarray(199, 203)]).toEqual([0, 8, 9, 0]);
+    linux.close(a);
+    linux.close(b);
+  });
+
+  test('positioned reads and writes of a file past 4 GiB', () => {
+    const fd = linux.memfdCreate('sparse', { allowSealing: false });
+    const far = 5 * 2 ** 30;
+    linux.ftruncate(fd, far + 4096);
+    expect(linux.pwrite(fd, bytes(42), far)).toBe(1);
+    const into = new Uint8Array(2);
+    expect(linux.pread(fd, into, far)).toBe(2);
+    expect([...into]).toEqual([42, 0]);
+    expect(linux.pread(fd, into, far + 4096)).toBe(0);
+    linux.close(fd);
+  });
+});
+
+describe('descriptors', () => {
+  test('fstat tells size, kind and identity', () => {
+    const fd = linux.memfdCreate('status', { allowSealing: false });
+    linux.ftruncate(fd, 3 * 2 ** 32);
+    const again = linux.dup(fd);
+    const other = linux.memfdCreate('status', { allowSealing: false });
+    const status = linux.fstat(fd);
+    expect(status.sizeBytes).toBe(3 * 2 ** 32);
+    expect(status.mode & S_IFMT).toBe(S_IFREG);
+    expect(status.blockBytes).toBeGreaterThanOrEqual(4096);
+    expect(linux.fstat(again)).toEqual(status);
+    expect(linux.fstat(other).ino).not.toBe(status.ino);
+    for (const f of [fd, again, other]) linux.close(f);
+  });
+
+  test('what we open is closed on exec', () => {
+    // A child would inherit it otherwise; FD_CLOEXEC shows as the 02000000 flag.
+    const fd = linux.memfdCreate('cloexec', { allowSealing: false });
+    const copy = linux.dup(fd);
+    const [a, b] = linux.unixSocketPair();
+    const event = linux.eventfd();
+    for (const f of [fd, copy, a, b, event]) {
+      expect(flagsOf(f) & 0o2000000).not.toBe(0);
+      linux.close(f);
+    }
+  });
+
+  test('non-blocking mode is a switch', () => {
+    const [a, b] = linux.unixSocketPair();
+    linux.setNonBlocking(a, false);
+    expect(flagsOf(a) & 0o4000).toBe(0);
+    linux.setNonBlocking(a, true);
+    expect(flagsOf(a) & 0o4000).not.toBe(0);
+    linux.close(a);
+    linux.close(b);
+  });
+
+  test('validity', () => {
+    const fd = linux.eventfd();
+    expect(linux.isValidFd(fd)).toBe(true);
+    linux.close(fd);
+    expect(linux.isValidFd(fd)).toBe(false);
+    expect(linux.isValidFd(-1)).toBe(false);
+  });
+});
+
+describe('OwnedFd', () => {
+  test('closes once, when its scope ends', () => {
+    const before = countOpenFds();
+    let number: number;
+    {
+      using owned = new OwnedFd(linux.eventfd());
+      number = owned.fd;
+      expect(countOpenFds()).toBe(before + 1);
+    }
+    expect(linux.isValidFd(number)).toBe(false);
+    expect(countOpenFds()).toBe(before);
+  });
+
+  test('closing twice does not hit the number’s next owner', () => {
+    const owned = new OwnedFd(linux.eventfd());
+    const number = owned.fd;
+    owned.close();
+    const next = openSync(devNull, 'r');
+    expect(next).toBe(number);
+    owned.close();
+    owned[Symbol.dispose]();
+    expect(linux.isValidFd(next)).toBe(true);
+    closeSync(next);
+  });
+
+  test('a taken number stays open and the owner is unusable', () => {
+    const owned = new OwnedFd(linux.eventfd());
+    const fd = owned.take();
+    owned.close();
+    expect(linux.isValidFd(fd)).toBe(true);
+    expect(() => owned.fd).toThrow(LinuxError);
+    expect(() => owned.take()).toThrow(/after it was closed or taken/);
+    linux.close(fd);
+  });
+});
+
+function flagsOf(fd: number): number {
+  const into = new Uint8Array(256);
+  const info = openSync(`/proc/self/fdinfo/${fd}`, 'r');
+  const length = linux.read(info, into) ?? 0;
+  closeSync(info);
+  return Number.parseInt(/flags:\s*(\d+)/.exec(Buffer.from(into.subarray(0, length)).toString())![1]!, 8);
+}

@@ -1,0 +1,174 @@
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { MAX_FDS_PER_MESSAGE, MAX_SOCKET_PATH_BYTES, OwnedFd, countOpenFds, linux } from '../src/index.ts';
+
+describe('messages', () => {
+  let a: number;
+  let b: number;
+  let before: number;
+  beforeEach(() => {
+    before = countOpenFds();
+    [a, b] = linux.unixSocketPair();
+  });
+  afterEach(() => {
+    linux.close(a);
+    linux.close(b);
+    expect(countOpenFds()).toBe(before);
+  });
+
+  test.each([1, 16, 253])('%i descriptors arrive, usable and owned by the receiver', (count) => {
+    const files = Array.from({ length: count }, (_, i) => {
+      const fd = linux.memfdCreate(`file${i}`, { allowSealing: false });
+      linux.ftruncate(fd, i + 1);
+      return fd;
+    });
+    expect(linux.sendmsg(a, Uint8Array.of(1, 2, 3), files)).toBe(3);
+    for (const fd of files) linux.close(fd);
+    const into = new Uint8Array(16);
+    const got = linux.recvmsg(b, into, MAX_FDS_PER_MESSAGE)!;
+    expect(got).toMatchObject({ bytes: 3, fdsTruncated: false });
+    expect([...into.subarray(0, 4)]).toEqual([1, 2, 3, 0]);
+    expect(got.fds.map((fd) => linux.fstat(fd).sizeBytes)).toEqual(Array.from({ length: count }, (_, i) => i + 1));
+    for (const fd of got.fds) linux.close(fd);
+  });
+
+  test('254 descriptors are refused before the kernel sees them', () => {
+    expect(() => linux.sendmsg(a, Uint8Array.of(1), Array<number>(254).fill(a))).toThrow(/at most 253/);
+    expect(linux.recvmsg(b, new Uint8Array(8), 1)).toBeUndefined();
+  });
+
+  test('descriptors without a byte are refused', () => {
+    expect(() => linux.sendmsg(a, new Uint8Array(0), [a])).toThrow(/at least one byte/);
+  });
+
+  test.each([0, 1, 3, 4])('room for %i of 5: those arrive, the loss is reported, nothing leaks', (room) => {
+    linux.sendmsg(a, Uint8Array.of(9), Array<number>(5).fill(a));
+    const held = countOpenFds();
+    const got = linux.recvmsg(b, new Uint8Array(8), room)!;
+    expect(got).toMatchObject({ bytes: 1, fdsTruncated: true });
+    expect(got.fds).toHaveLength(room);
+    expect(countOpenFds()).toBe(held + room);
+    for (const fd of got.fds) linux.close(fd);
+  });
+
+  test('bytes behind a message with descriptors are not glued to it', () => {
+    linux.sendmsg(a, Uint8Array.of(2, 2), [a]);
+    linux.sendmsg(a, Uint8Array.of(3, 3, 3), []);
+    const into = new Uint8Array(16);
+    const first = linux.recvmsg(b, into, 8)!;
+    expect(first).toMatchObject({ bytes: 2, fdsTruncated: false });
+    expect(first.fds).toHaveLength(1);
+    linux.close(first.fds[0]!);
+    expect(linux.recvmsg(b, into, 8)).toEqual({ bytes: 3, fds: [], fdsTruncated: false });
+  });
+
+  test('nothing there is undefined, a closed peer is 0 bytes', () => {
+    const into = new Uint8Array(4);
+    expect(linux.recvmsg(b, into, 4)).toBeUndefined();
+    const [c, d] = linux.unixSocketPair();
+    linux.close(c);
+    expect(linux.recvmsg(d, into, 4)).toEqual({ bytes: 0, fds: [], fdsTruncated: false });
+    linux.close(d);
+  });
+
+  test('a socket that is full takes a part, then is undefined', () => {
+    const block = new Uint8Array(1 << 20);
+    let sent = 0;
+    for (let n = linux.sendmsg(a, block, []); n !== undefined; n = linux.sendmsg(a, block, [])) {
+      sent += n;
+      expect(sent).toBeLessThan(1 << 28);
+    }
+    let received = 0;
+    for (let got = linux.recvmsg(b, block, 0); got !== undefined; got = linux.recvmsg(b, block, 0)) received += got.bytes;
+    expect(received).toBe(sent);
+  });
+
+  test('shared memory is sent from and received into', () => {
+    const shared = new Uint8Array(new SharedArrayBuffer(64));
+    shared.set([4, 5, 6], 10);
+    linux.sendmsg(a, shared.subarray(10, 13), []);
+    expect(linux.recvmsg(b, shared.subarray(30, 40), 0)!.bytes).toBe(3);
+    expect([...shared.subarray(29, 34)]).toEqual([0, 4, 5, 6, 0]);
+  });
+});
+
+describe('listening', () => {
+  let folder: string;
+  let before: number;
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'emudev-linux-'));
+    before = countOpenFds();
+  });
+  afterEach(() => {
+    expect(countOpenFds()).toBe(before);
+    rmSync(folder, { recursive: true });
+  });
+
+  test('accept is undefined until somebody connects', () => {
+    const path = join(folder, 's');
+    using listener = new OwnedFd(linux.unixListen(path, 4));
+    expect(linux.unixAccept(listener.fd)).toBeUndefined();
+    using client = new OwnedFd(linux.unixConnect(path));
+    using server = new OwnedFd(linux.unixAccept(listener.fd)!);
+    expect(linux.read(server.fd, new Uint8Array(1))).toBeUndefined();
+    expect(linux.read(client.fd, new Uint8Array(1))).toBeUndefined();
+    linux.write(client.fd, Uint8Array.of(7));
+    const into = new Uint8Array(1);
+    expect(linux.read(server.fd, into)).toBe(1);
+    expect(into[0]).toBe(7);
+  });
+
+  test('a live socket is in use', () => {
+    const path = join(folder, 's');
+    using listener = new OwnedFd(linux.unixListen(path, 4));
+    expect(() => linux.unixListen(path, 4)).toThrow(expect.objectContaining({ code: 'EADDRINUSE', syscall: 'bind' }));
+    expect(linux.isValidFd(listener.fd)).toBe(true);
+    using client = new OwnedFd(linux.unixConnect(path));
+    expect(client.closed).toBe(false);
+  });
+
+  test('a live socket with a full backlog is in use', () => {
+    const path = join(folder, 's');
+    using _listener = new OwnedFd(linux.unixListen(path, 0));
+    using _waiting = new OwnedFd(linux.unixConnect(path));
+    expect(() => linux.unixListen(path, 4)).toThrow(expect.objectContaining({ code: 'EADDRINUSE' }));
+  });
+
+  test('a stale socket file is replaced', () => {
+    const path = join(folder, 's');
+    linux.close(linux.unixListen(path, 4));
+    expect(existsSync(path)).toBe(true);
+    using listener = new OwnedFd(linux.unixListen(path, 4));
+    using _client = new OwnedFd(linux.unixConnect(path));
+    linux.close(linux.unixAccept(listener.fd)!);
+  });
+
+  test('a file that is no socket is left alone', () => {
+    const path = join(folder, 'precious');
+    writeFileSync(path, 'data');
+    expect(() => linux.unixListen(path, 4)).toThrow(/not a socket/);
+    expect(existsSync(path)).toBe(true);
+  });
+
+  test('connecting to a stale socket is refused', () => {
+    const path = join(folder, 's');
+    linux.close(linux.unixListen(path, 4));
+    expect(() => linux.unixConnect(path)).toThrow(expect.objectContaining({ code: 'ECONNREFUSED' }));
+  });
+
+  test('the longest path works, one byte more is ENAMETOOLONG', () => {
+    const longest = join(folder, 'x'.repeat(MAX_SOCKET_PATH_BYTES - folder.length - 1));
+    using _listener = new OwnedFd(linux.unixListen(longest, 4));
+    expect(existsSync(longest)).toBe(true);
+    for (const call of [() => linux.unixListen(`${longest}x`, 4), () => linux.unixConnect(`${longest}x`)]) {
+      expect(call).toThrow(expect.objectContaining({ code: 'ENAMETOOLONG', message: expect.stringContaining('at most 107 bytes') as string }));
+    }
+  });
+
+  test('a path with a NUL or without a byte is EINVAL', () => {
+    expect(() => linux.unixListen('', 4)).toThrow(expect.objectContaining({ code: 'EINVAL' }));
+    expect(() => linux.unixListen(join(folder, 'a\0b'), 4)).toThrow(expect.objectContaining({ code: 'EINVAL' }));
+  });
+});
