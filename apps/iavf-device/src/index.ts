@@ -1,1 +1,8 @@
-export {};
+/**
+ * The launcher as a library: compose emulated devices, ports and lcores in one process from the same text as the command line.
+ *
+ * @packageDocumentation
+ */
+export { Launcher, driverCatalog, type Served } from './launcher.ts';
+export { parseArguments, UsageError, HelpRequested, type Plan } from './arguments.ts';
+export { cloudHypervisorLine, libvirtLines, qemuLine, wiring } from './wiring.ts';

@@ -1,0 +1,173 @@
+/**
+ * The command line. Everything it can say becomes one `Plan`: devices by their vdev text, pairs to forward between, and how to run
+ * them. Short cuts (`--socket`, `--tap`, …) are only other spellings of vdevs and a pair.
+ */
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { ENGINE_NAMES, type EngineName } from '@emudev/ethdev';
+
+export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as const;
+export const FAR_ENDS = ['echo', 'null', 'loop'] as const;
+
+export interface Plan {
+  /** `name,key=value…` in probe order. `path=` and `fd=` of an emulated device say where it is served. */
+  readonly vdevs: readonly string[];
+  /** `A=B` or `A`. */
+  readonly pairs: readonly string[];
+  readonly engine: EngineName;
+  readonly lcores: number;
+  readonly burst: number | undefined;
+  readonly logLevel: (typeof LOG_LEVELS)[number];
+  readonly logFormat: 'pretty' | 'json';
+  /** Seconds between lines of statistics; 0 = none. */
+  readonly statsPeriod: number;
+}
+
+/** A command line that cannot be carried out: one line for the user, exit code 2. */
+export class UsageError extends Error {
+  readonly code = 'ERR_USAGE';
+  override readonly name = 'UsageError';
+}
+
+interface Flags {
+  vdev: string[];
+  forward: string[];
+  forwardMode: EngineName;
+  socket: string[];
+  socketPath: string[];
+  fd: number[];
+  tap: string[];
+  far: (typeof FAR_ENDS)[number] | undefined;
+  rxPcap: string | undefined;
+  txPcap: string | undefined;
+  queues: string | undefined;
+  mac: string | undefined;
+  doorbell: string | undefined;
+  lcores: number;
+  burst: number | undefined;
+  logLevel: Plan['logLevel'];
+  logFormat: Plan['logFormat'];
+  stats: number;
+}
+
+const collect = (value: string, previous: readonly string[]): string[] => [...previous, value];
+
+function integer(min: number, max: number): (text: string) => number {
+  return (text) => {
+    const n = Number(text);
+    if (!/^\d+$/.test(text) || n < min || n > max) throw new InvalidArgumentError(`want a whole number from ${min} to ${max}.`);
+    return n;
+  };
+}
+
+const EXAMPLES = `
+Examples:
+  iavf-device --socket /run/vm0.sock                     a card with a small host behind it (DHCP, ping, echo)
+  iavf-device --socket /run/vm0.sock --tap dtap0         a card behind the TAP interface dtap0
+  iavf-device --socket /run/vm0.sock --far loop --forward-mode macswap
+  iavf-device --vdev 'emu_iavf0,path=/run/vm0.sock,queues=4,mac=52:54:00:00:00:01' \\
+              --vdev 'net_iavf_be0,emu=emu_iavf0' --vdev 'net_tap0,iface=dtap0' --forward 'net_iavf_be0=net_tap0'
+
+Exit codes: 0 ended by SIGINT or SIGTERM, 1 a failure while running, 2 a command line that cannot be carried out.`;
+
+/** `drivers`: help of the drivers there are, printed below the options. */
+export function createProgram(drivers: string): Command {
+  return new Command('iavf-device')
+    .description('An Intel iavf network card for virtual machines, served over vfio-user.')
+    .addOption(new Option('-s, --socket <path>', 'serve a card on this UNIX socket (repeatable: one card each)').argParser(collect).default([], 'none'))
+    .addOption(new Option('--socket-path <path>', 'the same, by the name the vfio-user specification uses').argParser(collect).default([], 'none'))
+    .addOption(new Option('--fd <n>', 'serve a card on this inherited, listening or connected, socket (repeatable)').argParser((t: string, p: number[]) => [...p, integer(0, 0xffff)(t)]).default([], 'none'))
+    .addOption(new Option('-t, --tap <iface>', 'connect the card to this TAP interface (repeatable: one for each card)').argParser(collect).default([], 'none'))
+    .addOption(new Option('--far <what>', 'what else is behind the card: an embedded host, nothing, or the card itself').choices(FAR_ENDS))
+    .option('--rx-pcap <file>', 'connect the card to a capture file: the guest receives its frames')
+    .option('--tx-pcap <file>', '… and what the guest sends is written to this one')
+    .option('-q, --queues <n>', 'queue pairs of the card(s), 1 to 16 (default 4)')
+    .option('-m, --mac <address>', 'MAC address of the card (further cards: counted up)')
+    .addOption(new Option('--doorbell <how>', 'doorbell pages: mapped into the guest, or trapped').choices(['map', 'trap']))
+    .addOption(new Option('--vdev <device>', 'a device the DPDK way: name,key=value,… (repeatable)').argParser(collect).default([], 'none'))
+    .addOption(new Option('--forward <pair>', "ports to connect: 'A=B', or 'A' to loop A back to itself (repeatable)").argParser(collect).default([], 'none'))
+    .addOption(new Option('--forward-mode <engine>', 'what happens to frames on the way').choices(ENGINE_NAMES).default('io'))
+    .addOption(new Option('--lcores <n>', 'polling threads').argParser(integer(1, 64)).default(1))
+    .addOption(new Option('--burst <n>', 'frames per burst').argParser(integer(1, 1024)))
+    .addOption(new Option('--stats <seconds>', 'log statistics this often (0: never)').argParser(integer(0, 86_400)).default(0))
+    .addOption(new Option('--log-level <level>', 'least severe log line').choices(LOG_LEVELS).default('info'))
+    .addOption(new Option('--log-format <format>', 'log lines for people or for programs').choices(['pretty', 'json']).default('pretty'))
+    .allowExcessArguments(false)
+    .showHelpAfterError(false)
+    .addHelpText('after', EXAMPLES)
+    .addHelpText('after', drivers === '' ? '' : `\nDrivers for --vdev:\n${drivers}`)
+    .exitOverride()
+    .configureOutput({ writeErr: () => {} });
+}
+
+/** The last byte counted up: further cards of one command line. */
+function nextMac(mac: string, index: number): string {
+  const parts = mac.split(':');
+  const last = Number.parseInt(parts[5] ?? '', 16);
+  if (parts.length !== 6 || Number.isNaN(last)) return mac;
+  return [...parts.slice(0, 5), ((last + index) & 0xff).toString(16).padStart(2, '0')].join(':');
+}
+
+/** The vdevs and pairs that the short cuts stand for. */
+function expand(flags: Flags): { vdevs: string[]; pairs: string[] } {
+  const places = [...flags.socket, ...flags.socketPath].map((p) => `path=${p}`).concat(flags.fd.map((n) => `fd=${n}`));
+  const farEnds = [flags.tap.length > 0, flags.far !== undefined, flags.rxPcap !== undefined || flags.txPcap !== undefined].filter(Boolean).length;
+  if (farEnds > 1) throw new UsageError('--tap, --far and --rx-pcap/--tx-pcap are different far ends of one card: give one of them');
+  if (places.length === 0 && (farEnds > 0 || flags.queues !== undefined || flags.mac !== undefined || flags.doorbell !== undefined)) {
+    throw new UsageError('--tap, --far, --rx-pcap, --tx-pcap, --queues, --mac and --doorbell describe the card of a --socket or --fd: give one');
+  }
+  if (flags.tap.length > 0 && flags.tap.length !== places.length) throw new UsageError(`${places.length} cards need ${places.length} --tap, there are ${flags.tap.length}`);
+  if (places.length > 1 && (flags.rxPcap !== undefined || flags.txPcap !== undefined)) throw new UsageError('--rx-pcap and --tx-pcap are for one card: use --vdev and --forward for more');
+  const vdevs: string[] = [];
+  const pairs: string[] = [];
+  places.forEach((place, i) => {
+    const card = [`emu_iavf${i}`, place];
+    if (flags.queues !== undefined) card.push(`queues=${flags.queues}`);
+    if (flags.mac !== undefined) card.push(`mac=${nextMac(flags.mac, i)}`);
+    if (flags.doorbell !== undefined) card.push(`doorbell=${flags.doorbell}`);
+    vdevs.push(card.join(','), `net_iavf_be${i},emu=emu_iavf${i}`);
+    const far = farEnd(flags, i);
+    if (far !== undefined) vdevs.push(far);
+    pairs.push(far === undefined ? `net_iavf_be${i}` : `net_iavf_be${i}=${far.split(',')[0]}`);
+  });
+  return { vdevs, pairs };
+}
+
+function farEnd(flags: Flags, i: number): string | undefined {
+  if (flags.tap.length > 0) return `net_tap${i},iface=${flags.tap[i]}`;
+  if (flags.rxPcap !== undefined || flags.txPcap !== undefined) {
+    return [`net_pcap${i}`, ...(flags.rxPcap === undefined ? [] : [`rx_pcap=${flags.rxPcap}`]), ...(flags.txPcap === undefined ? [] : [`tx_pcap=${flags.txPcap}`])].join(',');
+  }
+  if (flags.far === 'loop') return undefined;
+  return flags.far === 'null' ? `net_null${i}` : `net_echo${i}`;
+}
+
+/** Thrown for --help: print this and exit 0. */
+export class HelpRequested extends Error {
+  override readonly name = 'HelpRequested';
+}
+
+/** Throws UsageError with one line that says what is wrong. */
+export function parseArguments(argv: readonly string[], drivers = ''): Plan {
+  const program = createProgram(drivers);
+  try {
+    program.configureOutput({ writeOut: (text) => { throw new HelpRequested(text.trimEnd()); } });
+    program.parse([...argv], { from: 'user' });
+  } catch (error) {
+    if (error instanceof CommanderError) throw new UsageError(error.message.replace(/^error: /, ''));
+    throw error;
+  }
+  const flags = program.opts<Flags>();
+  const short = expand(flags);
+  const vdevs = [...short.vdevs, ...flags.vdev];
+  if (vdevs.length === 0) throw new UsageError('nothing to serve: give --socket PATH, or --vdev (see --help)');
+  return {
+    vdevs,
+    pairs: [...short.pairs, ...flags.forward],
+    engine: flags.forwardMode,
+    lcores: flags.lcores,
+    burst: flags.burst,
+    logLevel: flags.logLevel,
+    logFormat: flags.logFormat,
+    statsPeriod: flags.stats,
+  };
+}
