@@ -9,7 +9,7 @@ export interface OwnedBurst extends Burst, Disposable {}
 /** Allocates the records (cache-line aligned) and the arena of a burst in the window; disposing frees both. */
 export function allocateBurst(window: Window, capacity: number = DEFAULT_BURST, arenaBytes: number = DEFAULT_ARENA_BYTES): OwnedBurst {
   if (!Number.isInteger(capacity) || capacity < 1 || capacity > MAX_BURST) {
-    throw new EthdevError('INVALID_CONFIG', `burst of ${String(capacity)} frames: want 1 to ${String(MAX_BURST)}`);
+    throw new EthdevError('ERR_ETHDEV_CONFIG', `burst of ${String(capacity)} frames: want 1 to ${String(MAX_BURST)}`);
   }
   const records = window.alloc(capacity * FRAME_RECORD_BYTES, 64);
   let arena: number;

@@ -1,24 +1,24 @@
 export type EthdevErrorCode =
   /** An argument out of range, or a port in two pairs. */
-  | 'INVALID_CONFIG'
+  | 'ERR_ETHDEV_CONFIG'
   /** The call is not allowed in this state. */
-  | 'INVALID_STATE'
+  | 'ERR_ETHDEV_STATE'
   /** A data path's module could not be loaded, or it refused its init. */
-  | 'DATAPATH_FAILED'
+  | 'ERR_ETHDEV_DATAPATH'
   /** A data path threw, or returned a count nobody asked for: its stream has been stopped. */
-  | 'STREAM_FAILED'
+  | 'ERR_ETHDEV_STREAM'
   /** An lcore's thread ended by itself. */
-  | 'LCORE_DIED'
+  | 'ERR_ETHDEV_LCORE_DIED'
   /** An lcore did not answer within COMMAND_DEADLINE_MS. */
-  | 'LCORE_STUCK';
+  | 'ERR_ETHDEV_LCORE_STUCK';
 
 const ERRNO: Record<EthdevErrorCode, number> = {
-  INVALID_CONFIG: 22, // EINVAL
-  INVALID_STATE: 16, // EBUSY
-  DATAPATH_FAILED: 5, // EIO
-  STREAM_FAILED: 5,
-  LCORE_DIED: 5,
-  LCORE_STUCK: 110, // ETIMEDOUT
+  ERR_ETHDEV_CONFIG: 22, // EINVAL
+  ERR_ETHDEV_STATE: 16, // EBUSY
+  ERR_ETHDEV_DATAPATH: 5, // EIO
+  ERR_ETHDEV_STREAM: 5,
+  ERR_ETHDEV_LCORE_DIED: 5,
+  ERR_ETHDEV_LCORE_STUCK: 110, // ETIMEDOUT
 };
 
 /** Everything the port class itself complains about. `cause` is the data path's own error where there is one. */

@@ -41,14 +41,14 @@ interface Connection {
 
 /**
  * Reads `net0=tap0,net1` against the ports there are: `A=B` connects both ways, `A` alone (or `A=A`) loops A back to itself.
- * Throws INVALID_CONFIG for an unknown port and for a port that occurs twice.
+ * Throws ERR_ETHDEV_CONFIG for an unknown port and for a port that occurs twice.
  */
 export function parsePairs(text: string, ports: ReadonlyMap<string, Port>): Pair[] {
   const seen = new Set<string>();
   const find = (name: string): Port => {
     const port = ports.get(name);
-    if (port === undefined) throw new EthdevError('INVALID_CONFIG', `no port "${name}": there are ${[...ports.keys()].join(', ') || 'none'}`);
-    if (seen.has(name)) throw new EthdevError('INVALID_CONFIG', `port "${name}" is in two pairs: a port forwards to one other`);
+    if (port === undefined) throw new EthdevError('ERR_ETHDEV_CONFIG', `no port "${name}": there are ${[...ports.keys()].join(', ') || 'none'}`);
+    if (seen.has(name)) throw new EthdevError('ERR_ETHDEV_CONFIG', `port "${name}" is in two pairs: a port forwards to one other`);
     seen.add(name);
     return port;
   };
@@ -58,7 +58,7 @@ export function parsePairs(text: string, ports: ReadonlyMap<string, Port>): Pair
     .filter((pair) => pair !== '')
     .map((pair) => {
       const [left = '', right = left, ...more] = pair.split('=').map((name) => name.trim());
-      if (left === '' || right === '' || more.length > 0) throw new EthdevError('INVALID_CONFIG', `"${pair}": want A=B, or A to loop A back to itself`);
+      if (left === '' || right === '' || more.length > 0) throw new EthdevError('ERR_ETHDEV_CONFIG', `"${pair}": want A=B, or A to loop A back to itself`);
       const a = find(left);
       return { a, b: right === left ? a : find(right) };
     });
@@ -102,7 +102,7 @@ export class Forwarding {
   async connect(pair: Pair): Promise<void> {
     const { a, b } = pair;
     for (const port of [a, b]) {
-      if (this.#connections.has(port) || this.#busy.has(port)) throw new EthdevError('INVALID_STATE', `port "${port.name}" is in a pair already`);
+      if (this.#connections.has(port) || this.#busy.has(port)) throw new EthdevError('ERR_ETHDEV_STATE', `port "${port.name}" is in a pair already`);
     }
     this.#busy.add(a).add(b);
     const connection: Connection = { pair, streams: [], links: [] };

@@ -9,6 +9,7 @@ export * from './burst.ts';
 export * from './port.ts';
 export * from './limits.ts';
 export { EthdevError, type EthdevErrorCode } from './errors.ts';
+export { SoftwarePort } from './software-port.ts';
 export { allocateBurst, type OwnedBurst } from './burst-memory.ts';
 export { COUNTER_BYTES, addCounter, readCounter } from './counter.ts';
 export * from './port-counters.ts';

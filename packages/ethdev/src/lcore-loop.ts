@@ -174,5 +174,5 @@ function bytesOf(u32: Uint32Array, burst: Burst, from: number, to: number): numb
 }
 
 function badCount(what: string, seen: number, most: number): EthdevError {
-  return new EthdevError('STREAM_FAILED', `${what} returned ${String(seen)}: want 0 to ${String(most)}`);
+  return new EthdevError('ERR_ETHDEV_STREAM', `${what} returned ${String(seen)}: want 0 to ${String(most)}`);
 }

@@ -13,7 +13,7 @@ export class LcorePool {
   /** Starts `count` threads; all of them, or none. */
   static async start(count: number, resources: LcoreResources, options: LcoreOptions = {}): Promise<LcorePool> {
     if (!Number.isInteger(count) || count < 1 || count > MAX_LCORES) {
-      throw new EthdevError('INVALID_CONFIG', `${String(count)} lcores: want 1 to ${String(MAX_LCORES)}`);
+      throw new EthdevError('ERR_ETHDEV_CONFIG', `${String(count)} lcores: want 1 to ${String(MAX_LCORES)}`);
     }
     const started = await Promise.allSettled(Array.from({ length: count }, (_, id) => Lcore.start(id, resources, options)));
     const lcores = started.filter((s) => s.status === 'fulfilled').map((s) => s.value);

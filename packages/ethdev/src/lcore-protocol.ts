@@ -9,6 +9,7 @@
  * | polling  | between two loops                   | between two loops | that stream ends, others go on |
  * | stopped  | forbidden: its memory may be gone   | forbidden         | -                             |
  */
+import type { ReaderCells } from '@emudev/dma';
 import type { EngineSpec } from './engines/engine.ts';
 import type { Burst } from './burst.ts';
 
@@ -37,7 +38,7 @@ export interface LcoreWorkerData {
   readonly memory: WebAssembly.Memory;
   readonly base: bigint;
   /** From `Quiescence.addReader`. */
-  readonly readerCells: number;
+  readonly readerCells: ReaderCells;
   readonly control: number;
   readonly wakeFd: number;
   readonly idleSpins: number;

@@ -31,7 +31,7 @@ async function acquire(port: PortOnLcore): Promise<UsedPort> {
   if (used === undefined) {
     const module = (await import(port.module)) as { createDatapath?: CreateDatapath };
     if (typeof module.createDatapath !== 'function') {
-      throw new EthdevError('DATAPATH_FAILED', `${port.name}: ${port.module} exports no createDatapath`);
+      throw new EthdevError('ERR_ETHDEV_DATAPATH', `${port.name}: ${port.module} exports no createDatapath`);
     }
     used = { port, datapath: await module.createDatapath(context, port.init as never), streams: 0 };
     ports.set(port.id, used);

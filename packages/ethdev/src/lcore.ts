@@ -1,6 +1,6 @@
 import { channel } from 'node:diagnostics_channel';
 import { Worker } from 'node:worker_threads';
-import type { Quiescence, Window } from '@emudev/dma';
+import type { Quiescence, ReaderCells, Window } from '@emudev/dma';
 import { linux, type Sys } from '@emudev/linux';
 import { DEFAULT_ARENA_BYTES, DEFAULT_BURST } from './burst.ts';
 import { allocateBurst, type OwnedBurst } from './burst-memory.ts';
@@ -157,7 +157,7 @@ export class Lcore {
   readonly #worker: Worker;
   readonly #control: number;
   readonly #wakeFd: number;
-  readonly #readerCells: number;
+  readonly #readerCells: ReaderCells;
   readonly #streams = new Map<number, RunningStream>();
   readonly #pending = new Map<number, { resolve(): void; reject(error: Error): void }>();
   readonly #observers = new Set<(event: LcoreEvent) => void>();
@@ -188,7 +188,7 @@ export class Lcore {
     this.#sys = resources.sys ?? linux;
     this.#control = this.#window.alloc(LCORE_CONTROL_BYTES, 64);
     this.#wakeFd = this.#sys.eventfd();
-    this.#readerCells = this.#quiescence.addReader();
+    this.#readerCells = this.#quiescence.addReader(`lcore ${String(id)}`);
     const workerData: LcoreWorkerData = {
       lcore: id,
       memory: this.#window.memory,
@@ -238,12 +238,12 @@ export class Lcore {
 
   /**
    * Resolves when the lcore polls the stream. The two ports are configured and stay so until the stream is removed. Rejects with
-   * DATAPATH_FAILED when a data path cannot be loaded; nothing is left behind then.
+   * ERR_ETHDEV_DATAPATH when a data path cannot be loaded; nothing is left behind then.
    */
   async addStream(spec: StreamSpec): Promise<Stream> {
     this.#mustRun();
     if (this.#streams.size >= MAX_STREAMS_PER_LCORE) {
-      throw new EthdevError('INVALID_CONFIG', `lcore ${String(this.id)} has ${String(MAX_STREAMS_PER_LCORE)} streams: the limit`);
+      throw new EthdevError('ERR_ETHDEV_CONFIG', `lcore ${String(this.id)} has ${String(MAX_STREAMS_PER_LCORE)} streams: the limit`);
     }
     const rx = onLcore(spec.rxPort);
     const tx = onLcore(spec.txPort);
@@ -267,7 +267,7 @@ export class Lcore {
       }));
     } catch (error) {
       // A stuck lcore may still get to it: its memory is then left alone until the thread is gone.
-      if (!(error instanceof EthdevError && error.code === 'LCORE_STUCK')) this.#forget(stream);
+      if (!(error instanceof EthdevError && error.code === 'ERR_ETHDEV_LCORE_STUCK')) this.#forget(stream);
       throw error;
     }
     return stream;
@@ -300,14 +300,14 @@ export class Lcore {
   }
 
   #mustRun(): void {
-    if (this.#state !== 'running') throw new EthdevError('INVALID_STATE', `lcore ${String(this.id)} is ${this.#state}: want running`);
+    if (this.#state !== 'running') throw new EthdevError('ERR_ETHDEV_STATE', `lcore ${String(this.id)} is ${this.#state}: want running`);
   }
 
   #reply(request: number): Promise<void> {
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
         this.#pending.delete(request);
-        reject(new EthdevError('LCORE_STUCK', `lcore ${String(this.id)} did not answer for ${String(COMMAND_DEADLINE_MS)} ms: a data path of its ports does not return`));
+        reject(new EthdevError('ERR_ETHDEV_LCORE_STUCK', `lcore ${String(this.id)} did not answer for ${String(COMMAND_DEADLINE_MS)} ms: a data path of its ports does not return`));
       }, COMMAND_DEADLINE_MS);
       this.#pending.set(request, {
         resolve: () => {
@@ -329,7 +329,7 @@ export class Lcore {
       this.#worker.postMessage(make(request));
     } catch (error) {
       // Not cloneable: a port's init.
-      this.#settle(request, new EthdevError('DATAPATH_FAILED', `a data path's init cannot be sent to an lcore: ${String(error)}`, { cause: error }));
+      this.#settle(request, new EthdevError('ERR_ETHDEV_DATAPATH', `a data path's init cannot be sent to an lcore: ${String(error)}`, { cause: error }));
     }
     Atomics.store(this.#window.i32, (this.#control >>> 2) + LCORE_COMMAND, 1);
     this.#sys.eventfdSignal(this.#wakeFd);
@@ -364,7 +364,7 @@ export class Lcore {
         return;
       case 'refused': {
         const cause = unpackError(report.error);
-        this.#settle(report.request, new EthdevError('DATAPATH_FAILED', cause.message, { cause }));
+        this.#settle(report.request, new EthdevError('ERR_ETHDEV_DATAPATH', cause.message, { cause }));
         return;
       }
       case 'stream-failed': {
@@ -373,7 +373,7 @@ export class Lcore {
         const cause = unpackError(report.error);
         const { rxPort, rxQueue, txPort, txQueue } = stream.spec;
         stream.state = 'failed';
-        stream.error = new EthdevError('STREAM_FAILED', `stream ${rxPort.name}:${String(rxQueue)} → ${txPort.name}:${String(txQueue)} was stopped: ${cause.message}`, { cause });
+        stream.error = new EthdevError('ERR_ETHDEV_STREAM', `stream ${rxPort.name}:${String(rxQueue)} → ${txPort.name}:${String(txQueue)} was stopped: ${cause.message}`, { cause });
         this.#emit({ kind: 'stream-failed', lcore: this.id, stream, error: stream.error });
         return;
       }
@@ -387,7 +387,7 @@ export class Lcore {
     this.#state = 'dead';
     // Nobody uses any of it now.
     this.#quiescence.removeReader(this.#readerCells);
-    const error = new EthdevError('LCORE_DIED', `lcore ${String(this.id)} ended by itself (exit code ${String(code)}): ${this.#failure instanceof Error ? this.#failure.message : 'no error'}`, { cause: this.#failure });
+    const error = new EthdevError('ERR_ETHDEV_LCORE_DIED', `lcore ${String(this.id)} ended by itself (exit code ${String(code)}): ${this.#failure instanceof Error ? this.#failure.message : 'no error'}`, { cause: this.#failure });
     for (const stream of [...this.#streams.values()]) {
       if (!expected) stream.error ??= error;
       const failed = stream.error !== undefined;

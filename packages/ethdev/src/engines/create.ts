@@ -16,11 +16,11 @@ const DEFAULT_SOURCE = Uint8Array.of(0x02, 0, 0, 0, 0, 0x01);
 const DEFAULT_DESTINATION = Uint8Array.of(0x02, 0, 0, 0, 0, 0);
 
 function sixBytes(what: string, mac: Uint8Array): Uint8Array {
-  if (mac.length !== 6) throw new EthdevError('INVALID_CONFIG', `${what}: a MAC address has 6 bytes, got ${String(mac.length)}`);
+  if (mac.length !== 6) throw new EthdevError('ERR_ETHDEV_CONFIG', `${what}: a MAC address has 6 bytes, got ${String(mac.length)}`);
   return mac;
 }
 
-/** Throws `INVALID_CONFIG` for addresses and sizes that make no frame. */
+/** Throws ERR_ETHDEV_CONFIG for addresses and sizes that make no frame. */
 export function createEngine(context: LcoreContext, spec: EngineSpec): Engine {
   switch (spec.name) {
     case 'io':
@@ -34,13 +34,13 @@ export function createEngine(context: LcoreContext, spec: EngineSpec): Engine {
     case 'txonly': {
       const frameBytes = spec.frameBytes ?? MIN_GENERATED_FRAME_BYTES;
       if (!Number.isInteger(frameBytes) || frameBytes < MIN_GENERATED_FRAME_BYTES || frameBytes > MAX_GENERATED_FRAME_BYTES) {
-        throw new EthdevError('INVALID_CONFIG', `txonly: frames of ${String(frameBytes)} bytes: want ${String(MIN_GENERATED_FRAME_BYTES)} to ${String(MAX_GENERATED_FRAME_BYTES)}`);
+        throw new EthdevError('ERR_ETHDEV_CONFIG', `txonly: frames of ${String(frameBytes)} bytes: want ${String(MIN_GENERATED_FRAME_BYTES)} to ${String(MAX_GENERATED_FRAME_BYTES)}`);
       }
       return new TxOnlyEngine(context, frameBytes, sixBytes('txonly: source', spec.source ?? DEFAULT_SOURCE), sixBytes('txonly: destination', spec.destination ?? DEFAULT_DESTINATION));
     }
     case 'icmpecho':
       return new IcmpEchoEngine(context, sixBytes('icmpecho: mac', spec.mac));
     default:
-      throw new EthdevError('INVALID_CONFIG', `no engine "${(spec as { name: string }).name}": want one of ${ENGINE_NAMES.join(', ')}`);
+      throw new EthdevError('ERR_ETHDEV_CONFIG', `no engine "${(spec as { name: string }).name}": want one of ${ENGINE_NAMES.join(', ')}`);
   }
 }
