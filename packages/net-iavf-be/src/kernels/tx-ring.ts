@@ -58,11 +58,10 @@ export function rxBurst(device: u32, queue: u32, records: u32, max: u32, arena: 
       // The common packet: one descriptor and nothing to do but copy
       let bytes = sizeOf(qw1);
       const room = bytes < PADDED_FRAME_BYTES ? PADDED_FRAME_BYTES : bytes;
-      if (end - cursor < room && produced != 0) break;
-      if (
-        bytes < MIN_TX_FRAME_BYTES || bytes > maxFrame || end - cursor < room ||
-        !copyFromGuest(cursor, load<u64>(descriptor), bytes)
-      ) {
+      const fits = end - cursor >= room;
+      const valid = bytes >= MIN_TX_FRAME_BYTES && bytes <= maxFrame;
+      if (valid && !fits && produced != 0) break;
+      if (!valid || !fits || !copyFromGuest(cursor, load<u64>(descriptor), bytes)) {
         increment(stats + (QS_ERRORS << 3));
       } else {
         if (bytes < PADDED_FRAME_BYTES) {

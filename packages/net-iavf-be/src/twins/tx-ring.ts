@@ -1,0 +1,184 @@
+/** Twin of src/kernels/tx-ring.ts: the guest's Tx ring to frames. */
+import { IOTLB_READ } from '@emudev/dma';
+import { FRAME_IPV6, FRAME_L4_TCP, FRAME_L4_UDP, FRAME_TX_L4_CSUM, FRAME_TX_TSO, FRAME_TX_VLAN } from '@emudev/ethdev';
+import {
+  DEV_IOTLB, DEV_MAX_FRAME, DEV_PAUSED, DEV_PEER_TX_CAPS, DEV_QUEUE_PAIRS, DEV_TX_BLOCKS, MIN_TX_FRAME_BYTES, PADDED_FRAME_BYTES,
+  Q_BYTES, Q_DOORBELL, Q_ENABLED, Q_FAULT, Q_HEAD, Q_LENGTH, Q_RING, Q_STAGE, Q_STATS, Q_TSO_TOTAL, QFAULT_NEVER_EOP, QFAULT_TAIL,
+  QS_ERRORS, STAGE_CRC_TABLE, STAGE_DESCRIPTORS, TSO_HANDOVER_IP_BYTES, TSOF_TAG, TSOF_TAG_PEER,
+} from '../layout.ts';
+import { crc32c, foldSum, setIpv4Checksum, sumBytes } from './checksum.ts';
+import { TwinIotlb } from './iotlb.ts';
+import type { TwinMemory } from './memory.ts';
+import { emitSegments, startSegments, tsoFits } from './tso.ts';
+import { insertTag, TxBurst } from './tx-burst.ts';
+import {
+  CMD_DUMMY, CMD_EOP, CMD_IL2TAG1, CMD_RS, cmdOf, DTYPE_CONTEXT, DTYPE_DATA, DTYPE_DONE, dtypeOf, fetchDescriptor, IIPT_IPV4_CSUM,
+  IIPT_IPV6, L4T_SCTP, L4T_TCP, L4T_UDP, packetOf, sizeOf, type TxDescriptor, type TxPacket,
+} from './tx-descriptor.ts';
+
+type Outcome = 'done' | 'staged' | 'no room';
+
+export function rxBurst(
+  memory: TwinMemory, device: number, queue: number, records: number, max: number, arena: number, arenaBytes: number,
+): number {
+  if (memory.acquire(device + DEV_PAUSED) !== 0 || queue >= memory.u32(device + DEV_QUEUE_PAIRS)) return 0;
+  const block = memory.u32(device + DEV_TX_BLOCKS) + queue * Q_BYTES;
+  const ring = memory.u32(block + Q_RING);
+  if (memory.u32(block + Q_ENABLED) === 0 || memory.u32(block + Q_FAULT) !== 0 || ring === 0) return 0;
+  const length = memory.u32(block + Q_LENGTH);
+  const tail = memory.acquire(memory.u32(block + Q_DOORBELL)); // GUEST: any value
+  if (tail >= length) {
+    memory.setU32(block + Q_FAULT, QFAULT_TAIL);
+    return 0;
+  }
+  const iotlb = new TwinIotlb(memory, memory.u32(device + DEV_IOTLB), IOTLB_READ);
+  const burst = new TxBurst(memory, records, max, arena, arenaBytes, queue, block);
+  if (memory.u32(block + Q_TSO_TOTAL) !== 0 && !emitSegments(memory, block, burst)) return burst.produced;
+
+  let raise = false;
+  let head = memory.u32(block + Q_HEAD);
+  while (head !== tail && !burst.isFull()) {
+    const available = (tail - head + length) % length;
+    const first = fetchDescriptor(memory, ring, head);
+    let descriptors: TxDescriptor[] = [first];
+    if (dtypeOf(first) === DTYPE_DATA || dtypeOf(first) === DTYPE_CONTEXT) {
+      descriptors = collect(memory, ring, length, available, first, memory.u32(block + Q_STAGE) + STAGE_DESCRIPTORS);
+      if (!endsPacket(descriptors.at(-1)!)) {
+        // The rest is yet to come, unless the guest has no descriptor left to post
+        if (available === length - 1) memory.setU32(block + Q_FAULT, QFAULT_NEVER_EOP);
+        break;
+      }
+      const outcome = assemble(memory, iotlb, device, block, burst, packetOf(descriptors));
+      if (outcome === 'no room') break;
+      raise = complete(memory, ring, descriptors) || raise;
+      head = (head + descriptors.length) % length;
+      if (outcome === 'staged' && !emitSegments(memory, block, burst)) break;
+    } else {
+      if (dtypeOf(first) !== DTYPE_DONE) memory.count(block + Q_STATS + 8 * QS_ERRORS);
+      raise = complete(memory, ring, descriptors) || raise;
+      head = (head + 1) % length;
+    }
+  }
+  memory.setU32(block + Q_HEAD, head);
+  return burst.produced | (raise ? 1 << 16 : 0);
+}
+
+const endsPacket = (d: TxDescriptor): boolean => dtypeOf(d) === DTYPE_DATA && (cmdOf(d) & CMD_EOP) !== 0;
+
+/** A packet of a single plain descriptor needs no private copy; all others leave one at `copy`, as the kernels do. */
+function collect(memory: TwinMemory, ring: number, length: number, available: number, first: TxDescriptor, copy: number): TxDescriptor[] {
+  const descriptors = [first];
+  while (!endsPacket(descriptors.at(-1)!) && descriptors.length < available) {
+    descriptors.push(fetchDescriptor(memory, ring, (first.index + descriptors.length) % length));
+  }
+  const plain = endsPacket(first) && (cmdOf(first) & (CMD_IL2TAG1 | CMD_DUMMY | 0x360)) === 0;
+  if (!plain) {
+    descriptors.forEach((d, n) => {
+      memory.setU32(copy + 16 * n, d.addressLow);
+      memory.setU32(copy + 16 * n + 4, d.addressHigh);
+      memory.setU32(copy + 16 * n + 8, d.low);
+      memory.setU32(copy + 16 * n + 12, d.high);
+    });
+  }
+  return descriptors;
+}
+
+function assemble(memory: TwinMemory, iotlb: TwinIotlb, device: number, block: number, burst: TxBurst, p: TxPacket): Outcome {
+  const fail = (): Outcome => {
+    memory.count(block + Q_STATS + 8 * QS_ERRORS);
+    return 'done';
+  };
+  if (p.malformed || p.secondTag) return fail();
+  if (p.cmd & CMD_DUMMY) return 'done';
+  const fits = p.segmented
+    ? tsoFits(memory, device, p)
+    : p.bytes >= MIN_TX_FRAME_BYTES && p.bytes <= memory.u32(device + DEV_MAX_FRAME) && headersFit(p);
+  if (!fits) return fail();
+
+  const caps = memory.u32(device + DEV_PEER_TX_CAPS);
+  const tagged = (p.cmd & CMD_IL2TAG1) !== 0;
+  const peerTag = tagged && (caps & FRAME_TX_VLAN) !== 0;
+  const gap = tagged && !peerTag ? 4 : 0;
+  const room = Math.max(p.bytes + gap, PADDED_FRAME_BYTES);
+  const header = p.l2 + p.l3 + p.l4;
+  if (p.segmented) {
+    const handOver =
+      (caps & FRAME_TX_TSO) !== 0 && p.l4t === L4T_TCP && p.bytes - header > p.mss && p.bytes - p.l2 <= TSO_HANDOVER_IP_BYTES &&
+      (burst.hasRoom(room) || burst.produced > 0);
+    if (!handOver) {
+      if (!gather(memory, iotlb, p, memory.u32(block + Q_STAGE))) return fail();
+      startSegments(memory, block, p, peerTag ? TSOF_TAG_PEER : tagged ? TSOF_TAG : 0);
+      return 'staged';
+    }
+  }
+  if (!burst.hasRoom(room)) return burst.produced === 0 ? fail() : 'no room';
+  const frame = burst.cursor + gap;
+  if (!gather(memory, iotlb, p, frame)) return fail();
+
+  const tag = { flags: peerTag ? FRAME_TX_VLAN : 0, vlanTci: peerTag ? p.tag1 : 0 };
+  const lengths = { l2: p.l2 + gap, l3: p.l3, l4: p.l4 };
+  if (p.segmented) {
+    if (gap > 0) insertTag(memory, burst.cursor, p.tag1);
+    const packets = Math.ceil((p.bytes - header) / p.mss);
+    burst.emit(p.bytes + gap, {
+      ...tag,
+      ...lengths,
+      flags: tag.flags | FRAME_TX_TSO | FRAME_L4_TCP | (p.iipt === IIPT_IPV6 ? FRAME_IPV6 : 0),
+      segment: p.mss,
+      wirePackets: packets,
+      wireBytes: p.bytes + gap + (packets - 1) * (header + gap),
+    });
+    return 'done';
+  }
+  const undone = finishChecksums(memory, frame, p, caps, memory.u32(block + Q_STAGE) + STAGE_CRC_TABLE);
+  if (gap > 0) insertTag(memory, burst.cursor, p.tag1);
+  burst.emit(p.bytes + gap, undone === 0 ? tag : { ...tag, ...lengths, flags: tag.flags | undone });
+  return 'done';
+}
+
+/** Do the header lengths of OFFSET fit the frame and the work asked for? */
+function headersFit(p: TxPacket): boolean {
+  if (p.l4t === 0 && p.iipt !== IIPT_IPV4_CSUM) return true;
+  if (p.l2 < 14 || p.l3 < 20 || p.l2 + p.l3 + p.l4 > p.bytes) return false;
+  const checksumEnd = p.l4t === L4T_TCP ? 18 : p.l4t === L4T_UDP ? 8 : p.l4t === L4T_SCTP ? 12 : 0;
+  return p.l2 + p.l3 + checksumEnd <= p.bytes;
+}
+
+/** Inserts checksums; returns the flags of what is left to the peer. */
+function finishChecksums(memory: TwinMemory, frame: number, p: TxPacket, caps: number, crcTable: number): number {
+  if (p.iipt === IIPT_IPV4_CSUM) setIpv4Checksum(memory, frame + p.l2, p.l3);
+  if (p.l4t === 0) return 0;
+  const at = frame + p.l2 + p.l3;
+  const covered = p.bytes - p.l2 - p.l3;
+  if (p.l4t === L4T_SCTP) {
+    memory.setU32(at + 8, 0);
+    memory.setU32(at + 8, crc32c(memory, crcTable, at, covered));
+    return 0;
+  }
+  if (caps & FRAME_TX_L4_CSUM) return FRAME_TX_L4_CSUM | (p.l4t === L4T_TCP ? FRAME_L4_TCP : FRAME_L4_UDP);
+  const checksum = foldSum(sumBytes(memory, at, covered)) ^ 0xffff;
+  if (p.l4t === L4T_TCP) memory.setBe16(at + 16, checksum);
+  else memory.setBe16(at + 6, checksum === 0 ? 0xffff : checksum);
+  return 0;
+}
+
+function gather(memory: TwinMemory, iotlb: TwinIotlb, p: TxPacket, to: number): boolean {
+  for (const d of p.descriptors) {
+    if (dtypeOf(d) !== DTYPE_DATA) continue;
+    const start = to;
+    if (!iotlb.forEachPiece(d.addressHigh, d.addressLow, sizeOf(d), (from, at, bytes) => memory.copy(start + at, from, bytes))) return false;
+    to += sizeOf(d);
+  }
+  return true;
+}
+
+/** Writes 0xF back where RS was set; true = there was one. */
+function complete(memory: TwinMemory, ring: number, descriptors: readonly TxDescriptor[]): boolean {
+  let any = false;
+  for (const d of descriptors) {
+    if (!(cmdOf(d) & CMD_RS) || dtypeOf(d) === DTYPE_CONTEXT || dtypeOf(d) === DTYPE_DONE) continue;
+    memory.publish(ring + 16 * d.index + 8, d.low | 0xf, d.high);
+    any = true;
+  }
+  return any;
+}
