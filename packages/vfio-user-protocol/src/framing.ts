@@ -10,7 +10,7 @@ import { getU16, getU32 } from './bytes.ts';
 import { HEADER_BYTES } from './constants.ts';
 import { badPeer } from './errors.ts';
 import type { ProtocolError } from './errors.ts';
-import type { Header } from './header.ts';
+import { decodeHeader, type Header } from './header.ts';
 
 export interface FrameLimits {
   /** Longest message accepted, header included. */
@@ -61,6 +61,11 @@ export class FrameReader {
   /** True between messages: an end of stream here loses nothing. */
   get idle(): boolean {
     return this.#headerBytes === 0 && this.#fds.length === 0;
+  }
+
+  /** The header whose size field made `push` fail: a server may still answer it before it closes. */
+  get rejected(): Header | undefined {
+    return this.#error?.code === 'ERR_VFU_FRAME_SIZE' && this.#headerBytes === HEADER_BYTES ? decodeHeader(this.#header) : undefined;
   }
 
   /** Takes one receive's bytes (copied; the buffer may be reused) and descriptors (owned from now on). Never throws. */
