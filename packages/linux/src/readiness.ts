@@ -1,4 +1,5 @@
 /** Waiting for descriptors: `pollIn` puts the thread to sleep, `watch` calls back from its event loop. */
+import { isMainThread } from 'node:worker_threads';
 import koffi from 'koffi';
 import { POLLERR, POLLHUP, POLLIN, POLLOUT } from './sys.ts';
 import { LinuxError } from './errors.ts';
@@ -54,13 +55,29 @@ interface NativeWatch {
 }
 type NativePoll = (fd: number, options: Interest, callback: (status: number, events: { readable: boolean; writable: boolean }) => void) => NativeWatch;
 
+/**
+ * Main thread only. A worker that is terminated runs its loop once more while JavaScript is gone already, and koffi 3.3.4
+ * answers the callback it cannot make by aborting the process; nothing of ours runs then that could close the watcher first.
+ */
 function nativePoll(): NativePoll | undefined {
+  if (!isMainThread) return undefined;
   const node = (koffi as unknown as { node?: { poll?: NativePoll } }).node;
   return typeof node?.poll === 'function' ? node.poll : undefined;
 }
 
 /** By descriptor. Handles are collected, and stop silently, unless somebody holds them. */
 const active = new Map<number, NativeWatch>();
+let closesAtExit = false;
+
+/** The main thread's loop runs once more at its end too, but there the exit event comes before. */
+function closeAtExit(): void {
+  if (closesAtExit) return;
+  closesAtExit = true;
+  process.once('exit', () => {
+    for (const handle of active.values()) handle.close();
+    active.clear();
+  });
+}
 
 /**
  * Calls back whenever `fd` is ready, level-triggered. Only one watch per descriptor and thread (EEXIST); the descriptor becomes
@@ -90,6 +107,7 @@ export function watch(fd: number, events: Interest, callback: (revents: Readines
     handle.close();
   };
   active.set(fd, handle);
+  closeAtExit();
   if (options.ref === false) handle.unref();
   return { [Symbol.dispose]: stop };
 }
@@ -113,7 +131,7 @@ const EPOLL_CTL_ADD = 1;
 /** struct epoll_event, at most 16 bytes. */
 const noEvents = new Uint8Array(new ArrayBuffer(16));
 
-/** The same by asking every few milliseconds: slow, but complete, should koffi ever lose its undocumented watcher. */
+/** The same by asking every few milliseconds: slow, but complete, for worker threads and should koffi ever lose its undocumented watcher. */
 export function watchByTimer(fd: number, events: Interest, callback: (revents: Readiness) => void, options: { ref?: boolean } = {}): Disposable {
   const entry = new Int32Array(new ArrayBuffer(8));
   const wanted = (events.readable === true ? POLLIN : 0) | (events.writable === true ? POLLOUT : 0);
