@@ -104,6 +104,10 @@ export function createChannel<ToProvider, ToBackEnd>(options: ChannelOptions<ToP
       for (const { done } of dropped) done();
       return dropped.length;
     },
-    settled: () => running ?? Promise.resolve(),
+    async settled() {
+      // Asked from within a handler: let it come to its first await, so that `running` knows of it.
+      await undefined;
+      await running;
+    },
   };
 }
