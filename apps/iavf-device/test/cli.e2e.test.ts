@@ -1,0 +1,102 @@
+/** The program as its users meet it: what it prints, how it ends, what it leaves behind. */
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { VfioUserClient } from '@emudev/vfio-user-client';
+import { linux } from '@emudev/linux';
+import { DeviceProcess } from './support/device-process.ts';
+
+let folder: string;
+beforeEach(() => { folder = mkdtempSync(join(tmpdir(), 'emudev-cli-')); });
+afterEach(() => { rmSync(folder, { recursive: true, force: true }); });
+const socket = (): string => join(folder, 'vm0.sock');
+
+describe('a command line that cannot be carried out ends with 2 and one line that says why', () => {
+  test.each<[string, () => string[], RegExp]>([
+    ['nothing to do', () => [], /nothing to serve: give --socket PATH/],
+    ['an unknown option', () => ['--sockt', 'x'], /unknown option '--sockt'/],
+    ['a bad number', () => ['--socket', socket(), '--lcores', 'many'], /lcores.*whole number from 1 to 64/],
+    ['an unknown key', () => ['--vdev', `emu_iavf0,path=${socket()},qeues=4`], /qeues.*queues/],
+    ['a bad value', () => ['--vdev', `emu_iavf0,path=${socket()},queues=17`], /queues.*17/],
+    ['a bad MAC address', () => ['--socket', socket(), '--mac', '52:54'], /mac.*52:54/],
+    ['an unknown driver', () => ['--vdev', 'net_foo0'], /no driver for device net_foo0: install .*@emudev\/net-foo/],
+    ['a device twice', () => ['--vdev', 'net_null0', '--vdev', 'net_null0'], /net_null0 already/],
+    ['a back end without its device', () => ['--vdev', 'net_iavf_be0,emu=emu_iavf7'], /emu_iavf7/],
+    ['a pair of a port that is not there', () => ['--socket', socket(), '--forward', 'net_iavf_be9'], /no port "net_iavf_be9"/],
+    ['no place to be served at', () => ['--vdev', 'emu_iavf0'], /emu_iavf0 needs one place/],
+    ['two far ends', () => ['--socket', socket(), '--tap', 'x', '--far', 'echo'], /different far ends/],
+    ['a folder that is not there', () => ['--socket', join(folder, 'no/such/folder.sock')], /ENOENT|no such file/i],
+    ['a path that is too long', () => ['--socket', join(folder, 'x'.repeat(120))], /ENAMETOOLONG|too long/i],
+    ['a descriptor that is not open', () => ['--fd', '77'], /descriptor 77 is not open/],
+    ['an interface name that is too long', () => ['--socket', socket(), '--tap', 'x'.repeat(40)], /x{16}/],
+  ])('%s', async (_what, args, message) => {
+    const { code, stderr, stdout } = await DeviceProcess.run(args());
+    expect(stderr).toMatch(message);
+    expect(stderr.trim().split('\n')).toHaveLength(1);
+    expect(stdout).toBe('');
+    expect(code).toBe(2);
+  });
+
+  test('a socket in use, by another device or by a file', async () => {
+    const server = createServer().listen(socket());
+    const busy = await DeviceProcess.run(['--socket', socket()]);
+    server.close();
+    expect(busy).toMatchObject({ code: 2 });
+    expect(busy.stderr).toMatch(/EADDRINUSE|in use/);
+    const file = join(folder, 'file');
+    writeFileSync(file, 'precious');
+    expect(await DeviceProcess.run(['--socket', file])).toMatchObject({ code: 2 });
+    expect(existsSync(file)).toBe(true);
+  });
+});
+
+describe('a device process', () => {
+  test('prints lines to paste, serves, and ends with 0 on a signal, its socket removed', async () => {
+    await using device = await DeviceProcess.start(['--socket', socket()]);
+    expect(device.stdout).toContain(`qemu-system-x86_64 -object memory-backend-memfd,id=mem,size=1G,share=on -machine q35,memory-backend=mem -m 1G -device '{"driver":"vfio-user-pci","socket":{"type":"unix","path":"${socket()}"}}'`);
+    expect(device.stdout).toMatch(/libvirt: .*<memoryBacking>/);
+    expect(device.stdout).toContain(`cloud-hypervisor --memory size=1G,shared=on --user-device socket=${socket()}`);
+    const client = await VfioUserClient.connect(socket());
+    const identity = await client.read(7, 0, 4);
+    expect(Buffer.from(identity).readUInt32LE(0)).toBe(0x18898086);
+    await client[Symbol.asyncDispose]();
+    expect(await device.stop('SIGINT')).toEqual({ code: 0, signal: null });
+    expect(existsSync(socket())).toBe(false);
+  });
+
+  test('a stale socket file of a process that was killed is replaced', async () => {
+    await using first = await DeviceProcess.start(['--socket', socket()]);
+    await first.stop('SIGKILL');
+    expect(existsSync(socket())).toBe(true);
+    await using second = await DeviceProcess.start(['--socket', socket()]);
+    expect((await second.stop()).code).toBe(0);
+  });
+
+  test('serves a listening socket it inherits', async () => {
+    const path = socket();
+    const listener = linux.unixListen(path, 4);
+    await using device = await DeviceProcess.start(['--fd', '3'], { stdio: [listener] });
+    linux.close(listener);
+    const client = await VfioUserClient.connect(path);
+    expect((await client.read(7, 0, 4)).length).toBe(4);
+    await client[Symbol.asyncDispose]();
+    expect((await device.stop()).code).toBe(0);
+  });
+
+  test('--help explains the options, the drivers, and the exit codes', async () => {
+    const { code, stdout } = await DeviceProcess.run(['--help']);
+    expect(code).toBe(0);
+    for (const word of ['--socket', '--tap', '--forward', 'emu_iavf', 'net_tap', 'iface', 'Exit codes', 'Examples']) expect(stdout).toContain(word);
+  });
+
+  test('logs are structured', async () => {
+    await using device = await DeviceProcess.start(['--socket', socket(), '--log-format', 'json', '--log-level', 'info']);
+    const client = await VfioUserClient.connect(socket());
+    await device.says(/negotiated/);
+    await client[Symbol.asyncDispose]();
+    await device.says(/disconnect/);
+    for (const line of device.stderr.trim().split('\n')) expect(JSON.parse(line)).toMatchObject({ msg: expect.any(String), level: expect.any(Number) });
+  });
+});

@@ -1,0 +1,253 @@
+/**
+ * Stock QEMU, stock Debian kernel 6.12, its own iavf driver: two cards of one device process in one VM. eth0 has a TAP interface
+ * behind it (offloads computed by the device: vnet=off), eth1 the embedded host.
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Guest } from '@emudev/guest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { checkCapture } from './support/capture.ts';
+import { bringUp, carrier, expectCleanLog, expectPing, received } from './support/cards.ts';
+import { DeviceProcess } from './support/device-process.ts';
+import { NetworkNamespace } from './support/netns.ts';
+
+const MAC0 = '52:54:00:e0:00:01';
+const MAC1 = '52:54:00:e0:00:02';
+const folder = mkdtempSync(join(tmpdir(), 'emudev-test-'));
+const sockets = [join(folder, '0.sock'), join(folder, '1.sock')];
+let net: NetworkNamespace;
+let device: DeviceProcess;
+let guest: Guest;
+
+beforeAll(async () => {
+  net = new NetworkNamespace('emudev-612');
+  device = await DeviceProcess.start([
+    '--vdev', `emu_iavf0,path=${sockets[0]},mac=${MAC0}`, '--vdev', 'net_iavf_be0,emu=emu_iavf0', '--vdev', 'net_tap0,iface=dtap0,vnet=off', '--forward', 'net_iavf_be0=net_tap0',
+    '--vdev', `emu_iavf1,path=${sockets[1]},mac=${MAC1}`, '--vdev', 'net_iavf_be1,emu=emu_iavf1', '--vdev', 'net_echo0', '--forward', 'net_iavf_be1=net_echo0',
+  ], { netns: net.name });
+  net.sync('ip addr add 10.77.0.1/24 dev dtap0 && ip -6 addr add fd77::1/64 dev dtap0 nodad && ip link set dtap0 mtu 9000 up');
+  guest = await Guest.boot({ kernel: '6.12', sockets, cpus: 2 });
+  await guest.run('ip addr add 10.77.0.2/24 dev eth0; ip -6 addr add fd77::2/64 dev eth0 nodad');
+  await bringUp(guest, 'eth0');
+  await bringUp(guest, 'eth1');
+});
+
+afterAll(async () => {
+  await guest?.[Symbol.asyncDispose]();
+  await device?.[Symbol.asyncDispose]();
+  net?.[Symbol.dispose]();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+describe('the driver and the card', () => {
+  test('the stock iavf driver is bound to both cards, with the MAC addresses they were given', async () => {
+    for (const [iface, mac] of [['eth0', MAC0], ['eth1', MAC1]] as const) {
+      expect((await guest.run(`ethtool -i ${iface}`)).output).toMatch(/^driver: iavf$/m);
+      expect((await guest.run(`cat /sys/class/net/${iface}/address`)).output.trim()).toBe(mac);
+    }
+  });
+
+  test('speed and link are what the device says', async () => {
+    expect((await guest.run('ethtool eth0')).output).toMatch(/Link detected: yes/);
+  });
+});
+
+describe('the embedded host', () => {
+  test('DHCP gives a lease', async () => {
+    expect((await guest.run('udhcpc -i eth1 -n -q -t 5 -f')).output).toMatch(/lease 10\.0\.2\.\d+ mask/);
+    expect((await guest.run('ip -4 -br addr show eth1')).output).toMatch(/10\.0\.2\.\d+\/24/);
+  });
+
+  test('ping, small and large, and IPv6', async () => {
+    await expectPing(guest, '10.0.2.2');
+    await expectPing(guest, '10.0.2.2', '-s 1400 -M do');
+    await guest.run('ip -6 addr add fd00::77/64 dev eth1 nodad', { check: false });
+    await expectPing(guest, 'fd00::2');
+  });
+
+  test('UDP echo answers what was asked', async () => {
+    const { output } = await guest.run('echo -n twelve-bytes | busybox nc -u -w 2 10.0.2.2 7', { check: false });
+    expect(output).toContain('twelve-bytes');
+  });
+});
+
+describe('the TAP interface', () => {
+  test('ping, small and large, IPv4 and IPv6', async () => {
+    await expectPing(guest, '10.77.0.1');
+    await expectPing(guest, 'fd77::1');
+    await guest.run('ip link set eth0 mtu 9000');
+    await carrier(guest, 'eth0', '1');
+    await expectPing(guest, '10.77.0.1', '-s 8000 -M do');
+    await expectPing(guest, 'fd77::1', '-s 8000 -M do');
+    await guest.run('ip link set eth0 mtu 1500');
+    await carrier(guest, 'eth0', '1');
+    await expectPing(guest, '10.77.0.1');
+  });
+
+  describe.each([
+    ['every offload of the card on', 'tso on gso on tx on rx on sg on'],
+    ['every offload off', 'tso off gso off tx off rx off sg off gro off'],
+  ])('iperf3 with %s', (_title, features) => {
+    beforeAll(async () => {
+      await guest.run(`ethtool -K eth0 ${features} 2>&1 || true`);
+      await carrier(guest, 'eth0', '1');
+      await net.background(['iperf3', '-s', '--forceflush'], /Server listening/);
+    });
+    afterAll(() => net.run('pkill iperf3; true'));
+
+    test.each([
+      ['TCP, guest sends', '-t 3', 'tcp', 10e6],
+      ['TCP, guest receives', '-t 3 -R', 'tcp', 10e6],
+      ['TCP over IPv6, guest sends', '-6 -t 2', 'tcp', 10e6],
+      ['UDP, guest sends', '-u -b 50M -l 1400 -t 2', 'udp', 1e6],
+      ['UDP, guest receives', '-u -b 50M -l 1400 -t 2 -R', 'udp', 1e6],
+    ])('%s; every checksum on the wire is right', async (_name, flags, protocol, atLeast) => {
+      const file = join(folder, 'capture.pcap');
+      const capture = await net.background(['tcpdump', '-i', 'dtap0', '-w', file, '-s', '0', '-U', '-c', '20000', 'ip or ip6'], /listening on/);
+      const target = flags.includes('-6') ? 'fd77::1' : '10.77.0.1';
+      const { output } = await guest.run(`iperf3 -c ${target} ${flags} -J`, { timeoutMs: 90_000 });
+      const gone = new Promise((resolve) => capture.once('exit', resolve));
+      if (capture.exitCode === null) {
+        capture.kill('SIGINT');
+        await gone;
+      }
+      expect(received(output)).toBeGreaterThan(atLeast);
+      const summary = checkCapture(file, MAC0);
+      expect(summary.wrong).toEqual([]);
+      expect(summary[protocol as 'tcp' | 'udp']).toBeGreaterThan(10);
+      // The device cut what the guest left to it: nothing longer than the MTU reaches the wire.
+      expect(summary.longest).toBeLessThanOrEqual(1514);
+    });
+  });
+
+  test('the far end goes and comes: the guest sees its carrier follow', async () => {
+    net.sync('ip link set dtap0 down');
+    await carrier(guest, 'eth0', '0');
+    net.sync('ip link set dtap0 up');
+    await carrier(guest, 'eth0', '1');
+    await expectPing(guest, '10.77.0.1');
+  });
+});
+
+describe('ethtool', () => {
+  test('statistics grow with the traffic', async () => {
+    const packets = async (): Promise<number> => Number(/tx_unicast: (\d+)/.exec((await guest.run('ethtool -S eth0')).output)?.[1]);
+    const before = await packets();
+    await expectPing(guest, '10.77.0.1', '-c 20 -i 0.01'.replace('-c 20', ''));
+    // The driver asks for statistics every two seconds.
+    await guest.until('ethtool -S eth0', (o) => Number(/tx_unicast: (\d+)/.exec(o)?.[1]) >= before + 3, { what: 'tx_unicast grew' });
+  });
+
+  test('channels, rings, and the RSS table can be read and changed', async () => {
+    expect((await guest.run('ethtool -l eth0')).output).toMatch(/Combined:\s+4/);
+    await guest.run('ethtool -L eth0 combined 2');
+    await carrier(guest, 'eth0', '1');
+    await expectPing(guest, '10.77.0.1');
+    expect((await guest.run('ethtool -x eth0')).output).toMatch(/RX flow hash indirection table/);
+    await guest.run('ethtool -X eth0 equal 1');
+    await expectPing(guest, '10.77.0.1');
+    await guest.run('ethtool -G eth0 rx 1024 tx 256');
+    await carrier(guest, 'eth0', '1');
+    expect((await guest.run('ethtool -g eth0')).output).toMatch(/RX:\s+1024/);
+    await expectPing(guest, '10.77.0.1');
+    await guest.run('ethtool -L eth0 combined 4');
+    await carrier(guest, 'eth0', '1');
+    await expectPing(guest, '10.77.0.1');
+    expect((await guest.run('ethtool -k eth0')).output).toMatch(/tcp-segmentation-offload: /);
+  });
+
+  test('the card answers to a new MAC address', async () => {
+    await guest.run('ip link set eth0 address 52:54:00:e0:00:99');
+    net.sync('ip neigh flush dev dtap0');
+    await expectPing(guest, '10.77.0.1');
+    await guest.run(`ip link set eth0 address ${MAC0}`);
+    net.sync('ip neigh flush dev dtap0');
+    await expectPing(guest, '10.77.0.1');
+  });
+});
+
+describe('filters', () => {
+  test('a VLAN interface talks to its peer', async () => {
+    net.sync('ip link add link dtap0 name dtap0.42 type vlan id 42 && ip addr add 10.78.0.1/24 dev dtap0.42 && ip link set dtap0.42 up');
+    await guest.run('ip link add link eth0 name eth0.42 type vlan id 42; ip addr add 10.78.0.2/24 dev eth0.42; ip link set eth0.42 up');
+    await expectPing(guest, '10.78.0.1');
+    await guest.run('ethtool -K eth0 rxvlan off txvlan off');
+    await expectPing(guest, '10.78.0.1');
+    await guest.run('ethtool -K eth0 rxvlan on txvlan on; ip link del eth0.42');
+    net.sync('ip link del dtap0.42');
+  });
+
+  test('a frame for somebody else arrives in promiscuous mode only', async () => {
+    const send = 'ping -c 3 -i 0.1 -W 1 10.77.0.66 >/dev/null; true';
+    net.sync('ip neigh replace 10.77.0.66 lladdr 52:54:00:aa:bb:cc dev dtap0 nud permanent');
+    const count = async (flags: string): Promise<number> => {
+      await guest.run(`rm -f /tmp/cap; tcpdump -i eth0 ${flags} -n -w /tmp/cap -U 'icmp and dst host 10.77.0.66' >/dev/null 2>/tmp/caplog & echo $! > /tmp/cappid`);
+      await guest.until('cat /tmp/caplog', (o) => o.includes('listening on'));
+      // The promiscuous flag reaches the device through its admin queue: wait until the driver has nothing queued.
+      if (flags === '') await guest.until('dmesg | tail -5', (o) => o.includes('promiscuous mode'), { what: 'promiscuous mode' });
+      net.sync(send);
+      const seen = await guest.run('kill -INT $(cat /tmp/cappid); wait; tcpdump -n -r /tmp/cap 2>/dev/null | wc -l');
+      return Number(seen.output.trim());
+    };
+    expect(await count('-p')).toBe(0);
+    expect(await count('')).toBe(3);
+    net.sync('ip neigh del 10.77.0.66 dev dtap0');
+  });
+
+  test('a multicast group is received once it is joined', async () => {
+    net.sync('ip route replace 239.7.7.7 dev dtap0');
+    await guest.run('ip maddr add 01:00:5e:07:07:07 dev eth0; echo 0 > /proc/sys/net/ipv4/icmp_echo_ignore_broadcasts; ip addr add 239.7.7.7/32 dev eth0 autojoin');
+    await guest.until('ip maddr show dev eth0', (o) => o.includes('239.7.7.7'));
+    net.sync('ping -c 3 -i 0.2 -W 2 239.7.7.7 || true');
+    const { output } = await guest.run('ip -s maddr show dev eth0; ethtool -S eth0 | grep rx_multicast');
+    expect(output).toMatch(/239\.7\.7\.7/);
+    await guest.until('ethtool -S eth0', (o) => Number(/rx_multicast: (\d+)/.exec(o)?.[1]) >= 3, { what: 'rx_multicast counted the group' });
+  });
+});
+
+describe('coming and going', () => {
+  test('the interface goes down and up 20 times under traffic', async () => {
+    await guest.run('ping -i 0.02 10.77.0.1 >/dev/null 2>&1 & echo $! > /tmp/pingpid');
+    for (let i = 0; i < 20; i++) {
+      await guest.run('ip link set eth0 down; ip link set eth0 up');
+      await carrier(guest, 'eth0', '1');
+    }
+    await guest.run('kill $(cat /tmp/pingpid)');
+    await expectPing(guest, '10.77.0.1');
+  });
+
+  test('the driver is unbound and bound 10 times', async () => {
+    const before = device.descriptors();
+    const { output } = await guest.run('basename $(readlink -f /sys/class/net/eth0/device)');
+    const address = output.trim();
+    for (let i = 0; i < 10; i++) {
+      await guest.run(`echo ${address} > /sys/bus/pci/drivers/iavf/unbind; echo ${address} > /sys/bus/pci/drivers/iavf/bind`);
+      await guest.until(`ls /sys/bus/pci/devices/${address}/net`, (o) => o.includes('eth'), { what: 'the network device came back' });
+    }
+    const iface = (await guest.run(`ls /sys/bus/pci/devices/${address}/net`)).output.trim();
+    await guest.run(`ip link set ${iface} name eth0 2>/dev/null; ip addr replace 10.77.0.2/24 dev eth0`);
+    await bringUp(guest, 'eth0');
+    await expectPing(guest, '10.77.0.1');
+    expect(device.descriptors()).toBeLessThanOrEqual(before + 2);
+  });
+
+  test('the kernel log is clean', () => {
+    expectCleanLog(guest);
+  });
+
+  test('the VM is killed and another boots against the same process', async () => {
+    const before = device.descriptors();
+    await guest.kill();
+    await guest[Symbol.asyncDispose]();
+    guest = await Guest.boot({ kernel: '6.12', sockets, cpus: 1 });
+    await guest.run('ip addr add 10.77.0.2/24 dev eth0');
+    await bringUp(guest, 'eth0');
+    await expectPing(guest, '10.77.0.1');
+    expect(device.descriptors()).toBeLessThanOrEqual(before + 4);
+  });
+
+  test('SIGTERM ends the process with 0', async () => {
+    expect(await device.stop('SIGTERM')).toEqual({ code: 0, signal: null });
+  });
+});

@@ -1,0 +1,72 @@
+/** The main points on the other stock kernels: a TAP interface behind eth0 (offloads passed through: vnet=on), the embedded host behind eth1. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Guest } from '@emudev/guest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { bringUp, carrier, expectCleanLog, expectPing, received } from './support/cards.ts';
+import { DeviceProcess } from './support/device-process.ts';
+import { NetworkNamespace } from './support/netns.ts';
+
+describe.each(['6.1', '7.x'] as const)('Linux %s', (kernel) => {
+  let folder: string;
+  let net: NetworkNamespace;
+  let device: DeviceProcess;
+  let guest: Guest;
+
+  beforeAll(async () => {
+    folder = mkdtempSync(join(tmpdir(), 'emudev-test-'));
+    net = new NetworkNamespace(`emudev-${kernel.replace('.', '')}`);
+    const sockets = [join(folder, '0.sock'), join(folder, '1.sock')];
+    device = await DeviceProcess.start([
+      '--vdev', `emu_iavf0,path=${sockets[0]}`, '--vdev', 'net_iavf_be0,emu=emu_iavf0', '--vdev', 'net_tap0,iface=dtap0', '--forward', 'net_iavf_be0=net_tap0',
+      '--vdev', `emu_iavf1,path=${sockets[1]}`, '--vdev', 'net_iavf_be1,emu=emu_iavf1', '--vdev', 'net_echo0', '--forward', 'net_iavf_be1=net_echo0',
+    ], { netns: net.name });
+    net.sync('ip addr add 10.77.0.1/24 dev dtap0 && ip -6 addr add fd77::1/64 dev dtap0 nodad && ip link set dtap0 mtu 9000 up');
+    guest = await Guest.boot({ kernel, sockets });
+    await guest.run('ip addr add 10.77.0.2/24 dev eth0; ip -6 addr add fd77::2/64 dev eth0 nodad');
+    await bringUp(guest, 'eth0');
+    await bringUp(guest, 'eth1');
+  });
+
+  afterAll(async () => {
+    await guest?.[Symbol.asyncDispose]();
+    await device?.[Symbol.asyncDispose]();
+    net?.[Symbol.dispose]();
+    rmSync(folder, { recursive: true, force: true });
+  });
+
+  test('the stock driver is bound and has carrier', async () => {
+    expect(guest.release.startsWith(kernel.replace('.x', '.'))).toBe(true);
+    expect((await guest.run('ethtool -i eth0')).output).toMatch(/^driver: iavf$/m);
+  });
+
+  test('DHCP, ping small and large, IPv6', async () => {
+    expect((await guest.run('udhcpc -i eth1 -n -q -t 5 -f')).output).toMatch(/lease 10\.0\.2\.\d+ mask/);
+    await expectPing(guest, '10.0.2.2');
+    await expectPing(guest, '10.77.0.1');
+    await expectPing(guest, 'fd77::1');
+    await guest.run('ip link set eth0 mtu 9000');
+    await carrier(guest, 'eth0', '1');
+    await expectPing(guest, '10.77.0.1', '-s 8000 -M do');
+  });
+
+  test.each([['sends', ''], ['receives', '-R']])('TCP, guest %s, offloads passed through to the TAP interface', async (_what, flag) => {
+    await net.background(['iperf3', '-s', '-1', '--forceflush'], /Server listening/);
+    const { output } = await guest.run(`iperf3 -c 10.77.0.1 -t 2 ${flag} -J`, { timeoutMs: 60_000 });
+    expect(received(output)).toBeGreaterThan(10e6);
+  });
+
+  test('link down and up, driver unbound and bound', async () => {
+    for (let i = 0; i < 3; i++) {
+      await guest.run('ip link set eth0 down; ip link set eth0 up');
+      await carrier(guest, 'eth0', '1');
+    }
+    await guest.run('d=$(basename $(readlink -f /sys/class/net/eth0/device)); cd /sys/bus/pci/drivers/iavf; echo $d > unbind; echo $d > bind');
+    await guest.until('ls /sys/class/net', (o) => o.includes('eth0'), { what: 'eth0 came back' });
+    await guest.run('ip addr replace 10.77.0.2/24 dev eth0');
+    await bringUp(guest, 'eth0');
+    await expectPing(guest, '10.77.0.1');
+    expectCleanLog(guest);
+  });
+});

@@ -1,0 +1,30 @@
+/** Points that hold for a card in any guest, whatever its kernel. */
+import type { Guest } from '@emudev/guest';
+import { expect } from 'vitest';
+
+/** The interface is up and its carrier is there. */
+export async function bringUp(guest: Guest, iface: string): Promise<void> {
+  await guest.run(`ip link set ${iface} up`);
+  await carrier(guest, iface, '1');
+}
+
+export async function carrier(guest: Guest, iface: string, wanted: '0' | '1'): Promise<void> {
+  await guest.until(`cat /sys/class/net/${iface}/carrier`, (o) => o.trim() === wanted, { what: `carrier ${wanted} of ${iface}`, timeoutMs: 60_000 });
+}
+
+export async function expectPing(guest: Guest, target: string, options = ''): Promise<void> {
+  const { output } = await guest.run(`ping -c 3 -i 0.2 -W 5 ${options} ${target}`, { check: false });
+  expect(output).toMatch(/ 3 received, 0% packet loss/);
+}
+
+/** Bits per second that the receiving end of an iperf3 run saw. */
+export function received(json: string): number {
+  const end = (JSON.parse(json.slice(json.indexOf('{'))) as { end: { sum_received?: { bits_per_second: number }; sum?: { bits_per_second: number } }; error?: string });
+  if (end.error !== undefined) throw new Error(end.error);
+  return end.end.sum_received?.bits_per_second ?? end.end.sum?.bits_per_second ?? 0;
+}
+
+/** Complaints that a healthy iavf driver never prints. */
+export function expectCleanLog(guest: Guest): void {
+  expect(guest.console).not.toMatch(/PF returned error|Failed to init|Never saw reset|Reset never finished|resources not yet released|NETDEV WATCHDOG|BUG:|Oops|Call Trace/i);
+}
