@@ -119,7 +119,7 @@ export function decodeRegionInfo(payload: Uint8Array): DecodedRegionInfo {
   const flags = getU32(payload, 4);
   const info: { -readonly [K in keyof DecodedRegionInfo]: DecodedRegionInfo[K] } = {
     argsz: getU32(payload, 0),
-    flags: flags & ~VFIO_REGION_INFO_FLAG_CAPS,
+    flags: (flags & ~VFIO_REGION_INFO_FLAG_CAPS) >>> 0,
     index: getU32(payload, 8),
     sizeBytes: getReplyU53(payload, 16, name),
     fileOffset: getReplyU53(payload, 24, name),
