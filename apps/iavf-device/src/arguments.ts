@@ -149,10 +149,12 @@ export class HelpRequested extends Error {
 /** Throws UsageError with one line that says what is wrong. */
 export function parseArguments(argv: readonly string[], drivers = ''): Plan {
   const program = createProgram(drivers);
+  let help = '';
   try {
-    program.configureOutput({ writeOut: (text) => { throw new HelpRequested(text.trimEnd()); } });
+    program.configureOutput({ writeOut: (text) => { help += text; } });
     program.parse([...argv], { from: 'user' });
   } catch (error) {
+    if (error instanceof CommanderError && error.code === 'commander.helpDisplayed') throw new HelpRequested(help.trimEnd());
     if (error instanceof CommanderError) throw new UsageError(error.message.replace(/^error: /, ''));
     throw error;
   }
