@@ -18,7 +18,7 @@ import {
   STREAM_TX_PACKETS,
   type LcoreWorkerData,
 } from './lcore-protocol.ts';
-import { MAX_FRUITLESS_WAKES } from './limits.ts';
+import { DEEP_IDLE_SLEEPS, MAX_FRUITLESS_WAKES } from './limits.ts';
 import type { LcoreContext, PortDatapath } from './port.ts';
 
 /** Loops between two additions to the loop counter: the cell is shared, the count need not be exact. */
@@ -47,6 +47,7 @@ export class LcoreLoop {
   readonly #idleSpins: number;
   readonly #minSleepNs: number;
   readonly #maxSleepNs: number;
+  readonly #deepSleepNs: number;
   readonly #wakeFd: number;
   #fds: Int32Array;
   #fdCount = 1;
@@ -61,6 +62,7 @@ export class LcoreLoop {
     this.#idleSpins = data.idleSpins;
     this.#minSleepNs = data.minSleepNs;
     this.#maxSleepNs = data.maxSleepNs;
+    this.#deepSleepNs = data.deepSleepNs;
     this.#wakeFd = data.wakeFd;
     this.#fds = Int32Array.of(data.wakeFd);
   }
@@ -80,6 +82,7 @@ export class LcoreLoop {
     const streams = this.streams;
     let loops = 0;
     let empty = 0;
+    let sleeps = 0;
     let sleepNs = this.#minSleepNs;
     this.current = -1;
     this.#reader.online();
@@ -97,6 +100,7 @@ export class LcoreLoop {
         }
         if (moved !== 0) {
           empty = 0;
+          sleeps = 0;
           sleepNs = this.#minSleepNs;
           this.#fruitlessWakes = 0;
           continue;
@@ -104,7 +108,8 @@ export class LcoreLoop {
         if (++empty < this.#idleSpins) continue;
         this.current = -1;
         this.#sleep(sleepNs);
-        sleepNs = sleepNs * 2 < this.#maxSleepNs ? sleepNs * 2 : this.#maxSleepNs;
+        if (++sleeps < DEEP_IDLE_SLEEPS) sleepNs = sleepNs * 2 < this.#maxSleepNs ? sleepNs * 2 : this.#maxSleepNs;
+        else sleepNs = this.#deepSleepNs;
       }
       this.current = -1;
     } finally {

@@ -44,6 +44,7 @@ export interface LcoreWorkerData {
   readonly idleSpins: number;
   readonly minSleepNs: number;
   readonly maxSleepNs: number;
+  readonly deepSleepNs: number;
 }
 
 /** A port as an lcore sees it. The same number: the same data-path object for all streams of the lcore. */

@@ -26,7 +26,7 @@ import {
   type LcoreWorkerData,
   type PortOnLcore,
 } from './lcore-protocol.ts';
-import { COMMAND_DEADLINE_MS, IDLE_SPINS, MAX_SLEEP_NS, MAX_STREAMS_PER_LCORE, MIN_SLEEP_NS } from './limits.ts';
+import { COMMAND_DEADLINE_MS, DEEP_SLEEP_NS, IDLE_SPINS, MAX_SLEEP_NS, MAX_STREAMS_PER_LCORE, MIN_SLEEP_NS } from './limits.ts';
 import type { Port } from './port.ts';
 
 export interface LcoreOptions {
@@ -35,6 +35,8 @@ export interface LcoreOptions {
   /** First sleep, nanoseconds; doubles up to `maxSleepNs` while nothing moves. */
   readonly minSleepNs?: number;
   readonly maxSleepNs?: number;
+  /** Length of a sleep after a fifth of a second without a frame; at least `maxSleepNs`. */
+  readonly deepSleepNs?: number;
 }
 
 export interface LcoreResources {
@@ -199,6 +201,7 @@ export class Lcore {
       idleSpins: options.idleSpins ?? IDLE_SPINS,
       minSleepNs: options.minSleepNs ?? MIN_SLEEP_NS,
       maxSleepNs: options.maxSleepNs ?? MAX_SLEEP_NS,
+      deepSleepNs: Math.max(options.deepSleepNs ?? DEEP_SLEEP_NS, options.maxSleepNs ?? MAX_SLEEP_NS),
     };
     this.#worker = new Worker(new URL('./lcore-worker.js', import.meta.url), { workerData, name: `lcore-${String(id)}` });
     this.#worker.on('message', (report: LcoreReport) => {
