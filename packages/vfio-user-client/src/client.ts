@@ -269,7 +269,8 @@ export class VfioUserClient implements AsyncDisposable {
         const [fd, ...more] = takeFds();
         this.#connection.closeFds(more);
         if (fd !== undefined) {
-          this.#files.get(index)?.close();
+          const earlier = this.#files.get(index);
+          if (earlier !== undefined) this.#connection.closeFds([earlier.take()]);
           this.#files.set(index, new OwnedFd(fd, this.#sys));
         }
         // The specification would allow one per area; nobody sends that, and guessing which is which maps the wrong pages.
@@ -371,7 +372,7 @@ export class VfioUserClient implements AsyncDisposable {
       reason === 'bad-server'
         ? new ClientError('ERR_VFU_CLIENT_BAD_SERVER', `the server broke the protocol${text}`, { cause: error })
         : new ClientError('ERR_VFU_CLIENT_CLOSED', `the connection is closed (${reason})${text}`, { cause: error });
-    for (const file of this.#files.values()) file.close();
+    this.#connection.closeFds([...this.#files.values()].map((file) => file.take()));
     this.#files.clear();
     this.#dmaServer.close();
     this.#requests.close(this.#end);

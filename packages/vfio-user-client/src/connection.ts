@@ -186,10 +186,15 @@ export class Connection {
       this.close(whole ? { reason: 'server-closed' } : { reason: 'bad-server', error: new ClientError('ERR_VFU_CLIENT_BAD_SERVER', 'the stream ended inside a message') });
       return false;
     }
+    if (received.fdsTruncated) {
+      // Which descriptors the kernel dropped is unknown: nothing in this chunk can be trusted with those that are left.
+      this.closeFds(received.fds);
+      this.close({ reason: 'bad-server', error: new ClientError('ERR_VFU_CLIENT_BAD_SERVER', `more than ${MAX_MSG_FDS} descriptors in one message`) });
+      return false;
+    }
     const { frames, error } = this.#reader.push(this.#buffer.subarray(0, received.bytes), received.fds);
     for (const frame of frames) this.#deliver(frame);
     if (error !== undefined) this.close({ reason: 'bad-server', error });
-    else if (received.fdsTruncated) this.close({ reason: 'bad-server', error: new ClientError('ERR_VFU_CLIENT_BAD_SERVER', `more than ${MAX_MSG_FDS} descriptors in one message`) });
     return !this.#closed;
   }
 
