@@ -8,8 +8,33 @@ export const PAGE_BYTES = 0x1000;
 export const TX_TAIL_PAGE = 0x0000;
 export const RX_TAIL_PAGE = 0x2000;
 
+export type RegisterName =
+  | 'QTX_TAIL1'
+  | 'QRX_TAIL1'
+  | 'VFINT_ITRN1'
+  | 'VFINT_DYN_CTLN1'
+  | 'VFINT_ICR01'
+  | 'VFINT_ITR01'
+  | 'VFINT_ICR0_ENA1'
+  | 'VFINT_STAT_CTL01'
+  | 'VFINT_DYN_CTL01'
+  | 'VF_ARQBAH1'
+  | 'VF_ATQH1'
+  | 'VF_ATQLEN1'
+  | 'VF_ARQBAL1'
+  | 'VF_ARQT1'
+  | 'VF_ARQH1'
+  | 'VF_ATQBAH1'
+  | 'VF_ATQBAL1'
+  | 'VF_ARQLEN1'
+  | 'VF_ATQT1'
+  | 'VFGEN_RSTAT'
+  | 'VFQF_HENA'
+  | 'VFQF_HKEY'
+  | 'VFQF_HLUT';
+
 export interface RegisterSpec {
-  readonly name: string;
+  readonly name: RegisterName;
   readonly offset: number;
   /** Instances, four bytes apart. */
   readonly count: number;
@@ -26,7 +51,7 @@ const LEN = 0xf000_03ff;
 /** INTENA, ITR_INDX, INTERVAL, SW_ITR_INDX(_ENA), WB_ON_ITR stay readable; CLEARPBA, SWINT_TRIG and INTENA_MSK are commands. */
 const DYN_CTL = 0x4701_fff9;
 
-export const REGISTERS = [
+export const REGISTERS: readonly RegisterSpec[] = [
   { name: 'QTX_TAIL1', offset: 0x0000, count: 16, reset: 0, writable: ALL, mapped: true },
   { name: 'QRX_TAIL1', offset: 0x2000, count: 16, reset: 0, writable: ALL, mapped: true },
   /** Instance 16 i + v: throttle interval i (0..2) of vector v + 1. */
@@ -54,9 +79,7 @@ export const REGISTERS = [
   { name: 'VFQF_HENA', offset: 0xc400, count: 2, reset: 0, writable: ALL },
   { name: 'VFQF_HKEY', offset: 0xcc00, count: 13, reset: 0, writable: ALL },
   { name: 'VFQF_HLUT', offset: 0xd000, count: 16, reset: 0, writable: ALL },
-] as const satisfies readonly RegisterSpec[];
-
-export type RegisterName = (typeof REGISTERS)[number]['name'];
+];
 
 /* VF_ATQLEN1, VF_ARQLEN1 */
 export const LEN_LENGTH = 0x3ff;

@@ -125,7 +125,9 @@ export function attempt(access: () => Promise<void> | undefined, onFault: () => 
   }
 }
 
-/** GuestMemoryError of whichever copy of @emudev/pci threw it. */
+const EFAULT = 14;
+
+/** A guest's bad address, as opposed to a failure of ours: GuestMemoryError, and whatever else reports EFAULT. */
 export function isGuestFault(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'ERR_GUEST_MEMORY';
+  return error instanceof Error && 'errno' in error && error.errno === EFAULT;
 }
