@@ -1,7 +1,8 @@
 /**
  * The state that the control thread and the lcores share, in the DMA window: one device block and, per queue pair, one Tx and one
  * Rx queue block. The control half writes configuration (only while the device is paused and the lcores are quiescent, or before
- * a queue is enabled); the data path writes heads and counters. Kernels (src/kernels) and their TypeScript twins (src/twins) use
+ * a queue is enabled; words that stand alone, such as flags, vectors and the pointers to filter tables, at any time); the data
+ * path writes heads and counters. Kernels (src/kernels) and their TypeScript twins (src/twins) use
  * these offsets; src/kernels/layout.ts mirrors them for AssemblyScript and a test compares the two.
  *
  * Direction names are the guest's: its *Tx* ring is what our `rxBurst` reads, its *Rx* ring is what our `txBurst` fills.

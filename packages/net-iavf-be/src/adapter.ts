@@ -1,0 +1,274 @@
+/** The back end's state for one card: what the guest has negotiated and configured, and the window memory that shows it to the lcores. */
+import { Quiescence, Window } from '@emudev/dma';
+import { raiseVector, type Emudev, type ResetKind } from '@emudev/emudev';
+import { ATTR_MAC, ATTR_QUEUE_PAIRS, MAX_FRAME_BYTES, MAX_QUEUE_PAIRS, rxQueueId, txQueueId } from '@emudev/iavf-emu/contract';
+import { VirtchnlError, requireValue } from '@emudev/virtchnl';
+import { MacFilter, VlanFilter, macNumber } from './filters.ts';
+import {
+  DEV_BYTES, DEV_FLAGS, DEV_IOTLB, DEV_MAX_FRAME, DEV_PAUSED, DEV_PEER_TX_CAPS, DEV_QUEUE_PAIRS, DEV_RX_BLOCKS, DEV_TX_BLOCKS,
+  DEVF_MULTICAST_PROMISC, DEVF_UNICAST_PROMISC, DEVF_VLAN_STRIP, Q_BYTES,
+} from './layout.ts';
+import { QUIESCE_DEADLINE_MS, VSI_ID } from './limits.ts';
+import { Ring } from './ring.ts';
+import { Rss } from './rss.ts';
+import { Statistics } from './statistics.ts';
+
+const BLOCKS_BYTES = MAX_QUEUE_PAIRS * Q_BYTES;
+
+export class Adapter implements Disposable {
+  readonly emudev: Emudev;
+  readonly window: Window;
+  /** Window offset of the device block. */
+  readonly device: number;
+  readonly tx: readonly Ring[];
+  readonly rx: readonly Ring[];
+  readonly macs: MacFilter;
+  readonly vlans: VlanFilter;
+  readonly rss: Rss;
+  readonly statistics: Statistics;
+  /** Grows with every reset: what began before one must not be answered after it. */
+  generation = 0;
+  /** Granted capabilities; undefined until GET_VF_RESOURCES, and again after a reset. */
+  capabilities: number | undefined;
+  /** Queue pairs the port is polled for; undefined until somebody configures it. */
+  served: number | undefined;
+  /** By REQUEST_QUEUES; in force from the next reset on, until the function is reset. */
+  requestedPairs: number | undefined;
+  resets = 0n;
+  readonly #quiescence: Quiescence;
+  readonly #resources: DisposableStack;
+  /** The address the guest has chosen instead of the provisioned one. */
+  #guestMac: Uint8Array | undefined;
+  #pairs = 1;
+  #ready = false;
+  #locked = false;
+  #doorbells: { readonly tx: readonly number[]; readonly rx: readonly number[] } | undefined;
+  /** Vectors to raise when the lock is released. */
+  readonly #deferred = new Set<number>();
+
+  /** Holds the window open until it is disposed of. Throws DmaError where the window is full. */
+  constructor(emudev: Emudev) {
+    this.emudev = emudev;
+    using resources = new DisposableStack();
+    const window = resources.use(Window.open());
+    this.window = window;
+    this.#quiescence = Quiescence.of(window);
+    const alloc = (bytes: number): number => resources.adopt(window.alloc(bytes), (offset) => { window.free(offset); });
+    this.device = alloc(DEV_BYTES);
+    const txBlocks = alloc(BLOCKS_BYTES);
+    const rxBlocks = alloc(BLOCKS_BYTES);
+    this.tx = Array.from({ length: MAX_QUEUE_PAIRS }, (_, q) => new Ring(window, 'tx', q, txBlocks + q * Q_BYTES));
+    this.rx = Array.from({ length: MAX_QUEUE_PAIRS }, (_, q) => new Ring(window, 'rx', q, rxBlocks + q * Q_BYTES));
+    resources.defer(() => {
+      for (const ring of this.tx) ring.free();
+    });
+    this.macs = resources.use(new MacFilter(window, this.device));
+    this.vlans = resources.use(new VlanFilter(window, this.device));
+    this.rss = resources.use(new Rss(window, this.device));
+    this.#set(DEV_MAX_FRAME, MAX_FRAME_BYTES);
+    this.#set(DEV_TX_BLOCKS, txBlocks);
+    this.#set(DEV_RX_BLOCKS, rxBlocks);
+    this.statistics = new Statistics(window, this.device, this.tx, this.rx);
+    this.#applyPause();
+    this.#powerOn();
+    this.#resources = resources.move();
+  }
+
+  #set(field: number, value: number): void {
+    Atomics.store(this.window.u32, (this.device + field) >>> 2, value);
+  }
+
+  /* ---- guest memory and threads --------------------------------------------------------------------------------------- */
+
+  /** Resolves when every burst that began before has ended. Rejects with QuiescenceTimeoutError. */
+  synchronize(): Promise<void> {
+    return this.#quiescence.synchronize(QUIESCE_DEADLINE_MS);
+  }
+
+  /** The consumer has mapped memory. */
+  ready(): void {
+    this.#doorbells = {
+      tx: this.tx.map((ring) => this.#doorbellOf(txQueueId(ring.pair))),
+      rx: this.rx.map((ring) => this.#doorbellOf(rxQueueId(ring.pair))),
+    };
+    this.#set(DEV_IOTLB, this.emudev.memTable().iotlb);
+    this.#ready = true;
+    this.#applyPause();
+  }
+
+  /** The consumer has gone; called locked, after `reset`. */
+  gone(): void {
+    this.#ready = false;
+    this.#applyPause();
+    this.#set(DEV_IOTLB, 0);
+    this.#doorbells = undefined;
+  }
+
+  /** Stays paused if it rejects: nobody knows what the thread that did not answer is doing. */
+  async lock(): Promise<void> {
+    this.#locked = true;
+    this.#applyPause();
+    await this.synchronize();
+  }
+
+  unlock(): void {
+    this.#locked = false;
+    this.#applyPause();
+    for (const vector of this.#deferred) this.raise(vector);
+    this.#deferred.clear();
+  }
+
+  #applyPause(): void {
+    this.#set(DEV_PAUSED, this.#locked || !this.#ready ? 1 : 0);
+  }
+
+  /** Locked: finds the rings in the changed memory table. Returns those that are lost. */
+  memoryChanged(): Ring[] {
+    const memory = this.emudev.memTable();
+    this.#set(DEV_IOTLB, memory.iotlb);
+    return [...this.tx, ...this.rx].filter((ring) => ring.relocate(memory));
+  }
+
+  #doorbellOf(id: number): number {
+    if (id >= txQueueId(this.emudev.info.maxQueuePairs)) return 0;
+    const doorbell = this.emudev.doorbell(id);
+    // The value of a tail write matters, and only memory can be polled for it.
+    if (doorbell.kind !== 'mem') throw new Error(`${this.emudev.info.name}: doorbell ${id} is of kind ${doorbell.kind}; this back end polls tails in memory`);
+    return doorbell.offset;
+  }
+
+  /** Window offset of the ring's tail word; 0 while it is not known. */
+  doorbell(ring: Ring): number {
+    return this.#doorbells?.[ring.direction][ring.pair] ?? 0;
+  }
+
+  clearTail(ring: Ring): void {
+    const offset = this.doorbell(ring);
+    if (offset !== 0) Atomics.store(this.window.u32, offset >>> 2, 0);
+  }
+
+  /** Int32 index of a vector's cells. */
+  cells(vector: number): number {
+    return this.emudev.irqInfo(vector).cells >>> 2;
+  }
+
+  /** Raises a vector: at once, or on unlock. */
+  raise(vector: number): void {
+    if (this.#locked) {
+      this.#deferred.add(vector);
+      return;
+    }
+    raiseVector(this.window.i32, this.cells(vector), (fd) => this.window.sys.eventfdSignal(fd));
+  }
+
+  /* ---- what the guest has ---------------------------------------------------------------------------------------------- */
+
+  /** Granted queue pairs. */
+  get pairs(): number {
+    return this.#pairs;
+  }
+
+  /** As many as REQUEST_QUEUES may ask for: more are not polled. */
+  get maxPairs(): number {
+    return Math.min(MAX_QUEUE_PAIRS, this.emudev.info.maxQueuePairs, this.served ?? this.emudev.getAttr(ATTR_QUEUE_PAIRS));
+  }
+
+  /** The primary address: the guest's own choice, else the provisioned one. */
+  get mac(): Uint8Array {
+    return this.#guestMac ?? this.emudev.getAttr(ATTR_MAC);
+  }
+
+  /** It survives the guest's resets, not a function reset. */
+  setGuestMac(address: Uint8Array): void {
+    this.#guestMac = address.slice();
+  }
+
+  /** Throws VirtchnlError (-5) for any other VSI. */
+  requireVsi(opcode: number, vsiId: number): void {
+    requireValue(vsiId === VSI_ID, opcode, `VSI ${VSI_ID}`, vsiId);
+  }
+
+  /** The rings that two bitmaps name. Throws VirtchnlError (-5) for a queue that was not granted. */
+  select(opcode: number, queues: { readonly txQueues: number; readonly rxQueues: number }): Ring[] {
+    const granted = 2 ** this.#pairs;
+    requireValue(queues.txQueues < granted && queues.rxQueues < granted, opcode, `queues below ${this.#pairs}`, `Tx 0x${queues.txQueues.toString(16)}, Rx 0x${queues.rxQueues.toString(16)}`);
+    const named = (rings: readonly Ring[], bitmap: number): Ring[] => rings.filter((ring) => ((bitmap >>> ring.pair) & 1) !== 0);
+    return [...named(this.tx, queues.txQueues), ...named(this.rx, queues.rxQueues)];
+  }
+
+  /** Some queue is enabled: the guest's interface is up. */
+  get running(): boolean {
+    return [...this.tx, ...this.rx].some((ring) => ring.enabled);
+  }
+
+  has(capability: number): boolean {
+    return ((this.capabilities ?? 0) & capability) !== 0;
+  }
+
+  setPromiscuous(unicast: boolean, multicast: boolean): void {
+    this.#flag(DEVF_UNICAST_PROMISC, unicast);
+    this.#flag(DEVF_MULTICAST_PROMISC, multicast);
+  }
+
+  setVlanStripping(on: boolean): void {
+    this.#flag(DEVF_VLAN_STRIP, on);
+  }
+
+  #flag(flag: number, on: boolean): void {
+    const word = (this.device + DEV_FLAGS) >>> 2;
+    if (on) Atomics.or(this.window.u32, word, flag);
+    else Atomics.and(this.window.u32, word, ~flag);
+  }
+
+  /** FRAME_TX_*: what the port on the other end finishes for us. Lcores do not poll yet. */
+  setPeerTxCapabilities(mask: number): void {
+    this.#set(DEV_PEER_TX_CAPS, mask);
+  }
+
+  /* ---- reset ---------------------------------------------------------------------------------------------------------- */
+
+  /**
+   * Everything the guest configured is void; called locked. A family reset (RESET_VF) keeps the guest's primary address, the
+   * queue pairs it asked for and the statistics; a function reset and a new consumer begin from what was provisioned.
+   */
+  reset(kind: ResetKind): void {
+    this.resets++;
+    if (kind !== 'family') {
+      this.#guestMac = undefined;
+      this.requestedPairs = undefined;
+      this.statistics.restartGuest();
+    }
+    this.#powerOn();
+  }
+
+  /** What the administrator provisioned has changed: takes effect at once while no driver has seen the old values, else at the next reset. */
+  provisioned(): void {
+    if (this.capabilities === undefined) this.#powerOn();
+  }
+
+  #powerOn(): void {
+    this.generation++;
+    this.capabilities = undefined;
+    for (const ring of [...this.tx, ...this.rx]) {
+      ring.reset();
+      this.clearTail(ring);
+    }
+    this.#deferred.clear();
+    this.#pairs = Math.min(this.requestedPairs ?? this.emudev.getAttr(ATTR_QUEUE_PAIRS), this.maxPairs);
+    this.#set(DEV_QUEUE_PAIRS, this.#pairs);
+    this.setPromiscuous(false, false);
+    this.setVlanStripping(false);
+    this.vlans.clear();
+    this.macs.set(new Set([macNumber(this.mac)]));
+    this.rss.setDefaults(this.#pairs);
+  }
+
+  /** No lcore uses the port any more. */
+  [Symbol.dispose](): void {
+    this.#resources.dispose();
+  }
+}
+
+export function noMemory(opcode: number, expected: string, seen: string | number): VirtchnlError {
+  return new VirtchnlError('ERR_VIRTCHNL_NO_MEMORY', { opcode, expected, seen: String(seen) });
+}

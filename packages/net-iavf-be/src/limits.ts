@@ -1,0 +1,24 @@
+/** What a guest may ask of us, and how long we wait for our own threads; docs/limits.md lists them. */
+import { MAC_MAX } from './layout.ts';
+
+/** The guest's only VSI. Not 0: an echoed zero would hide bugs. */
+export const VSI_ID = 1;
+/** Addresses in the filter; further ones are refused. */
+export const MAX_MAC_FILTERS: number = MAC_MAX;
+/** VLAN filters, as the VLAN_V2 capabilities announce it. */
+export const MAX_VLAN_FILTERS = 4094;
+export const MAX_VLAN_ID = 4095;
+export const MIN_RING_DESCRIPTORS = 64;
+export const MAX_RING_DESCRIPTORS = 8160;
+export const RING_DESCRIPTORS_STEP = 32;
+/** Hardware's rule, and what keeps the kernels' atomic accesses aligned. */
+export const RING_ALIGN_BYTES = 128;
+export const MIN_RX_BUFFER_BYTES = 128;
+export const MAX_RX_BUFFER_BYTES: number = 16 * 1024 - 128;
+export const MIN_PACKET_BYTES = 64;
+/** An lcore loop takes microseconds; one that does not come by for so long hangs. */
+export const QUIESCE_DEADLINE_MS = 1000;
+/** Between the announcement of a reset and the reset: the driver has to see the event before its queues are cleared. */
+export const RESET_NOTICE_MS = 10;
+/** Shown to the guest until the far end says otherwise. */
+export const DEFAULT_SPEED_MBPS = 10_000;
