@@ -113,7 +113,7 @@ const regionRead: Handler = ({ device, regions, maxDataXferBytes }, frame) => {
   const message = newRegionReadReply(frame.id, access);
   if (access.count === 0) return message;
   const pending = device.read(access.region, access.offset, message.subarray(REGION_DATA_AT));
-  return pending === undefined ? message : pending.then(() => message);
+  return pending instanceof Promise ? pending.then(() => message) : message;
 };
 
 const regionWrite: Handler = ({ device, regions, maxDataXferBytes }, frame) => {
@@ -122,7 +122,7 @@ const regionWrite: Handler = ({ device, regions, maxDataXferBytes }, frame) => {
   const message = newRegionWriteReply(frame.id, access);
   if (access.count === 0) return message;
   const pending = device.write(access.region, access.offset, access.data);
-  return pending === undefined ? message : pending.then(() => message);
+  return pending instanceof Promise ? pending.then(() => message) : message;
 };
 
 /** All entries are checked before the first is executed: a half-executed message could not be reported. */

@@ -1,5 +1,5 @@
 /**
- * One connected socket: bytes to messages and back. Never blocks; knows nothing of commands.
+ * One connected socket: bytes to messages and back. Never blocks; knows headers, not commands.
  *
  * | state  | readable                        | send                         | end of stream, error | close  |
  * | ------ | ------------------------------- | ---------------------------- | -------------------- | ------ |
@@ -8,7 +8,7 @@
  * | closed | forbidden: the watch is gone    | dropped: nobody is there     | forbidden            | nothing |
  */
 import type { Sys } from '@emudev/linux';
-import { FrameReader, type Frame, type FrameLimits } from '@emudev/vfio-user-protocol';
+import { encodeErrorReply, FrameReader, isCommand, isPosted, type Frame, type FrameLimits } from '@emudev/vfio-user-protocol';
 import type { DisconnectReason } from './errors.ts';
 import { VfioUserServerError } from './errors.ts';
 import { MAX_FDS_PER_MESSAGE, MAX_OUTPUT_BYTES, RECEIVE_BYTES, RECEIVES_PER_TURN } from './limits.ts';
@@ -92,8 +92,16 @@ export class Connection {
       this.#end('protocol-error', new VfioUserServerError('ERR_SERVER_DMA_MESSAGE', 5, `the client reads nothing: ${this.#outputBytes} bytes wait for it`));
       return;
     }
-    this.#output.push({ bytes: message.subarray(sent), fds: sent > 0 ? [] : fds.map((fd) => this.#sys.dup(fd)) });
+    const duplicates: number[] = [];
+    this.#output.push({ bytes: message.subarray(sent), fds: duplicates });
     this.#outputBytes += message.length - sent;
+    try {
+      if (sent === 0) for (const fd of fds) duplicates.push(this.#sys.dup(fd));
+    } catch (error) {
+      // Too many open files. Without its descriptors the message would say something else.
+      this.#end('protocol-error', error);
+      return;
+    }
     this.#updateWatch();
   }
 
@@ -170,7 +178,11 @@ export class Connection {
         if (!this.#closed) this.#handler.onFrame(frame);
         else for (const fd of frame.fds) this.#sys.close(fd);
       }
-      if (error !== undefined) this.#end('protocol-error', error);
+      if (error !== undefined) {
+        const rejected = this.#reader.rejected;
+        if (rejected !== undefined && isCommand(rejected.flags) && !isPosted(rejected.flags)) this.send(encodeErrorReply(rejected.id, rejected.command, error.errno));
+        this.#end('protocol-error', error);
+      }
       // Which message lost its descriptors cannot be told.
       else if (got.fdsTruncated) this.#end('protocol-error', new VfioUserServerError('ERR_SERVER_STATE', 24, 'descriptors were dropped by the kernel: too many open files'));
     }

@@ -86,7 +86,7 @@ export class VfioUserServer implements AsyncDisposable {
    * kernel's queue: a virtual machine that restarts quickly meets the end of its predecessor's session, not a refusal.
    * @throws LinuxError EADDRINUSE where another process listens there; a socket file nobody listens on is replaced
    */
-  listen(path: string): Promise<void> {
+  async listen(path: string): Promise<void> {
     this.#requireIdle('listen');
     const mode = this.#options.socketMode ?? 0o600;
     const listener = this.#withUmask(0o777 & ~mode, () => this.#sys.unixListen(path, LISTEN_BACKLOG));
@@ -98,7 +98,6 @@ export class VfioUserServer implements AsyncDisposable {
       this.#sys.close(listener);
       throw error;
     }
-    return Promise.resolve();
   }
 
   /** As `listen`, on a listening socket that somebody else has made (systemd, a test). Owns `fd` from now on. */

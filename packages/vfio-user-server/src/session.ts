@@ -104,8 +104,11 @@ export class Session implements SessionView, CommandContext, PciHost {
   #inbox: Frame[] = [];
   #inboxBytes = 0;
   #inboxFds = 0;
+  /** A command is being executed. */
   #busy = false;
   #attached = false;
+  #endReason: DisconnectReason = 'closed';
+  #endError: unknown;
 
   /** Owns `fd` from now on. */
   constructor(fd: number, options: SessionOptions) {
@@ -120,7 +123,10 @@ export class Session implements SessionView, CommandContext, PciHost {
     this.ended = promise;
     this.#resolveEnded = () => { resolve(undefined); };
     publish('connect', { device: device.name, session: this.id });
-    this.#dmaMessages = new DmaMessages((message) => { this.#connection.send(message); }, limits.dmaReplyTimeoutMs);
+    this.#dmaMessages = new DmaMessages((message) => {
+      this.#connection.send(message);
+      this.#regulateInput();
+    }, limits.dmaReplyTimeoutMs);
     // VERSION is small and comes without descriptors; everything else has to wait for it.
     this.#connection = new Connection(sys, fd, { maxFrameBytes: MAX_VERSION_FRAME_BYTES, maxFds: 0 }, {
       onFrame: (frame) => { this.#onFrame(frame); },
@@ -195,27 +201,35 @@ export class Session implements SessionView, CommandContext, PciHost {
       const frame = this.#inbox.shift()!;
       this.#inboxBytes -= frame.size;
       this.#inboxFds -= frame.fds.length;
-      const pending = this.#dispatch(frame);
-      if (pending === undefined) continue;
+      // Also while a handler runs synchronously: the connection may end under it, and the device is not entered twice.
       this.#busy = true;
+      const pending = this.#dispatch(frame);
+      if (pending === undefined) {
+        this.#idle();
+        continue;
+      }
       void pending.then(() => {
-        this.#busy = false;
-        if (this.state === 'ending') return void this.#finish();
+        this.#idle();
         this.#pump();
         this.#regulateInput();
       });
     }
   }
 
+  #idle(): void {
+    this.#busy = false;
+    if (this.state === 'ending') void this.#finish();
+  }
+
   #regulateInput(): void {
     const { maxPendingInputBytes, maxPendingMessages, maxPendingFds } = this.#options.limits;
     const over = (factor: number): boolean => this.#inboxBytes > factor * maxPendingInputBytes || this.#inbox.length > factor * maxPendingMessages || this.#inboxFds > factor * maxPendingFds;
-    const full = over(1);
-    if (full && this.#dmaMessages.outstanding > 0) {
-      if (over(INPUT_HARD_LIMIT_FACTOR)) this.#end('protocol-error', new VfioUserServerError('ERR_SERVER_DMA_MESSAGE', EBUSY, 'the client sends commands instead of answering a DMA message'));
-      return;
+    // A reply the device waits for may be behind the commands: then the queue has to grow further.
+    const waiting = this.#dmaMessages.outstanding > 0;
+    if (waiting && over(INPUT_HARD_LIMIT_FACTOR)) {
+      return this.#end('protocol-error', new VfioUserServerError('ERR_SERVER_DMA_MESSAGE', EBUSY, 'the client sends commands instead of answering a DMA message'));
     }
-    this.#connection.pauseInput(full);
+    this.#connection.pauseInput(!waiting && over(1));
   }
 
   /** Never throws, never rejects; undefined when the command is done already. */
@@ -252,6 +266,7 @@ export class Session implements SessionView, CommandContext, PciHost {
     const minor = Math.min(negotiateVersion(version), profile.maxMinor);
     const capabilities = effectiveCapabilities(version.capabilities);
     const dialect = dmaDialect === 'auto' ? profile.dmaDialect : dmaDialect;
+    clearTimeout(this.#negotiationTimer);
     this.peer = profile;
     this.capabilities = capabilities;
     this.#dmaMessages.maxBytes = capabilities.maxDataXferSize;
@@ -267,8 +282,9 @@ export class Session implements SessionView, CommandContext, PciHost {
       this.#attached = false;
       throw new ProtocolError('ERR_VFU_VERSION', replyErrnoOf(error), 'close', `${this.device.name} refused to attach: ${String(error)}`);
     }
-    clearTimeout(this.#negotiationTimer);
-    if (this.state === 'negotiating') this.state = 'ready';
+    // The client may have left meanwhile; the device is detached again.
+    if (this.state !== 'negotiating') return newMessage(frame.id, frame.command, VFIO_USER_F_TYPE_REPLY, 0);
+    this.state = 'ready';
     this.#connection.limits = { maxFrameBytes: Math.max(MAX_FRAME_BYTES, HEADER_BYTES + 16 + limits.maxDataXferBytes), maxFds: MAX_FDS_PER_MESSAGE };
     publish('negotiated', { device: this.device.name, session: this.id, peer: profile.name, minor, capabilities, dmaDialect: dialect ?? 'none' });
     this.#options.onReady();
@@ -318,8 +334,6 @@ export class Session implements SessionView, CommandContext, PciHost {
     this.#inbox = [];
     if (!this.#busy) void this.#finish();
   }
-  #endReason: DisconnectReason = 'closed';
-  #endError: unknown;
 
   /** Called once, when no command is running any more. Never rejects: whatever the device does, the client's things are released. */
   async #finish(): Promise<void> {
