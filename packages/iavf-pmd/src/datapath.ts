@@ -1,1 +1,63 @@
-export {};
+/** The lcore's half of a net_iavf port: one kernel call per burst. */
+import { loadKernels } from '@emudev/dma';
+import type { Burst, LcoreContext, PortDatapath } from '@emudev/ethdev';
+import { linux } from '@emudev/linux';
+import type { DoorbellRelay } from './doorbells.ts';
+import { KERNELS_WASM_BASE64 } from './kernels.gen.ts';
+import type { Kernels } from './kernels-face.ts';
+import { Q_DOORBELL } from './layout.ts';
+
+export interface DatapathInit {
+  /** Window offsets of the queue blocks, by queue number. */
+  readonly rxBlocks: readonly number[];
+  readonly txBlocks: readonly number[];
+  /** Set where the device traps its doorbells. */
+  readonly relay: DoorbellRelay | undefined;
+}
+
+class IavfDatapath implements PortDatapath {
+  readonly #kernels: Kernels;
+  readonly #i32: Int32Array;
+  readonly #u32: Uint32Array;
+  readonly #rxBlocks: Uint32Array;
+  readonly #txBlocks: Uint32Array;
+  readonly #relay: DoorbellRelay | undefined;
+
+  constructor(context: LcoreContext, init: DatapathInit) {
+    this.#kernels = loadKernels<Kernels>(KERNELS_WASM_BASE64, context.memory);
+    this.#i32 = context.i32;
+    this.#u32 = context.u32;
+    this.#rxBlocks = Uint32Array.from(init.rxBlocks);
+    this.#txBlocks = Uint32Array.from(init.txBlocks);
+    this.#relay = init.relay;
+  }
+
+  rxBurst(queue: number, burst: Burst, max: number): number {
+    const block = this.#rxBlocks[queue]!;
+    const before = this.#relay === undefined ? 0 : this.#tail(block);
+    const count = this.#kernels.rxBurst(block, burst.records, max < burst.capacity ? max : burst.capacity, burst.arena, burst.arenaBytes);
+    if (this.#relay !== undefined && this.#tail(block) !== before) this.#tell(this.#relay);
+    return count;
+  }
+
+  txBurst(queue: number, burst: Burst, count: number): number {
+    const block = this.#txBlocks[queue]!;
+    const before = this.#relay === undefined ? 0 : this.#tail(block);
+    const taken = this.#kernels.txBurst(block, burst.records, count);
+    if (this.#relay !== undefined && this.#tail(block) !== before) this.#tell(this.#relay);
+    return taken;
+  }
+
+  /** The shadow doorbell of a queue. */
+  #tail(block: number): number {
+    return this.#u32[this.#u32[(block + Q_DOORBELL) >>> 2]! >>> 2]!;
+  }
+
+  #tell(relay: DoorbellRelay): void {
+    if (Atomics.exchange(this.#i32, relay.dirty, 1) === 0) linux.eventfdSignal(relay.fd);
+  }
+}
+
+export function createDatapath(context: LcoreContext, init: DatapathInit): PortDatapath {
+  return new IavfDatapath(context, init);
+}

@@ -1,5 +1,5 @@
 /** A window of its own with one queue in it, on which a kernel and its twin run from the same state. */
-import { loadKernels } from '../../dma/src/kernels.ts';
+import { loadKernels } from '@emudev/dma';
 import { KERNELS_WASM_BASE64 } from '../src/kernels.gen.ts';
 import type { Kernels } from '../src/kernels-face.ts';
 import {
