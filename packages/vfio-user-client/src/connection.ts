@@ -53,6 +53,7 @@ export class Connection {
   readonly #buffer = new Uint8Array(new ArrayBuffer(RECEIVE_BUFFER_BYTES));
   readonly #queue: Outgoing[] = [];
   #queuedBytes = 0;
+  readonly #waiting: (() => void)[] = [];
   #watch: Disposable | undefined;
   #watchesWritable = false;
   #closed = false;
@@ -76,6 +77,11 @@ export class Connection {
   /** True where the queue has no room for a message of `bytes`. */
   isFull(bytes: number): boolean {
     return this.#queuedBytes + bytes > MAX_QUEUED_BYTES;
+  }
+
+  /** Resolves when some of the queue has left, or the connection is closed. */
+  progress(): Promise<void> {
+    return new Promise((resolve) => (this.#closed ? resolve() : void this.#waiting.push(resolve)));
   }
 
   /**
@@ -109,6 +115,11 @@ export class Connection {
     this.#queue.length = 0;
     this.#queuedBytes = 0;
     this.#events.closed(closed);
+    this.#wake();
+  }
+
+  #wake(): void {
+    for (const wake of this.#waiting.splice(0)) wake();
   }
 
   closeFds(fds: readonly number[]): void {
@@ -151,6 +162,7 @@ export class Connection {
         if (out.sent < out.message.length) continue;
         this.#queue.shift();
         out.onSent?.();
+        this.#wake();
       }
       if (!this.#closed) this.#rewatch(this.#queue.length > 0);
     } catch (error) {

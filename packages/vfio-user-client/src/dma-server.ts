@@ -7,7 +7,7 @@ import type { DmaDialect, Frame } from '@emudev/vfio-user-protocol';
 import type { Connection } from './connection.ts';
 import type { DmaMaps } from './dma-maps.ts';
 import { ClientError, errnoOf } from './errors.ts';
-import { MAX_SERVER_DMA_BYTES, MAX_SERVER_REQUESTS } from './limits.ts';
+import { MAX_SERVER_DMA_BYTES, MAX_SERVER_REQUESTS, MAX_SERVER_REQUEST_BYTES } from './limits.ts';
 
 /**
  * Memory that was mapped without a descriptor. Called only for ranges that are mapped with the permission; what it throws
@@ -24,6 +24,7 @@ export class DmaServer {
   readonly #handler: DmaHandler | undefined;
   readonly #dialect: DmaDialect;
   readonly #queue: Frame[] = [];
+  #queuedBytes = 0;
   #running = false;
 
   constructor(connection: Connection, maps: DmaMaps, handler: DmaHandler | undefined, dialect: DmaDialect) {
@@ -37,8 +38,11 @@ export class DmaServer {
   command(frame: Frame): void {
     // No command of a server carries descriptors.
     this.#connection.closeFds(frame.fds);
-    if (this.#queue.length >= MAX_SERVER_REQUESTS) throw new ClientError('ERR_VFU_CLIENT_BAD_SERVER', `more than ${MAX_SERVER_REQUESTS} DMA messages are waiting`);
+    if (this.#queue.length >= MAX_SERVER_REQUESTS || this.#queuedBytes + frame.size > MAX_SERVER_REQUEST_BYTES) {
+      throw new ClientError('ERR_VFU_CLIENT_BAD_SERVER', `more DMA messages (${this.#queue.length}) are waiting than can be held`);
+    }
     this.#queue.push(frame);
+    this.#queuedBytes += frame.size;
     if (!this.#running) void this.#run();
   }
 
@@ -57,19 +61,14 @@ export class DmaServer {
       } catch (error) {
         reply = encodeErrorReply(frame.id, frame.command, errnoOf(error));
       }
+      // A server that does not read its answers gets no more of them; what it asks meanwhile fills the queue.
+      while (this.#queue.length > 0 && this.#connection.isFull(reply.length)) await this.#connection.progress();
       // Closed meanwhile: close() has emptied the queue.
       if (this.#queue.shift() === undefined) break;
-      if (!isPosted(frame.flags)) this.#reply(reply);
+      this.#queuedBytes -= frame.size;
+      if (!isPosted(frame.flags)) this.#connection.send(reply);
     }
     this.#running = false;
-  }
-
-  #reply(reply: Uint8Array): void {
-    if (this.#connection.isFull(reply.length)) {
-      this.#connection.close({ reason: 'bad-server', error: new ClientError('ERR_VFU_CLIENT_BAD_SERVER', 'the server asks and does not read the answers') });
-      return;
-    }
-    this.#connection.send(reply);
   }
 
   async #answer(frame: Frame): Promise<Uint8Array> {

@@ -13,10 +13,11 @@ export const MAX_SERVER_DMA_BYTES: number = MAX_DATA_XFER_BYTES;
 export const MAX_PENDING_REQUESTS = 1024;
 /** Requests that timed out and may still be answered; one more and the server counts as dead. */
 export const MAX_ABANDONED_REQUESTS = 64;
-/** Bytes waiting for a server that does not read; beyond it requests are refused and the server's own requests end the connection. */
+/** Bytes waiting for a server that does not read; beyond it requests are refused and the server's own requests wait. */
 export const MAX_QUEUED_BYTES = 16_777_216;
-/** DMA messages of the server waiting for the memory handler. */
-export const MAX_SERVER_REQUESTS = 64;
+/** DMA messages of the server that wait for the memory handler, and their bytes; more end the connection. */
+export const MAX_SERVER_REQUESTS = 1024;
+export const MAX_SERVER_REQUEST_BYTES = 67_108_864;
 /** Receives per wake-up, so that a chatty server does not keep the event loop. */
 export const RECEIVES_PER_WAKEUP = 64;
 export const RECEIVE_BUFFER_BYTES = 65_536;

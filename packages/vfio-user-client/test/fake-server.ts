@@ -20,17 +20,25 @@ export class FakeServer implements Disposable {
   /** Resolves when the client has closed its end. */
   readonly ended = new Promise<void>((resolve) => (this.#ended = resolve));
 
+  readonly #handler: Handler;
+  readonly #reader = new FrameReader({ maxFrameBytes: p.MAX_FRAME_BYTES, maxFds: 253 });
+
   constructor(fd: number, handler: Handler) {
     this.#fd = fd;
-    const reader = new FrameReader({ maxFrameBytes: p.MAX_FRAME_BYTES, maxFds: 253 });
+    this.#handler = handler;
+    this.hear();
+  }
+
+  /** Reads (again). */
+  hear(): void {
     const buffer = new Uint8Array(65_536);
-    this.#watch = linux.watch(fd, { readable: true }, () => {
-      const got = linux.recvmsg(fd, buffer, 253);
+    this.#watch = linux.watch(this.#fd, { readable: true }, () => {
+      const got = linux.recvmsg(this.#fd, buffer, 253);
       if (got === undefined) return;
       if (got.bytes === 0) this.close();
-      else for (const frame of reader.push(buffer.subarray(0, got.bytes), got.fds).frames) {
+      else for (const frame of this.#reader.push(buffer.subarray(0, got.bytes), got.fds).frames) {
         this.seen.push(frame);
-        handler(frame, this);
+        this.#handler(frame, this);
       }
     });
   }
