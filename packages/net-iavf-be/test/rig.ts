@@ -7,7 +7,8 @@ import { FRAME_DATA, FRAME_FLAGS, FRAME_LENGTH, FRAME_RECORD_BYTES, type Burst }
 import {
   DEV_FLAGS, DEV_HENA, DEV_IOTLB, DEV_LUT, DEV_MAC_TABLE, DEV_MAX_FRAME, DEV_PAUSED, DEV_PEER_TX_CAPS, DEV_QUEUE_PAIRS,
   DEV_RSS_TABLE, DEV_RX_BLOCKS, DEV_STATS, DEV_TX_BLOCKS, DEV_VLAN_BITMAP, MAC_SLOTS, Q_BUFFER, Q_BYTES, Q_DOORBELL, Q_ENABLED,
-  Q_FAULT, Q_HEAD, Q_LENGTH, Q_MAX_PACKET, Q_RING, Q_STAGE, Q_STATS, RSS_INPUT_BYTES, STAGE_BYTES,
+  Q_FAULT, Q_HEAD, Q_LENGTH, Q_MAX_PACKET, Q_RING, Q_STAGE, Q_STATS, RSS_INPUT_BYTES, RSS_LUT_ENTRIES,
+  STAGE_BYTES,
 } from '../src/layout.ts';
 
 export const RIG_BYTES: number = 8 << 20;
@@ -65,7 +66,7 @@ export class Rig {
     this.reset();
   }
 
-  /** Zeroes everything and describes a device with 2 queue pairs that is running, without queues, filters or mappings. */
+  /** Zeroes everything and describes a device with 2 queue pairs that is running, without queues, filters or mappings; all to queue 0. */
   reset(): void {
     this.u8.fill(0, 0, RIG_BYTES);
     this.#pageTables = 0;
@@ -81,7 +82,6 @@ export class Rig {
     this.set(d + DEV_RX_BLOCKS, RX_BLOCKS);
     this.view.setBigUint64(d + DEV_HENA, 0x00007f9fe0000000n, true);
     this.set(IOTLB, 8191);
-    for (let n = 0; n < 64; n++) this.u8[d + DEV_LUT + n] = n % 2;
     this.setKey(RSS_KEY);
   }
 
@@ -191,6 +191,9 @@ export class Rig {
   }
   setPeerCaps(caps: number): void {
     this.set(DEVICE + DEV_PEER_TX_CAPS, caps);
+  }
+  setLut(queueOf: (entry: number) => number): void {
+    for (let n = 0; n < RSS_LUT_ENTRIES; n++) this.u8[DEVICE + DEV_LUT + n] = queueOf(n);
   }
   /** Toeplitz straight from its definition: bit n of the input adds the 32 key bits from n on. */
   setKey(key: Uint8Array): void {

@@ -2,7 +2,7 @@
  * The kernels in TypeScript: the same signatures over the same memory, written from the same specification but not from each
  * other. They are the oracle of the property tests and what runs where WebAssembly over guest memory does not work.
  */
-import { TwinMemory } from './memory.ts';
+import type { TwinMemory } from './memory.ts';
 import { txBurst } from './rx-ring.ts';
 import { rxBurst } from './tx-ring.ts';
 

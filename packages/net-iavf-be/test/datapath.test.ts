@@ -1,0 +1,82 @@
+/** Bursts through the PortDatapath, and the interrupts they raise. */
+import { VECTOR_ARMED, VECTOR_FD, VECTOR_FIRED, VECTOR_PENDING } from '@emudev/emudev';
+import type { LcoreContext } from '@emudev/ethdev';
+import { beforeEach, describe, expect, it } from 'vitest';
+import { createDatapath } from '../src/datapath.ts';
+import { Q_VECTOR, QS_INTERRUPTS, QS_PACKETS } from '../src/layout.ts';
+import { frameOf, MAC } from './frames.ts';
+import { CHUNK_IOVA, guestOffset, Rig } from './rig.ts';
+
+const rig = new Rig();
+const TX_CELLS = 0x9f00 / 4;
+const RX_CELLS = 0x9f40 / 4;
+
+describe.each(['wasm', 'ts'] as const)('%s', (kernels) => {
+  const context: LcoreContext = { lcore: 0, memory: rig.memory, base: 0n, u8: rig.u8, i32: rig.i32, u32: rig.u32, view: rig.view };
+  let signals: number[];
+  const datapath = createDatapath(context, { device: rig.device, kernels }, (fd) => {
+    signals.push(fd);
+    return true;
+  });
+
+  beforeEach(() => {
+    signals = [];
+    rig.reset();
+    rig.mapGuest();
+    rig.addMac(MAC);
+    rig.enableTx();
+    rig.enableRx();
+    rig.set(rig.txBlock(0) + Q_VECTOR, TX_CELLS);
+    rig.set(rig.rxBlock(0) + Q_VECTOR, RX_CELLS);
+    for (const [cells, fd] of [[TX_CELLS, 11], [RX_CELLS, 12]] as const) {
+      rig.i32[cells + VECTOR_ARMED] = 1;
+      rig.i32[cells + VECTOR_FD] = fd;
+    }
+    for (let n = 0; n < 64; n++) rig.set64(rig.rxDescriptor(0, n), CHUNK_IOVA + BigInt(n * 2048));
+    rig.setTail(rig.rxBlock(0), 63);
+  });
+
+  function post(rs: boolean): void {
+    const bytes = frameOf().bytes;
+    const tail = rig.tail(rig.txBlock(0));
+    rig.write(guestOffset(CHUNK_IOVA), bytes);
+    rig.set64(rig.txDescriptor(0, tail), CHUNK_IOVA);
+    rig.set64(rig.txDescriptor(0, tail) + 8, (rs ? 0x30n : 0x10n) | (BigInt(bytes.length) << 34n));
+    rig.setTail(rig.txBlock(0), tail + 1);
+  }
+
+  it('raises the Tx vector once per burst, and only if a descriptor was completed', () => {
+    post(true);
+    post(true);
+    expect(datapath.rxBurst(0, rig.burst, 32)).toBe(2);
+    expect(signals).toEqual([11]);
+    rig.i32[TX_CELLS + VECTOR_ARMED] = 1;
+    post(false);
+    expect(datapath.rxBurst(0, rig.burst, 32)).toBe(1);
+    expect(datapath.rxBurst(0, rig.burst, 32)).toBe(0);
+    expect(signals).toEqual([11]);
+    expect(rig.stat(rig.txBlock(0), QS_INTERRUPTS)).toBe(1);
+  });
+
+  it('raises the vector of the Rx queue that got frames, and latches while the guest has not armed it', () => {
+    const count = rig.fillBurst([{ bytes: frameOf().bytes }, { bytes: frameOf().bytes }]);
+    expect(datapath.txBurst(0, rig.burst, count)).toBe(2);
+    expect(signals).toEqual([12]);
+    expect(datapath.txBurst(0, rig.burst, count)).toBe(2);
+    expect(signals).toEqual([12]); // fired once per arming
+    expect([rig.i32[RX_CELLS + VECTOR_PENDING], rig.i32[RX_CELLS + VECTOR_FIRED]]).toEqual([1, 1]);
+  });
+
+  it('delivers without an interrupt where none is mapped (DPDK)', () => {
+    rig.set(rig.rxBlock(0) + Q_VECTOR, 0);
+    datapath.txBurst(0, rig.burst, rig.fillBurst([{ bytes: frameOf().bytes }]));
+    expect(rig.stat(rig.rxBlock(0), QS_PACKETS)).toBe(1);
+    expect(signals).toEqual([]);
+  });
+
+  it('never fills more records than the burst has', () => {
+    for (let n = 0; n < 8; n++) post(false);
+    expect(datapath.rxBurst(0, { ...rig.burst, capacity: 5 }, 32)).toBe(5);
+    expect(datapath.rxBurst(0, rig.burst, 2)).toBe(2);
+  });
+});
