@@ -110,7 +110,9 @@ describe('the size field', () => {
     const { frames, error } = reader.push(concat(message(5), header(size), message(6)), [9]);
     expect(frames.map((frame) => frame.id), 'what came before is delivered').toEqual([5]);
     expect(error).toMatchObject({ code: 'ERR_VFU_FRAME_SIZE', consequence: 'close' });
+    expect(reader.rejected, 'a server may answer it').toMatchObject({ id: 1, command: 9, size });
     expect(reader.dispose()).toEqual([9]);
+    expect(reader.rejected).toBeUndefined();
   });
   test('the limit itself is accepted, and can be raised between messages', () => {
     const reader = new FrameReader({ maxFrameBytes: 20, maxFds: 1 });
