@@ -103,7 +103,8 @@ async function main(argv: string[]): Promise<number> {
   const flags = parse(argv);
   const result = await show(flags);
   if (flags.json) console.log(JSON.stringify(result));
-  const good = result.link && result.pings.answered === result.pings.sent && result.errors === 0;
+  // Nothing sent is nothing shown: a demo that never got going must not look like one without errors.
+  const good = result.link && result.pings.sent > 0 && result.pings.answered === result.pings.sent && result.rx.packets > 0 && result.errors === 0;
   return good ? 0 : EXIT_FAILED;
 }
 
