@@ -16,7 +16,7 @@ interface Limit {
 
 /** The text of a doc comment or of `//` lines, one line. */
 function plain(comment: string): string {
-  return comment.replace(/\/\*\*?|\*\/|^\s*\*|^\s*\/\//gm, ' ').replace(/\s+/g, ' ').trim();
+  return comment.replace(/\/\*\*?|\*\/|^\s*\*(?!\/)|^\s*\/\//gm, ' ').replace(/\s+/g, ' ').trim();
 }
 
 function limitsOf(source: string): Limit[] {
