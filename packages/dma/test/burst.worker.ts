@@ -15,8 +15,9 @@ for (let loop = 0; Atomics.load(i32, stop) === 0; loop++) {
   if (Atomics.load(i32, paused) === 0) {
     Atomics.store(i32, inBurst, 1);
     for (let i = 0; i < (loop % 7) * 500; i++) if (Atomics.load(i32, mapped) === 0) Atomics.add(i32, violations, 1);
-    Atomics.add(i32, bursts, 1);
     Atomics.store(i32, inBurst, 0);
+    Atomics.add(i32, bursts, 1);
+    Atomics.notify(i32, bursts);
   }
   if (data.sleepy && loop % 3 === 0) {
     reader.offline();

@@ -86,7 +86,6 @@ test('maps, unmaps, translations and copies agree with a map of pages', async ()
     }),
     { numRuns: 150 },
   );
-  if (process.env['SHOW_TAKEN'] !== undefined) console.log(taken);
   for (const [way, count] of Object.entries(taken)) expect([way, count]).toEqual([way, expect.toSatisfy((n: number) => n > 3)]);
 });
 
