@@ -16,6 +16,29 @@ export function sumWords(u8: Uint8Array, offset: number, length: number, sum = 0
   return sum + high * 256 + low;
 }
 
+/**
+ * `sumWords` for window memory at an even offset, four bytes a step. Adding little-endian words gives the sum with its two bytes
+ * exchanged (RFC 1071, 2.B), so they are exchanged once at the end.
+ */
+export function sumWindowWords(u32: Uint32Array, u8: Uint8Array, offset: number, length: number, sum = 0): number {
+  if ((offset & 1) !== 0 || length < 8) return sumWords(u8, offset, length, sum);
+  let swapped = 0;
+  let position = offset;
+  if ((position & 2) !== 0) {
+    swapped = u8[position]! | (u8[position + 1]! << 8);
+    position += 2;
+  }
+  const words = (offset + length - position) >>> 2;
+  const first = position >>> 2;
+  for (let i = first; i < first + words; i++) {
+    const word = u32[i]!;
+    swapped += (word & 0xffff) + (word >>> 16);
+  }
+  position += words * 4;
+  const folded = foldSum(swapped);
+  return sumWords(u8, position, offset + length - position, sum + ((folded & 0xff) << 8) + (folded >>> 8));
+}
+
 /** Folds to 16 bits: end-around carry. */
 export function foldSum(sum: number): number {
   let folded = sum;

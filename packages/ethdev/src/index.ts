@@ -13,7 +13,7 @@ export { SoftwarePort } from './software-port.ts';
 export { allocateBurst, type OwnedBurst } from './burst-memory.ts';
 export { COUNTER_BYTES, addCounter, readCounter } from './counter.ts';
 export * from './port-counters.ts';
-export { checksumOf, foldSum, sumWords, updateChecksum } from './checksum.ts';
+export { checksumOf, foldSum, sumWindowWords, sumWords, updateChecksum } from './checksum.ts';
 export { FrameRingReader, FrameRingWriter, allocateFrameRing, copyInWindow, type FrameRingCells } from './frame-ring.ts';
 export type { Engine, EngineName, EngineSpec } from './engines/engine.ts';
 export { ENGINE_NAMES, createEngine } from './engines/create.ts';
