@@ -5,10 +5,10 @@
  * | ----------- | -------------------------- | ----------------------- | -------------- | ---------------------- | ---------------------- |
  * | negotiating | attach → ready, or → ended | EINVAL, → ended         | counted        | → ended                | → ended                |
  * | ready       | EINVAL                     | executed                | to its waiter  | → ending               | → ending               |
- * | ending      | dropped, fds closed        | dropped, fds closed     | dropped        | nothing more           | waits for the same end |
+ * | ending      | forbidden: the socket is closed | forbidden          | forbidden      | forbidden              | waits for the same end |
  * | ended       | forbidden: the socket is closed | forbidden          | forbidden      | forbidden              | nothing                |
  *
- * ending: the running command finishes (its DMA messages fail), then quiesce, device.detach, DMA table cleared, interrupt
+ * ending: the socket is closed at once, so nothing more arrives; the running command finishes (its DMA messages fail), then quiesce, device.detach, DMA table cleared, interrupt
  * descriptors closed, resume. A session that never became ready skips all that: the device has not heard of it.
  */
 import type { Sys } from '@emudev/linux';
@@ -179,7 +179,6 @@ export class Session implements SessionView, CommandContext, PciHost {
   }
 
   #onFrame(frame: Frame): void {
-    if (this.state === 'ending' || this.state === 'ended') return this.#closeFds(frame.fds);
     if (isReply(frame.flags)) {
       // A late reply looks like one that was never asked for: neither gets an answer.
       if (!this.#dmaMessages.onReply(frame)) {

@@ -99,6 +99,28 @@ describe('descriptors', () => {
     })).toEqual(NOTHING);
   });
 
+  it('behind FILE_IO regions are kept once per region, and closed with it', async () => {
+    await using s = await serve();
+    const file = memfd(0x1000);
+    const before = countOpenFds();
+    for (let i = 0; i < 3; i++) expect(await s.client.errno(DMA_MAP, fields(32, 11, 0n, 0n, 0x1000n), [file])).toBe(0);
+    expect(countOpenFds()).toBe(before + 1);
+    expect(await s.client.errno(3, fields(24, 0, 0n, 0x1000n))).toBe(0);
+    expect(countOpenFds()).toBe(before);
+    linux.close(file);
+  });
+
+  it('of messages behind the one at which the connection broke are closed', async () => {
+    expect(await leaves(async () => {
+      await using s = await serve({ server: { sys: withFaults(linux, [{ call: 'sendmsg', nth: 2, errno: 'EPIPE', times: 100 }]) } });
+      const fd = memfd(0x1000);
+      const gone = nextEvent('disconnect');
+      s.client.send(concat(message(1, GET_INFO, info), message(2, DMA_MAP, fields(32, 3, 0n, 0n, 0x1000n))), [fd]);
+      linux.close(fd);
+      expect(await gone).toMatchObject({ reason: 'connection-lost' });
+    })).toEqual(NOTHING);
+  });
+
   it('in commands that were never executed are closed too', async () => {
     expect(await leaves(async () => {
       const device = new FakeDevice();
@@ -172,6 +194,24 @@ describe('a descriptor whose reply has to wait for the socket', () => {
       expect(full).toBe(-1);
       expect(linux.fstat(reply.fds[0]!).ino).toBe(linux.fstat(file).ino);
       for (const fd of [...reply.fds, file]) linux.close(fd);
+    })).toEqual(NOTHING);
+  });
+});
+
+describe('a descriptor whose reply never leaves', () => {
+  it('is closed with the connection', async () => {
+    expect(await leaves(async () => {
+      const sys = { ...linux, sendmsg: (fd: number, bytes: Uint8Array, fds: readonly number[]) => (fds.length > 0 ? undefined : linux.sendmsg(fd, bytes, fds)) };
+      const file = memfd(0x1000, 'bar');
+      const device = new FakeDevice();
+      device.regions.push({ index: 1, sizeBytes: 0x1000, readable: true, writable: true, mmap: { areas: [{ offset: 0, sizeBytes: 0x1000 }], backing: { fd: file, offset: 0 } } });
+      await using s = await serve({ device, server: { sys } });
+      s.client.send(message(1, 5, fields(64, 0, 1, 0, 0n, 0n)));
+      while (s.server.session?.counters.commands !== 2) await new Promise((resolve) => setImmediate(resolve));
+      const gone = nextEvent('disconnect');
+      s.client.close();
+      await gone;
+      linux.close(file);
     })).toEqual(NOTHING);
   });
 });

@@ -16,7 +16,7 @@ export const REPLY = 1;
 export const NO_REPLY = 0x10;
 export const ERROR = 0x20;
 
-export function header(id: number, command: number, size: number, flags = REQUEST, error = 0): Uint8Array {
+export function header(id: number, command: number, size: number, flags: number = REQUEST, error = 0): Uint8Array {
   const bytes = new Uint8Array(16);
   const view = new DataView(bytes.buffer);
   view.setUint16(0, id, true);
@@ -27,7 +27,7 @@ export function header(id: number, command: number, size: number, flags = REQUES
   return bytes;
 }
 
-export function message(id: number, command: number, payload: Uint8Array, flags = REQUEST): Uint8Array {
+export function message(id: number, command: number, payload: Uint8Array, flags: number = REQUEST): Uint8Array {
   return concat(header(id, command, 16 + payload.length, flags), payload);
 }
 

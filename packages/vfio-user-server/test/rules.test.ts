@@ -1,5 +1,6 @@
 /** The server's behaviour command by command, against rules that libvfio-user's test-suite established; the row ids are ours. */
 import { linux } from '@emudev/linux';
+import { QEMU } from '@emudev/vfio-user-protocol';
 import { describe, expect, it } from 'vitest';
 import { FakeDevice, memfd, serve } from './fixture.ts';
 import { concat, CH_VERSION, ERROR, fields, header, LVU_VERSION, message, NO_REPLY, QEMU_VERSION, REPLY, u32, u64, version, type RawClient } from './raw-client.ts';
@@ -57,6 +58,11 @@ describe('VERSION', () => {
     expect(text.endsWith('\0')).toBe(true);
     expect(JSON.parse(text.slice(0, -1))).toEqual({ capabilities: { max_msg_fds: 16, max_data_xfer_size: 1048576, max_dma_maps: 65535, pgsizes: 4096 } });
     expect(s.device.take()).toEqual(['attach']);
+  });
+
+  it('a profile that is forced bounds the minor version', async () => {
+    await using s = await serve({ version: null, server: { peer: QEMU } });
+    expect(u32((await s.client.request(VERSION, LVU_VERSION)).payload, 0)).toBe(0);
   });
 
   it('V16 with a descriptor: closed without a reply', async () => {
