@@ -55,6 +55,8 @@ export class IavfDevice implements PciDevice {
   #quiesced = false;
   #closed = false;
   #busMaster = false;
+  /** The back end is locked because bus mastering went off while a guest was using it. */
+  #suspended = false;
   /** What the last configuration write began, if it changed bus mastering. */
   #busMasterChange: Promise<void> | undefined;
   /** A request that a reset gave up waiting for is still being worked on: whatever the back end sends now may belong to it. */
@@ -244,7 +246,8 @@ export class IavfDevice implements PciDevice {
   async #setBusMaster(on: boolean): Promise<void> {
     this.#busMaster = on;
     if (on) {
-      await this.#port.resume();
+      if (this.#suspended) await this.#port.resume();
+      this.#suspended = false;
       if (this.#closed) return;
       this.#interrupts.setBusMaster(true);
       this.#openGate('bus master off');
@@ -252,7 +255,10 @@ export class IavfDevice implements PciDevice {
     }
     await this.#gate.shut('bus master off');
     try {
-      if (this.#ready) await this.#port.suspend('bus master off');
+      if (this.#ready) {
+        await this.#port.suspend('bus master off');
+        this.#suspended = true;
+      }
     } catch (error) {
       this.#port.error(error);
     }
@@ -304,7 +310,8 @@ export class IavfDevice implements PciDevice {
     void this.#gate.shut('bus master off');
     if (!this.#closed) this.#interrupts.setBusMaster(false);
     // Bus mastering is off again, but by power-on: there is nothing of the guest's left to keep still.
-    await this.#port.resume();
+    if (this.#suspended) await this.#port.resume();
+    this.#suspended = false;
   }
 
   /** Waits for the request the back end is working on; its reply must not reach the guest after the reset. */

@@ -31,13 +31,14 @@ export class RegisterFile {
   /** While true what a guest writes is ignored (VFGEN_RSTAT is 0). */
   frozen = false;
   readonly #values = new Uint32Array(DWORDS);
-  readonly #slots: (Slot | undefined)[] = new Array<Slot | undefined>(DWORDS).fill(undefined);
+  /** By dword of BAR0. */
+  readonly #slots = new Map<number, Slot>();
   readonly #pages: MappedPages;
 
   constructor(pages: MappedPages, handlers: RegisterHandlers) {
     this.#pages = pages;
     for (const spec of REGISTERS) {
-      for (let index = 0; index < spec.count; index++) this.#slots[spec.offset / 4 + index] = { spec, index, handler: handlers[spec.name] };
+      for (let index = 0; index < spec.count; index++) this.#slots.set(spec.offset / 4 + index, { spec, index, handler: handlers[spec.name] });
     }
     this.reset();
   }
@@ -87,13 +88,13 @@ export class RegisterFile {
   }
 
   #readDword(dword: number): number {
-    const slot = this.#slots[dword];
+    const slot = this.#slots.get(dword);
     if (slot === undefined) return 0;
     return (slot.handler?.read?.(slot.index) ?? this.#load(dword)) >>> 0;
   }
 
   #writeDword(dword: number, value: number, mask: number): void {
-    const slot = this.#slots[dword];
+    const slot = this.#slots.get(dword);
     if (slot === undefined || this.frozen) return;
     const before = this.#load(dword);
     const raw = ((before & ~mask) | (value & mask)) >>> 0;
@@ -102,11 +103,11 @@ export class RegisterFile {
   }
 
   #load(dword: number): number {
-    return this.#slots[dword]?.spec.mapped === true ? this.#pages.load(dword * 4) : this.#values[dword]!;
+    return this.#slots.get(dword)?.spec.mapped === true ? this.#pages.load(dword * 4) : this.#values[dword]!;
   }
 
   #store(dword: number, value: number): void {
-    if (this.#slots[dword]?.spec.mapped === true) this.#pages.store(dword * 4, value);
+    if (this.#slots.get(dword)?.spec.mapped === true) this.#pages.store(dword * 4, value);
     else this.#values[dword] = value;
   }
 }
