@@ -1,0 +1,62 @@
+/** The product against its own driver: `iavf-device --far loop` in one process, iavf-pmd forwarding to itself in the other. */
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { Child } from './processes.ts';
+import type { LoopSettings, PairKind } from './pair.ts';
+
+const DEVICE_PROGRAM = fileURLToPath(new URL('../../../apps/iavf-device/dist/cli.js', import.meta.url));
+const DRIVER_PROGRAM = fileURLToPath(new URL('./iavf-driver.ts', import.meta.url));
+const START_MS = 20_000;
+
+export function startDevice(socket: string, burst: number, cpu?: number): Child {
+  return new Child('iavf-device', [process.execPath, DEVICE_PROGRAM, '--socket', socket, '--far', 'loop', '--queues', '1', '--burst', String(burst), '--log-level', 'warn'], cpu);
+}
+
+/** Resolves when the port is up and its frames are on their way. */
+export async function startDriver(socket: string, settings: Pick<LoopSettings, 'frameBytes' | 'inFlight' | 'burst'>, cpu?: number): Promise<Child> {
+  const { frameBytes, inFlight, burst } = settings;
+  const child = new Child('iavf-driver', [process.execPath, DRIVER_PROGRAM, socket, String(frameBytes), String(inFlight), String(burst)], cpu);
+  try {
+    await child.line((line) => line.includes('"ready":true'), START_MS);
+    return child;
+  } catch (error) {
+    await child[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+interface Sample {
+  readonly received: number;
+  readonly at: number;
+  readonly lost: number;
+}
+
+async function sample(driver: Child): Promise<Sample> {
+  driver.say('count');
+  return JSON.parse(await driver.line((line) => line.includes('"received"'), START_MS)) as Sample;
+}
+
+export const iavfPair: PairKind = {
+  who: 'iavf',
+  missing: existsSync(DEVICE_PROGRAM) ? undefined : 'apps/iavf-device is not built',
+  async run(settings) {
+    const folder = mkdtempSync(join(tmpdir(), 'emudev-bench-'));
+    const socket = join(folder, 'iavf.sock');
+    try {
+      await using device = startDevice(socket, settings.burst, 0);
+      await device.line((line) => line.includes(' listens on '), START_MS);
+      await using driver = await startDriver(socket, settings, 1);
+      await sleep(settings.warmupMs);
+      const first = await sample(driver);
+      await sleep(settings.windowMs);
+      const second = await sample(driver);
+      if (second.lost > 0) throw new Error(`${second.lost} frames lost in a closed loop`);
+      return ((second.received - first.received) * 1000) / (second.at - first.at);
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  },
+};

@@ -1,0 +1,17 @@
+/** Two processes that pass frames round and round: what every io-loop table compares. */
+export interface LoopSettings {
+  /** Bytes of a frame without FCS. */
+  readonly frameBytes: number;
+  readonly inFlight: number;
+  readonly burst: number;
+  readonly warmupMs: number;
+  readonly windowMs: number;
+}
+
+export interface PairKind {
+  readonly who: string;
+  /** Why it cannot run here; undefined if it can. */
+  readonly missing: string | undefined;
+  /** One run from start to end; frames per second in one direction. Throws where the pair does not come up. */
+  run(settings: LoopSettings): Promise<number>;
+}

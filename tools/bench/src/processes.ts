@@ -1,0 +1,78 @@
+/** Child processes of a benchmark: pinned to a processor where that is possible, and surely gone at the end. */
+import { spawn, spawnSync, type ChildProcessWithoutNullStreams } from 'node:child_process';
+import { once } from 'node:events';
+import { cpus } from 'node:os';
+import { createInterface } from 'node:readline';
+
+/** Whether `program` is on the PATH. */
+export function present(program: string): boolean {
+  return spawnSync('sh', ['-c', `command -v ${program}`]).status === 0;
+}
+
+export const canPin: boolean = present('taskset') && cpus().length >= 2;
+
+const EXIT_PATIENCE_MS = 5000;
+
+export class Child implements AsyncDisposable {
+  readonly process: ChildProcessWithoutNullStreams;
+  readonly #what: string;
+  readonly #waiting: { readonly isIt: (line: string) => boolean; resolve(line: string): void; reject(error: Error): void }[] = [];
+  readonly #unclaimed: string[] = [];
+  readonly #exited: Promise<unknown>;
+  #last = '';
+
+  /** `cpu`: where to run it, if processes can be pinned here. */
+  constructor(what: string, command: readonly string[], cpu?: number) {
+    this.#what = what;
+    const argv = cpu === undefined || !canPin ? command : ['taskset', '-c', String(cpu), ...command];
+    this.process = spawn(argv[0]!, argv.slice(1), { stdio: 'pipe' });
+    this.#exited = once(this.process, 'close');
+    this.process.on('error', () => undefined);
+    this.process.stdin.on('error', () => undefined);
+    for (const stream of [this.process.stdout, this.process.stderr]) {
+      createInterface({ input: stream }).on('line', (line) => {
+        this.#line(line);
+      });
+    }
+    void this.#exited.then(() => {
+      for (const { reject } of this.#waiting.splice(0)) reject(new Error(`${what} has ended: ${this.#last || 'without a word'}`));
+    });
+  }
+
+  #line(line: string): void {
+    if (line.trim() !== '') this.#last = line;
+    const at = this.#waiting.findIndex(({ isIt }) => isIt(line));
+    if (at >= 0) this.#waiting.splice(at, 1)[0]!.resolve(line);
+    else this.#unclaimed.push(line);
+  }
+
+  /** The next line of its output (or one nobody has asked for yet) that is as wanted. */
+  async line(isIt: (line: string) => boolean, timeoutMs: number): Promise<string> {
+    const at = this.#unclaimed.findIndex(isIt);
+    if (at >= 0) return this.#unclaimed.splice(0, at + 1)[at]!;
+    this.#unclaimed.length = 0;
+    let timer: NodeJS.Timeout | undefined;
+    try {
+      return await new Promise<string>((resolve, reject) => {
+        timer = setTimeout(() => {
+          reject(new Error(`${this.#what} said nothing of the kind for ${timeoutMs} ms; last: ${this.#last}`));
+        }, timeoutMs);
+        this.#waiting.push({ isIt, resolve, reject });
+      });
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  say(text: string): void {
+    this.process.stdin.write(`${text}\n`);
+  }
+
+  /** Asks by SIGTERM, insists by SIGKILL. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.process.kill('SIGTERM');
+    const timer = setTimeout(() => this.process.kill('SIGKILL'), EXIT_PATIENCE_MS);
+    await this.#exited;
+    clearTimeout(timer);
+  }
+}

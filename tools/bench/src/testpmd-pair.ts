@@ -1,0 +1,90 @@
+/**
+ * DPDK's testpmd against itself, over vhost-user or memif, as the peers to compare with.
+ *
+ * Without huge pages (few machines have them set up): `--no-huge` makes DPDK take its memory from one memfd, which vhost-user can
+ * share. It implies legacy memory mode, so `--in-memory` cannot be given (hence a file prefix of its own for each process), and the
+ * default of some 155 000 mbufs does not fit: `--total-num-mbufs`. Each process has both its lcores on one processor: the main one
+ * waits for commands, the other one forwards.
+ */
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Child, canPin, present } from './processes.ts';
+import type { LoopSettings, PairKind } from './pair.ts';
+
+const PROGRAM = 'dpdk-testpmd';
+const START_MS = 20_000;
+const LINK_MS = 1000;
+
+function testpmd(end: 'a' | 'b', vdev: string, settings: LoopSettings): Child {
+  const cpu = canPin && end === 'b' ? 1 : 0;
+  return new Child(`testpmd ${end}`, [
+    // Into a pipe it would say everything at its end.
+    'stdbuf', '-oL', PROGRAM, '--lcores', `0@${cpu},1@${cpu}`, '--file-prefix', `emudev-bench-${process.pid}-${end}`, '--no-pci', '--no-huge', '-m', '1024', '--no-telemetry', '--vdev', vdev,
+    '--', '-i', '--no-mlockall', '--total-num-mbufs=8192', '--forward-mode=io', `--burst=${settings.burst}`, `--txpkts=${settings.frameBytes}`,
+  ]);
+}
+
+/** `Rx-pps` of `show port stats`: frames per second since it was shown last. */
+async function show(child: Child): Promise<number> {
+  child.say('show port stats 0');
+  const line = await child.line((text) => /Rx-pps:\s+\d+/.test(text), START_MS);
+  return Number(/Rx-pps:\s+(\d+)/.exec(line)![1]);
+}
+
+async function started(child: Child): Promise<void> {
+  // The prompt has no newline of its own; this answer has.
+  child.say('show config fwd');
+  await child.line((line) => line.includes('packet forwarding - ports='), START_MS);
+}
+
+async function socketThere(path: string): Promise<void> {
+  const deadline = performance.now() + START_MS;
+  while (!existsSync(path)) {
+    if (performance.now() > deadline) throw new Error('testpmd a made no socket');
+    await sleep(20);
+  }
+}
+
+function pair(who: string, server: (socket: string) => string, client: (socket: string) => string): PairKind {
+  return {
+    who,
+    missing: present(PROGRAM) ? undefined : `${PROGRAM} is not on the PATH (Debian: apt-get install dpdk-dev)`,
+    async run(settings) {
+      const folder = mkdtempSync(join(tmpdir(), 'emudev-bench-'));
+      const socket = join(folder, 'peer.sock');
+      try {
+        await using a = testpmd('a', server(socket), settings);
+        await socketThere(socket);
+        await started(a);
+        await using b = testpmd('b', client(socket), settings);
+        await started(b);
+        await sleep(LINK_MS);
+        a.say('start');
+        b.say(`start tx_first ${Math.ceil(settings.inFlight / settings.burst)}`);
+        await sleep(settings.warmupMs);
+        await show(b);
+        await sleep(settings.windowMs);
+        const pps = await show(b);
+        if (pps === 0) throw new Error('no frame came back');
+        b.say('quit');
+        a.say('quit');
+        return pps;
+      } finally {
+        rmSync(folder, { recursive: true, force: true });
+      }
+    },
+  };
+}
+
+export const vhostUserPair: PairKind = pair(
+  'vhost-user',
+  (socket) => `net_vhost0,iface=${socket}`,
+  (socket) => `net_virtio_user0,path=${socket},server=0`,
+);
+export const memifPair: PairKind = pair(
+  'memif',
+  (socket) => `net_memif0,role=server,socket=${socket},socket-abstract=no`,
+  (socket) => `net_memif0,role=client,socket=${socket},socket-abstract=no`,
+);
