@@ -49,7 +49,8 @@ export class Demo implements AsyncDisposable {
     const window = undo.use(Window.open());
     const bus = undo.use(new VdevBus().register(netIavf).register(netPktgen));
     const nic = (await bus.probe(`net_iavf0,path=${socket},queues=1`)).device as Port;
-    const pktgen = (await bus.probe(`net_pktgen0,size=${frameBytes}`)).device as PktgenPort;
+    // The card filters by destination: whoever sends through it uses its address.
+    const pktgen = (await bus.probe(`net_pktgen0,mac=${hex(nic.info.mac!)},size=${frameBytes}`)).device as PktgenPort;
     const pool = undo.use(await LcorePool.start(1, { window, quiescence: Quiescence.of(window) }));
     const forwarding = new Forwarding(pool);
     undo.defer(() => forwarding.stop());
