@@ -98,7 +98,7 @@ export class Rig {
     this.view.setBigUint64(offset, BigInt.asUintN(64, value), true);
   }
   bytes(offset: number, length: number): Buffer {
-    return Buffer.from(this.u8.slice(offset, offset + length));
+    return Buffer.from(this.u8.slice(offset, offset + length).buffer);
   }
   write(offset: number, bytes: Uint8Array): void {
     this.u8.set(bytes, offset);

@@ -43,6 +43,13 @@ export function sumWords(from: u32, bytes: u32): u64 {
   return sum;
 }
 
+/** Unfolded sum of an IPv4 header, mostly without options. */
+@inline
+export function sumIpv4Header(ip: u32, headerBytes: u32): u64 {
+  if (headerBytes != 20) return sumWords(ip, headerBytes);
+  return <u64>load<u32>(ip) + load<u32>(ip, 4) + load<u32>(ip, 8) + load<u32>(ip, 12) + load<u32>(ip, 16);
+}
+
 @inline
 export function fold(sum: u64): u32 {
   let folded = <u32>sum + <u32>(sum >> 32);

@@ -40,25 +40,21 @@ const HENA_IPV4_FRAGMENT: u32 = 36;
 export let ptype: u32 = 0;
 /** HENA bits that name the frame: it is hashed if the guest has set one of them. 0 = not IP. */
 export let hashTypes: u64 = 0;
-/** TCP, UDP or SCTP: offset of its header; 0 = none. */
+/** TCP, UDP or SCTP: offset of its header; 0 = none, and then only ptype and hashTypes mean something (and isIpv6, if hashed). */
 export let l4: u32 = 0;
 export let l4Bytes: u32 = 0;
 export let protocol: u32 = 0;
 export let isIpv6: bool = false;
-/** IPv4 header bytes; 0 for anything but IPv4. */
+/** Of IPv4. */
 export let ipv4HeaderBytes: u32 = 0;
 /** IPv6 with extension headers. */
 export let hasExtensions: bool = false;
 
+@inline
 export function classify(frame: u32, length: u32, l3: u32, etherType: u32, cast: u32): void {
   ptype = PTYPE_L2_PAYLOAD;
   hashTypes = 0;
   l4 = 0;
-  l4Bytes = 0;
-  protocol = 0;
-  isIpv6 = false;
-  ipv4HeaderBytes = 0;
-  hasExtensions = false;
   if (etherType == ETHERTYPE_IPV4) classifyIpv4(frame, length, l3, cast);
   else if (etherType == ETHERTYPE_IPV6) classifyIpv6(frame, length, l3, cast);
   else if (etherType == ETHERTYPE_ARP) ptype = PTYPE_ARP;
@@ -74,6 +70,8 @@ function classifyIpv4(frame: u32, length: u32, l3: u32, cast: u32): void {
   const header = (versionIhl & 0xf) << 2;
   const total = swap16(load<u16>(ip, 2));
   if (versionIhl >> 4 != 4 || header < 20 || total < header || l3 + total > length) return;
+  isIpv6 = false;
+  hasExtensions = false;
   ipv4HeaderBytes = header;
   if ((load<u16>(ip, 6) & 0xff3f) != 0) {
     // More Fragments or an offset: the L4 header may be elsewhere
@@ -88,6 +86,7 @@ function classifyIpv6(frame: u32, length: u32, l3: u32, cast: u32): void {
   const end = l3 + 40 + swap16(load<u16>(frame + l3, 4));
   if (end > length) return;
   isIpv6 = true;
+  hasExtensions = false;
   let at = l3 + 40;
   let next: u32 = load<u8>(frame + l3, 6);
   for (let count: u32 = 0; count < MAX_EXTENSION_HEADERS; ++count) {

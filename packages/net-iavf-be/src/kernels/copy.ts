@@ -11,24 +11,26 @@ export function copy(to: u32, from: u32, bytes: u32): void {
 
 @inline
 function copyLong(to: u32, from: u32, bytes: u32): void {
-  const last = bytes - 16;
-  let at: u32 = 0;
-  while (at + 48 < last) {
-    const a = v128.load(from + at);
-    const b = v128.load(from + at, 16);
-    const c = v128.load(from + at, 32);
-    const d = v128.load(from + at, 48);
-    v128.store(to + at, a);
-    v128.store(to + at, b, 16);
-    v128.store(to + at, c, 32);
-    v128.store(to + at, d, 48);
-    at += 64;
+  while (bytes >= 64) {
+    const a = v128.load(from);
+    const b = v128.load(from, 16);
+    const c = v128.load(from, 32);
+    const d = v128.load(from, 48);
+    v128.store(to, a);
+    v128.store(to, b, 16);
+    v128.store(to, c, 32);
+    v128.store(to, d, 48);
+    from += 64;
+    to += 64;
+    bytes -= 64;
   }
-  while (at < last) {
-    v128.store(to + at, v128.load(from + at));
-    at += 16;
+  while (bytes > 16) {
+    v128.store(to, v128.load(from));
+    from += 16;
+    to += 16;
+    bytes -= 16;
   }
-  v128.store(to + last, v128.load(from + last));
+  if (bytes != 0) v128.store(to + bytes - 16, v128.load(from + bytes - 16));
 }
 
 function copyShort(to: u32, from: u32, bytes: u32): void {

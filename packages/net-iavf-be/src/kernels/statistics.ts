@@ -8,7 +8,7 @@ export function increment(counter: u32): void {
 }
 
 @inline
-function add(counter: u32, n: u64): void {
+export function add(counter: u32, n: u64): void {
   store<u64>(counter, load<u64>(counter) + n);
 }
 

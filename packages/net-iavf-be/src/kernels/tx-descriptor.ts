@@ -19,8 +19,8 @@ export const CMD_L4T: u32 = 0x300;
 export const CMD_L4T_TCP: u32 = 0x100;
 export const CMD_L4T_SCTP: u32 = 0x200;
 export const CMD_L4T_UDP: u32 = 0x300;
-/** What makes a frame need more than a copy. */
-export const CMD_WORK: u32 = CMD_IL2TAG1 | CMD_DUMMY | CMD_IIPT | CMD_L4T;
+/** What keeps a packet of one descriptor from the short path. */
+export const CMD_SPECIAL: u32 = CMD_IL2TAG1 | CMD_DUMMY;
 
 /** Context CMD, as bits of qw1. */
 export const CONTEXT_TSO: u64 = 0x01 << 4;

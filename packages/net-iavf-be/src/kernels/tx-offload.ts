@@ -1,6 +1,6 @@
 /** Offloads of frames that are not segmented: IPv4 header checksum, L4 checksum, VLAN tag. Works on our copy of the frame. */
 import { FRAME_L4_TCP, FRAME_L4_UDP, FRAME_TX_L4_CSUM } from './layout';
-import { crc32c, fold, sum16, sumWords } from './checksum';
+import { crc32c, fold, sum16, sumIpv4Header } from './checksum';
 import { CMD_IIPT, CMD_IIPT_IPV4_CSUM, CMD_L4T, CMD_L4T_SCTP, CMD_L4T_TCP, CMD_L4T_UDP } from './tx-descriptor';
 
 const ETHERNET_HEADER_BYTES: u32 = 14;
@@ -41,8 +41,8 @@ export function finishChecksums(frame: u32, cmd: u32, l2: u32, l3: u32, bytes: u
 
 @inline
 export function setIpv4Checksum(ip: u32, headerBytes: u32): void {
-  store<u16>(ip, 0, 10);
-  store<u16>(ip, fold(sumWords(ip, headerBytes)) ^ 0xffff, 10);
+  // The old field is taken out of the sum (by adding its complement) rather than zeroed: a load over a fresh narrow store stalls
+  store<u16>(ip, fold(sumIpv4Header(ip, headerBytes) + (load<u16>(ip, 10) ^ 0xffff)) ^ 0xffff, 10);
 }
 
 /** The frame lies at slot + 4: moves its addresses to `slot` and puts the tag behind them. */

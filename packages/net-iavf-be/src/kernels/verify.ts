@@ -1,6 +1,6 @@
 /** Rx checksum verdict of a classified frame, as bits of qw1 of the write-back. */
 import { FRAME_RX_IP_BAD, FRAME_RX_IP_GOOD, FRAME_RX_L4_BAD, FRAME_RX_L4_GOOD } from './layout';
-import { fold, sum16, sumWords, swap16 } from './checksum';
+import { fold, sumIpv4Header, sumWords, swap16 } from './checksum';
 import { hasExtensions, ipv4HeaderBytes, isIpv6, l4, l4Bytes, protocol, PROTOCOL_SCTP, PROTOCOL_UDP } from './classify';
 
 const L3L4P: u32 = 1 << 3;
@@ -17,7 +17,7 @@ export function verdict(frame: u32, l3: u32, flags: u32): u32 {
   let bits = L3L4P;
   if (!isIpv6) {
     if (flags & FRAME_RX_IP_BAD) bits |= IPE;
-    else if ((flags & FRAME_RX_IP_GOOD) == 0 && sum16(frame + l3, ipv4HeaderBytes) != 0xffff) bits |= IPE;
+    else if ((flags & FRAME_RX_IP_GOOD) == 0 && fold(sumIpv4Header(frame + l3, ipv4HeaderBytes)) != 0xffff) bits |= IPE;
   }
   if (flags & FRAME_RX_L4_BAD) return bits | L4E;
   if (flags & FRAME_RX_L4_GOOD) return bits;

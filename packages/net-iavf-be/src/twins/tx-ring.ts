@@ -65,13 +65,13 @@ export function rxBurst(
 
 const endsPacket = (d: TxDescriptor): boolean => dtypeOf(d) === DTYPE_DATA && (cmdOf(d) & CMD_EOP) !== 0;
 
-/** A packet of a single plain descriptor needs no private copy; all others leave one at `copy`, as the kernels do. */
+/** A packet of a single descriptor without tag needs no private copy; all others leave one at `copy`, as the kernels do. */
 function collect(memory: TwinMemory, ring: number, length: number, available: number, first: TxDescriptor, copy: number): TxDescriptor[] {
   const descriptors = [first];
   while (!endsPacket(descriptors.at(-1)!) && descriptors.length < available) {
     descriptors.push(fetchDescriptor(memory, ring, (first.index + descriptors.length) % length));
   }
-  const plain = endsPacket(first) && (cmdOf(first) & (CMD_IL2TAG1 | CMD_DUMMY | 0x360)) === 0;
+  const plain = endsPacket(first) && (cmdOf(first) & (CMD_IL2TAG1 | CMD_DUMMY)) === 0;
   if (!plain) {
     descriptors.forEach((d, n) => {
       memory.setU32(copy + 16 * n, d.addressLow);
