@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /** The `iavf-device` program: parse, launch, say what is served, wait for a signal, close. */
-import { describeDriver } from '@emudev/emudev';
+import { VdevBus } from '@emudev/emudev';
 import { HelpRequested, parseArguments, UsageError, type Plan } from './arguments.ts';
 import { driverCatalog, Launcher } from './launcher.ts';
 import { createLogger, type Logger } from './log.ts';
@@ -13,12 +13,6 @@ const EXIT_USAGE = 2;
 /** One line, whatever the error: a stack trace helps nobody who mistyped a path. */
 function oneLine(error: unknown): string {
   return (error instanceof Error ? error.message : String(error)).split('\n')[0]!;
-}
-
-async function driverHelp(): Promise<string> {
-  const catalog = driverCatalog();
-  const texts = await Promise.all(catalog.list().map(async ({ driver }) => describeDriver(await catalog.load(driver))));
-  return texts.join('\n');
 }
 
 function logStatistics(launcher: Launcher, log: Logger): void {
@@ -54,7 +48,7 @@ async function serve(plan: Plan): Promise<void> {
 try {
   const argv = process.argv.slice(2);
   const wantsHelp = argv.includes('--help') || argv.includes('-h');
-  await serve(parseArguments(argv, wantsHelp ? await driverHelp() : ''));
+  await serve(parseArguments(argv, wantsHelp ? await new VdevBus({ catalog: driverCatalog() }).help() : ''));
   process.exitCode = 0;
 } catch (error) {
   if (error instanceof HelpRequested) {
