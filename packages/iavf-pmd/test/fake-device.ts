@@ -33,11 +33,11 @@ export const RESOURCES: VfResources = {
 
 export class FakeDevice implements IavfTransport {
   readonly requests: { readonly opcode: number; readonly payload: Uint8Array }[] = [];
-  readonly registers = new Map<number, number>([[VFGEN_RSTAT, RSTAT_ACTIVE]]);
-  readonly config = new Map<number, number>([[0, 0x8086], [2, 0x1889], [PCI_COMMAND, 0]]);
+  readonly registers: Map<number, number> = new Map<number, number>([[VFGEN_RSTAT, RSTAT_ACTIVE]]);
+  readonly config: Map<number, number> = new Map<number, number>([[0, 0x8086], [2, 0x1889], [PCI_COMMAND, 0]]);
   /** Answer of an opcode instead of the usual one; undefined: none at all. */
-  readonly answers = new Map<number, () => Reply | undefined>();
-  readonly dmaMaps = new Set<bigint>();
+  readonly answers: Map<number, () => Reply | undefined> = new Map<number, () => Reply | undefined>();
+  readonly dmaMaps: Set<bigint> = new Set<bigint>();
   readonly posted: [register: number, value: number][] = [];
   /** What goes over the next delivered descriptor's datalen. */
   lieAboutLength: number | undefined;

@@ -20,7 +20,7 @@ export const LENGTH = 64;
 export const BUFFER_BYTES = 128;
 export const STRIDE = 192;
 export const DEVICE_ADDRESS = 0x1_2345_0000n;
-export const MAX_FRAME = 5 * BUFFER_BYTES;
+export const MAX_FRAME: number = 5 * BUFFER_BYTES;
 
 const memory = new WebAssembly.Memory({ initial: 65536, maximum: 65536, shared: true });
 export const u8: Uint8Array = new Uint8Array(memory.buffer);
