@@ -19,7 +19,7 @@ export class GuestLink {
 
   get state(): LinkState {
     const up = this.#serving && this.#peer.up;
-    return { up, speedMbps: up ? this.#peer.speedMbps || DEFAULT_SPEED_MBPS : 0 };
+    return { up, speedMbps: up ? speedOf(this.#peer) : 0 };
   }
 
   setServing(serving: boolean): void {
@@ -38,4 +38,9 @@ export class GuestLink {
     this.#told = now;
     this.#onChange(now);
   }
+}
+
+/** What fits the event's field; a far end that does not know its speed gets the default. */
+function speedOf({ speedMbps }: LinkStatus): number {
+  return speedMbps >= 1 ? Math.min(Math.trunc(speedMbps), 0xffff_ffff) : DEFAULT_SPEED_MBPS;
 }

@@ -65,6 +65,7 @@ export class IavfBackEndPort extends SoftwarePort {
         if (attribute === ATTR_MAC.name || attribute === ATTR_QUEUE_PAIRS.name) this.#adapter.provisioned();
       }),
     );
+    emudev.setAttr(ATTR_LINK, this.#link.state);
   }
 
   #hooks(): BackEndHooks {
@@ -95,7 +96,9 @@ export class IavfBackEndPort extends SoftwarePort {
   }
 
   #showLink(link: LinkState): void {
-    this.#adapter.emudev.setAttr(ATTR_LINK, link);
+    const { emudev } = this.#adapter;
+    if (emudev.state === 'closed') return;
+    emudev.setAttr(ATTR_LINK, link);
     this.#mailbox.linkChanged();
   }
 
@@ -127,6 +130,7 @@ export class IavfBackEndPort extends SoftwarePort {
   }
 
   protected override async onClose(): Promise<void> {
+    this.#link.setServing(false);
     await this.#attachment.disposeAsync();
   }
 

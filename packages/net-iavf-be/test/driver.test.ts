@@ -1,0 +1,45 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { parseArgs } from '@emudev/emudev';
+import { encodeQueueSelect, Opcode } from '@emudev/virtchnl';
+import { describe, expect, it } from 'vitest';
+import { BACK_END_DIAGNOSTICS, driver, type IavfBackEndArgs } from '../src/index.ts';
+import { Card } from './card.ts';
+
+describe('driver', () => {
+  it('reads emu=NAME, which it needs, and mac', () => {
+    const parse = (...pairs: [string, string][]): IavfBackEndArgs => parseArgs<IavfBackEndArgs>(driver.args, pairs);
+    expect(parse(['emu', 'emu_iavf0'])).toEqual({ emu: 'emu_iavf0' });
+    expect(parse(['emu', 'emu_iavf0'], ['mac', '52:54:00:12:34:56']).mac).toEqual(Uint8Array.of(0x52, 0x54, 0, 0x12, 0x34, 0x56));
+    expect(() => parse(['mac', '52:54:00:12:34:56'])).toThrow(/emu/);
+    expect(() => parse(['emu', 'a'], ['mac', '01:00:5e:00:00:01'])).toThrow(/multicast/);
+  });
+
+  it('says which emulated device is missing', async () => {
+    const registry = { allocate: () => { throw new Error('not used'); }, release: () => {}, byName: () => undefined };
+    await expect(driver.probe('net_iavf_be0', { emu: 'nobody' }, { findEmudev: () => undefined, registry })).rejects.toMatchObject({ code: 'EMUDEV_NOENT' });
+  });
+
+  it('is a port with one Tx queue, sixteen Rx queues, and nothing it finishes for others', async () => {
+    await using card = await Card.plug();
+    expect(card.port.info).toMatchObject({ driver: 'net_iavf_be', maxRxQueues: 16, maxTxQueues: 1, txCapabilities: 0, maxFrameBytes: 9728 });
+    const { module, init } = card.port.datapath();
+    expect(module).toMatch(/datapath\.js$/);
+    expect(structuredClone(init)).toEqual({ device: card.device });
+  });
+
+  it('publishes what it refused: Linux would not say', async () => {
+    await using card = await Card.plug();
+    const seen: unknown[] = [];
+    const observe = (message: unknown): void => {
+      seen.push(message);
+    };
+    subscribe(BACK_END_DIAGNOSTICS, observe);
+    try {
+      await card.negotiate();
+      await card.status(Opcode.ENABLE_QUEUES, encodeQueueSelect({ vsiId: 1, txQueues: 1, rxQueues: 0 }));
+    } finally {
+      unsubscribe(BACK_END_DIAGNOSTICS, observe);
+    }
+    expect(seen).toEqual([{ port: 'net_iavf_be0', event: 'refused', message: 'ENABLE_QUEUES: expected tx queue 0 configured, saw not configured' }]);
+  });
+});
