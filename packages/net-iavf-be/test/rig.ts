@@ -52,7 +52,7 @@ export class Rig {
   readonly i32: Int32Array;
   readonly u32: Uint32Array;
   readonly view: DataView;
-  readonly device = DEVICE;
+  readonly device: number = DEVICE;
   readonly burst: Burst = { records: RECORDS, capacity: CAPACITY, arena: ARENA, arenaBytes: ARENA_BYTES };
   #pageTables = 0;
 
