@@ -32,13 +32,11 @@ export class Adapter implements Disposable {
   capabilities: number | undefined;
   /** Queue pairs the port is polled for; undefined until somebody configures it. */
   served: number | undefined;
-  /** By REQUEST_QUEUES; in force from the next reset on, until the function is reset. */
-  requestedPairs: number | undefined;
   resets = 0n;
   readonly #quiescence: Quiescence;
   readonly #resources: DisposableStack;
-  /** The address the guest has chosen instead of the provisioned one. */
-  #guestMac: Uint8Array | undefined;
+  /** The address this back end was told to give the card, where it was told. */
+  readonly #ownMac: Uint8Array | undefined;
   #pairs = 1;
   #ready = false;
   #locked = false;
@@ -47,8 +45,9 @@ export class Adapter implements Disposable {
   readonly #deferred = new Set<number>();
 
   /** Holds the window open until it is disposed of. Throws DmaError where the window is full. */
-  constructor(emudev: Emudev) {
+  constructor(emudev: Emudev, mac?: Uint8Array) {
     this.emudev = emudev;
+    this.#ownMac = mac?.slice();
     using resources = new DisposableStack();
     const window = resources.use(Window.open());
     this.window = window;
@@ -70,6 +69,7 @@ export class Adapter implements Disposable {
     this.#set(DEV_RX_BLOCKS, rxBlocks);
     this.statistics = new Statistics(window, this.device, this.tx, this.rx);
     this.#applyPause();
+    this.#provisionMac();
     this.#powerOn();
     this.#resources = resources.move();
   }
@@ -104,11 +104,16 @@ export class Adapter implements Disposable {
     this.#doorbells = undefined;
   }
 
-  /** Stays paused if it rejects: nobody knows what the thread that did not answer is doing. */
+  /** A lock that fails is none: nobody unlocks it. */
   async lock(): Promise<void> {
     this.#locked = true;
     this.#applyPause();
-    await this.synchronize();
+    try {
+      await this.synchronize();
+    } catch (error) {
+      this.unlock();
+      throw error;
+    }
   }
 
   unlock(): void {
@@ -170,17 +175,22 @@ export class Adapter implements Disposable {
 
   /** As many as REQUEST_QUEUES may ask for: more are not polled. */
   get maxPairs(): number {
-    return Math.min(MAX_QUEUE_PAIRS, this.emudev.info.maxQueuePairs, this.served ?? this.emudev.getAttr(ATTR_QUEUE_PAIRS));
+    return Math.min(MAX_QUEUE_PAIRS, this.emudev.info.maxQueuePairs, this.served ?? MAX_QUEUE_PAIRS);
+  }
+
+  /** In force from the next reset on, until the function is reset. */
+  requestPairs(pairs: number): void {
+    this.emudev.setAttr(ATTR_QUEUE_PAIRS, pairs);
   }
 
   /** The primary address: the guest's own choice, else the provisioned one. */
   get mac(): Uint8Array {
-    return this.#guestMac ?? this.emudev.getAttr(ATTR_MAC);
+    return this.emudev.getAttr(ATTR_MAC);
   }
 
-  /** It survives the guest's resets, not a function reset. */
+  /** Survives the guest's resets; a function reset makes the provider forget it. */
   setGuestMac(address: Uint8Array): void {
-    this.#guestMac = address.slice();
+    this.emudev.setAttr(ATTR_MAC, address);
   }
 
   /** Throws VirtchnlError (-5) for any other VSI. */
@@ -229,21 +239,24 @@ export class Adapter implements Disposable {
 
   /**
    * Everything the guest configured is void; called locked. A family reset (RESET_VF) keeps the guest's primary address, the
-   * queue pairs it asked for and the statistics; a function reset and a new consumer begin from what was provisioned.
+   * queue pairs it asked for and the statistics; a function reset and a new consumer begin from what was provisioned, which the
+   * provider has put back into the attributes.
    */
   reset(kind: ResetKind): void {
     this.resets++;
-    if (kind !== 'family') {
-      this.#guestMac = undefined;
-      this.requestedPairs = undefined;
-      this.statistics.restartGuest();
-    }
+    if (kind !== 'family') this.statistics.restartGuest();
     this.#powerOn();
+    if (kind !== 'family') this.#provisionMac();
   }
 
   /** What the administrator provisioned has changed: takes effect at once while no driver has seen the old values, else at the next reset. */
   provisioned(): void {
     if (this.capabilities === undefined) this.#powerOn();
+  }
+
+  /** The provider knows only the address that it was given itself. */
+  #provisionMac(): void {
+    if (this.#ownMac !== undefined) this.emudev.setAttr(ATTR_MAC, this.#ownMac);
   }
 
   #powerOn(): void {
@@ -254,7 +267,7 @@ export class Adapter implements Disposable {
       this.clearTail(ring);
     }
     this.#deferred.clear();
-    this.#pairs = Math.min(this.requestedPairs ?? this.emudev.getAttr(ATTR_QUEUE_PAIRS), this.maxPairs);
+    this.#pairs = Math.min(this.emudev.getAttr(ATTR_QUEUE_PAIRS), this.maxPairs);
     this.#set(DEV_QUEUE_PAIRS, this.#pairs);
     this.setPromiscuous(false, false);
     this.setVlanStripping(false);

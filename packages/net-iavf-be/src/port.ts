@@ -22,8 +22,7 @@ export class IavfBackEndPort extends SoftwarePort {
   /** Attaches to `emudev`. Throws EmudevError where it has a back end already or is of another family, DmaError where the window is full. */
   static async open(name: string, emudev: Emudev, mac?: Uint8Array): Promise<IavfBackEndPort> {
     const mailbox = emudev.channel(MAILBOX);
-    if (mac !== undefined) emudev.setAttr(ATTR_MAC, mac);
-    const port = new IavfBackEndPort(name, new Adapter(emudev), mailbox);
+    const port = new IavfBackEndPort(name, new Adapter(emudev, mac), mailbox);
     try {
       port.#attach(mailbox);
       return port;

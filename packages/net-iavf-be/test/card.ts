@@ -30,13 +30,18 @@ export class Card implements AsyncDisposable {
   access: { read: boolean; write: boolean; moved: number } = { read: true, write: true, moved: 0 };
   link: LinkState = { up: false, speedMbps: 0 };
   mac: Uint8Array = MAC;
+  queuePairs: number;
   /** Allocated in the window before the back end came. */
   ownBytes = 0;
   provider!: ProviderPort;
   port!: IavfBackEndPort;
+  readonly #provisionedPairs: number;
   readonly #channel: ReturnType<typeof createChannel<MailboxReply, MailboxRequest>>;
 
-  private constructor(vectors: number, dma: boolean) {
+  private constructor(pairs: number, dma: boolean) {
+    const vectors = pairs + 1;
+    this.#provisionedPairs = pairs;
+    this.queuePairs = pairs;
     this.vectors = vectors;
     this.doorbells = this.window.alloc(0x3000, 4096);
     this.cells = this.window.alloc(vectors * VECTOR_CELLS_BYTES);
@@ -63,12 +68,12 @@ export class Card implements AsyncDisposable {
    * A card of `pairs` queue pairs with its back end, and a consumer that has mapped its memory: for real with `dma`, so that a
    * data path can reach it, else as `access` says.
    */
-  static async plug({ pairs = 4, mac, dma = false }: { pairs?: number; mac?: Uint8Array; dma?: boolean } = {}): Promise<Card> {
-    const card = new Card(pairs + 1, dma);
+  static async plug({ pairs = 4, maxPairs = pairs, mac, dma = false }: { pairs?: number; maxPairs?: number; mac?: Uint8Array; dma?: boolean } = {}): Promise<Card> {
+    const card = new Card(pairs, dma);
     const provider: EmudevProvider = {
       devType: IAVF_DEV_TYPE,
       contractVersion: IAVF_CONTRACT_VERSION,
-      maxQueuePairs: 16,
+      maxQueuePairs: maxPairs,
       numVectors: card.vectors,
       memTable: () => card.space ?? ({
         generation: 1,
@@ -86,7 +91,7 @@ export class Card implements AsyncDisposable {
       attributes: new Map<string, { get(): unknown; set?(value: unknown): void }>([
         ['mac', { get: () => card.mac, set: (value) => { card.mac = value as Uint8Array; } }],
         ['link', { get: () => card.link, set: (value) => { card.link = value as LinkState; } }],
-        ['queuePairs', { get: () => pairs }],
+        ['queuePairs', { get: () => card.queuePairs, set: (value) => { card.queuePairs = value as number; } }],
         ['resetState', { get: () => 2 }],
       ]),
       region: () => undefined,
@@ -160,6 +165,22 @@ export class Card implements AsyncDisposable {
 
   disable(txQueues: number, rxQueues: number): Promise<number> {
     return this.status(Opcode.DISABLE_QUEUES, encodeQueueSelect({ vsiId: 1, txQueues, rxQueues }));
+  }
+
+  /** As a provider does it: a function reset and a departure bring back what was provisioned. */
+  async reset(kind: 'family' | 'function'): Promise<void> {
+    if (kind !== 'family') this.#powerOn();
+    await this.provider.reset(kind);
+  }
+
+  async leave(): Promise<void> {
+    this.#powerOn();
+    await this.provider.destroyed('guest left');
+  }
+
+  #powerOn(): void {
+    this.mac = MAC;
+    this.queuePairs = this.#provisionedPairs;
   }
 
   /** What the transport does around a change of the DMA table. */

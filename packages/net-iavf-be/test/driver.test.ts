@@ -20,7 +20,7 @@ describe('driver', () => {
   });
 
   it('is a port with one Tx queue, sixteen Rx queues, and nothing it finishes for others', async () => {
-    await using card = await Card.plug();
+    await using card = await Card.plug({ pairs: 16 });
     expect(card.port.info).toMatchObject({ driver: 'net_iavf_be', maxRxQueues: 16, maxTxQueues: 1, txCapabilities: 0, maxFrameBytes: 9728 });
     const { module, init } = card.port.datapath();
     expect(module).toMatch(/datapath\.js$/);

@@ -51,7 +51,7 @@ export const resourceOperations: readonly Operation[] = [
   operation(Opcode.REQUEST_QUEUES, Capability.REQ_QUEUES, decodeRequestQueues, (adapter, wanted) => {
     if (wanted === 0) return { payload: encodeRequestQueues(adapter.pairs) };
     if (wanted > adapter.maxPairs) return { payload: encodeRequestQueues(adapter.maxPairs) };
-    adapter.requestedPairs = wanted;
+    adapter.requestPairs(wanted);
     return { silent: true, reset: true, announceReset: true };
   }),
 ];
