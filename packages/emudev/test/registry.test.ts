@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { EmudevError } from '../src/errors.ts';
+import type { EmudevError } from '../src/errors.ts';
 import { LIFECYCLE } from '../src/lifecycle.ts';
 import { EmudevRegistry } from '../src/registry.ts';
 import { COLOUR, PAGE, SERIAL, TALK, toyProvider } from './fakes.ts';

@@ -8,20 +8,19 @@ export interface AttributeOptions {
   resetState(): number;
 }
 
-/** What provider and back end know about the card besides its registers. */
+/**
+ * What provider and back end know about the card besides its registers. It is how the card was provisioned, so no reset changes it:
+ * what a guest asks for (another address, fewer queues) the back end keeps, and forgets.
+ */
 export class IavfAttributes {
   readonly byName: EmudevProvider['attributes'];
-  readonly #provisioned: Uint8Array;
-  #configuredPairs: number;
   #mac: Uint8Array;
   #link: LinkState;
   #queuePairs: number;
 
   constructor(options: AttributeOptions) {
     const { maxQueuePairs } = options;
-    this.#provisioned = options.mac.slice();
-    this.#mac = this.#provisioned;
-    this.#configuredPairs = maxQueuePairs;
+    this.#mac = options.mac.slice();
     this.#queuePairs = maxQueuePairs;
     this.#link = { up: false, speedMbps: options.speedMbps };
     this.byName = new Map<string, { get(): unknown; set?(value: unknown): void }>([
@@ -53,13 +52,6 @@ export class IavfAttributes {
   }
 
   configure(queuePairs: number): void {
-    this.#configuredPairs = queuePairs;
     this.#queuePairs = queuePairs;
-  }
-
-  /** Power-on: the guest's own address and its queue request are forgotten. The link is the world's, not the guest's. */
-  reset(): void {
-    this.#mac = this.#provisioned;
-    this.#queuePairs = this.#configuredPairs;
   }
 }

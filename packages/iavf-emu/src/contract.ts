@@ -25,7 +25,7 @@ export interface LinkState {
   readonly speedMbps: number;
 }
 
-/** Six bytes; the provisioned address, which the guest may replace. */
+/** Six bytes; the provisioned address. One that the guest puts in its place is the back end's to remember. */
 export const ATTR_MAC: AttrKey<Uint8Array> = attrKey('mac');
 export const ATTR_LINK: AttrKey<LinkState> = attrKey('link');
 /** Queue pairs granted to the guest (1..16). */

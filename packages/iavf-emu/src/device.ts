@@ -41,7 +41,6 @@ export class IavfDevice implements PciDevice {
   readonly #interrupts: Interrupts;
   readonly #registers: RegisterFile;
   readonly #admin: AdminQueue;
-  readonly #attributes: IavfAttributes;
   readonly #mailbox: ProviderChannel<MailboxReply, MailboxRequest>;
   readonly #gate = new DmaGate();
   readonly #resets: ResetSequence = new ResetSequence((kind) => this.#reset(kind));
@@ -83,7 +82,7 @@ export class IavfDevice implements PciDevice {
       onConsumed: () => { this.#interrupts.consumed(); },
       onError: (error) => { this.#port.error(error); },
     });
-    this.#attributes = new IavfAttributes({ ...options, resetState: () => this.#registers.get('VFGEN_RSTAT') });
+    const attributes = new IavfAttributes({ ...options, resetState: () => this.#registers.get('VFGEN_RSTAT') });
     try {
       const window = this.#owned(Window.open());
       this.#doorbells = this.#owned(new DoorbellPages(window, options.name));
@@ -94,7 +93,7 @@ export class IavfDevice implements PciDevice {
       this.#port = options.register(iavfProvider({
         maxQueuePairs: options.maxQueuePairs,
         trapped: options.doorbell === 'trap',
-        attributes: this.#attributes,
+        attributes,
         doorbells: this.#doorbells,
         interrupts: this.#interrupts,
         mailbox: this.#mailbox.channel,
@@ -281,7 +280,6 @@ export class IavfDevice implements PciDevice {
     try {
       await inFlight;
       await this.#backEndSettled();
-      if (kind !== 'family') this.#attributes.reset();
       if (kind === 'consumer-left') await this.#port.destroyed(this.#departure);
       else await this.#port.reset(kind);
       if (kind !== 'family') await this.#powerOnFunction();

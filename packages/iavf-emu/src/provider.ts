@@ -30,7 +30,9 @@ export function iavfProvider(parts: ProviderParts): EmudevProvider {
     maxQueuePairs,
     numVectors: interrupts.vectors,
     attributes: attributes.byName,
-    configure: (config) => { attributes.configure(config.queuePairs ?? maxQueuePairs); },
+    configure: (config) => {
+      if (config.queuePairs !== undefined) attributes.configure(config.queuePairs);
+    },
     close: () => parts.close(),
     memTable: () => parts.memTable(),
     // Ring and vector of a data queue travel in virtchnl messages; the vector named here is the one Linux and FreeBSD map it to.

@@ -92,7 +92,6 @@ export const ICR0_ADMINQ = 0x4000_0000;
 
 /* VFINT_DYN_CTL01, VFINT_DYN_CTLN1 */
 export const DYN_INTENA = 0x0000_0001;
-export const DYN_CLEARPBA = 0x0000_0002;
 export const DYN_SWINT_TRIG = 0x0000_0004;
 export const DYN_ITR_INDX_SHIFT = 3;
 export const DYN_ITR_NONE = 3;
@@ -102,5 +101,4 @@ export const DYN_INTENA_MSK = 0x8000_0000;
 
 /* VFGEN_RSTAT */
 export const RSTAT_IN_PROGRESS = 0;
-export const RSTAT_COMPLETED = 1;
 export const RSTAT_ACTIVE = 2;

@@ -2,7 +2,7 @@ import { REGION_BAR0, REGION_CONFIG } from '@emudev/pci';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { ATTR_LINK, ATTR_MAC, ATTR_QUEUE_PAIRS, ATTR_RESET_STATE } from '../src/contract.ts';
 import { RESET_SETTLE_MS } from '../src/limits.ts';
-import { EchoBackEnd, MAC, Mailbox, Rig, settle } from './rig.ts';
+import { EchoBackEnd, Mailbox, Rig, settle } from './rig.ts';
 
 let rig: Rig;
 let backEnd: EchoBackEnd;
@@ -84,14 +84,12 @@ describe('RESET_VF', () => {
     expect(backEnd.log).toHaveLength(3);
   });
 
-  it('keeps bus mastering and MSI-X, the guest its MAC', async () => {
-    rig.emudev.setAttr(ATTR_MAC, newMac);
+  it('keeps bus mastering and MSI-X', async () => {
     void rig.device.write(REGION_CONFIG, 0x72, Uint8Array.of(0, 0x80));
     mailbox.send(2);
     await settle();
     expect(rig.readBytes(REGION_CONFIG, 4, 1)[0]! & 4).toBe(4);
     expect(rig.readBytes(REGION_CONFIG, 0x73, 1)[0]! & 0x80).toBe(0x80);
-    expect(rig.emudev.getAttr(ATTR_MAC)).toEqual(newMac);
   });
 
   it('waits for the resume when it comes while the consumer changes its memory', async () => {
@@ -118,8 +116,9 @@ describe('function level reset', () => {
     expect(rig.read('VFGEN_RSTAT')).toBe(2);
     expect(rig.read('VF_ATQLEN1')).toBe(0);
     expect(rig.readBytes(REGION_CONFIG, 4, 2)).toEqual(new Uint8Array(2));
-    expect(rig.emudev.getAttr(ATTR_MAC)).toEqual(MAC);
-    expect(rig.emudev.getAttr(ATTR_QUEUE_PAIRS)).toBe(4);
+    // How the card was provisioned is not the guest's to lose.
+    expect(rig.emudev.getAttr(ATTR_MAC)).toEqual(newMac);
+    expect(rig.emudev.getAttr(ATTR_QUEUE_PAIRS)).toBe(2);
     expect(rig.emudev.getAttr(ATTR_LINK).up).toBe(true);
   });
 

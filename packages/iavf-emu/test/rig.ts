@@ -9,7 +9,7 @@ import { IavfDevice, type DoorbellMode } from '../src/device.ts';
 import { REGISTERS, type RegisterName } from '../src/register-table.ts';
 
 export const RAM_IOVA = 0x1_0000_0000n;
-export const RAM_BYTES = 4 << 20;
+export const RAM_BYTES: number = 4 << 20;
 export const MAC: Uint8Array = Uint8Array.of(0x52, 0x54, 0, 0x12, 0x34, 0x56);
 
 export interface RigOptions {
@@ -232,7 +232,7 @@ export class Mailbox {
   }
 
   /** Takes what is there, at most `max`; gives the buffers back unless told not to. */
-  receive(max = Number.POSITIVE_INFINITY, giveBack = true): Message[] {
+  receive(max: number = Number.POSITIVE_INFINITY, giveBack = true): Message[] {
     const messages: Message[] = [];
     while (this.hasMessage && messages.length < max) {
       const index = this.clean;
