@@ -17,6 +17,8 @@ export { ADMIN_MEMORY_BYTES };
 export interface MailboxEvents {
   /** An EVENT message's payload. */
   event(payload: Uint8Array): void;
+  /** The queues are found disabled although nobody has asked for it: the device has reset itself without a word. */
+  resetSeen(): void;
   /** The device cannot be believed any more, or is gone. Told once. */
   failed(error: IavfError): void;
 }
@@ -177,7 +179,18 @@ export class Mailbox {
 
   #schedule(delayMs: number): void {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => void this.#drain(), delayMs).unref();
+    this.#timer = setTimeout(() => void this.#look(), delayMs).unref();
+  }
+
+  /** The safety net: finds what no interrupt told. */
+  async #look(): Promise<void> {
+    await this.#drain();
+    if (!this.#enabled || this.#waiting !== undefined) return;
+    try {
+      if (((await this.#transport.read32(VF_ARQLEN1)) & AQ_ENABLE) === 0 && this.#enabled) this.#events.resetSeen();
+    } catch {
+      // The connection has gone; the transport's `closed` tells.
+    }
   }
 
   /** Empties the ARQ, re-arms, and looks once more if asked meanwhile; one at a time. */

@@ -119,6 +119,9 @@ export class IavfPort implements Port {
       event: (payload) => {
         this.#onEvent(payload);
       },
+      resetSeen: () => {
+        this.#deviceResets();
+      },
       failed: (error) => {
         this.#fail(error);
       },
@@ -237,7 +240,10 @@ export class IavfPort implements Port {
       this.#setLink(DOWN);
       this.#state = 'closed';
       this.#mailbox.close();
-      await this.#transport.close();
+      // Memory under an lcore that does not let go of it is better lost than used twice.
+      const idle = await this.#rings.idle().then(() => true, () => false);
+      await this.#transport.close({ keepDoorbells: !idle });
+      if (!idle) return;
       this.#rings[Symbol.dispose]();
       this.#doorbells[Symbol.dispose]();
       this.#memory[Symbol.dispose]();
@@ -373,11 +379,15 @@ export class IavfPort implements Port {
       this.#setLink({ up: event.up, speedMbps: event.up ? event.speedMbps : 0 });
       this.#linkHeard?.();
     } else if (event.kind === 'reset-impending') {
-      this.#rings.disable();
-      void this.#inTurn(() => this.#recover('device', () => this.#mailbox.resetByDevice())).catch(() => {
-        // #recover has made the port fail and told so.
-      });
+      this.#deviceResets();
     }
+  }
+
+  #deviceResets(): void {
+    this.#rings.disable();
+    void this.#inTurn(() => this.#recover('device', () => this.#mailbox.resetByDevice())).catch(() => {
+      // #recover has made the port fail and told so.
+    });
   }
 
   #setLink(link: LinkStatus): void {

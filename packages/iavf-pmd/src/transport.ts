@@ -20,5 +20,6 @@ export interface IavfTransport {
   readonly doorbells: { readonly tx: number; readonly rx: number } | undefined;
   /** Settles (never rejects) when the device has gone or `close` was called. */
   readonly closed: Promise<unknown>;
-  close(): Promise<void>;
+  /** `keepDoorbells`: their pages stay in the window for good, because an lcore may still store into them. */
+  close(options?: { readonly keepDoorbells?: boolean }): Promise<void>;
 }

@@ -81,10 +81,10 @@ export class VfioUserTransport implements IavfTransport {
     return fd === undefined ? this.#client.removeIrqEventfds(MSIX, 0, 1) : this.#client.setIrqEventfds(MSIX, 0, [fd]);
   }
 
-  async close(): Promise<void> {
+  async close(options: { readonly keepDoorbells?: boolean } = {}): Promise<void> {
     this.#client.close();
     await this.#client.closed;
-    this.#mapping?.[Symbol.dispose]();
+    if (options.keepDoorbells !== true) this.#mapping?.[Symbol.dispose]();
   }
 }
 

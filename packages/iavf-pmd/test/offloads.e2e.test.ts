@@ -137,6 +137,36 @@ test.each([
   expect(driver.port.xstats().get('tx_q0_segmented')).toBe(1n);
 });
 
+test('flows spread over the queues, each flow on one', async () => {
+  await using many = await DeviceProcess.start('--queues', '4');
+  await using driver = await Driver.start(many.socket, { queues: 4 });
+  const flows = 64;
+  const perFlow = 5;
+  for (let n = 0; n < flows * perFlow; n++) {
+    const { frame } = packet({ mac: driver.port.info.mac!, six: false, protocol: UDP, payload: pattern(20), withLength: true });
+    frame.writeUInt16BE(n % flows, 34);
+    driver.send(frame);
+  }
+  const queueOfFlow = new Map<number, number>();
+  const perQueue = [0, 0, 0, 0];
+  const deadline = performance.now() + 5000;
+  while (perQueue.reduce((a, b) => a + b) < flows * perFlow && performance.now() < deadline) {
+    for (let queue = 0; queue < 4; queue++) {
+      const count = driver.datapath.rxBurst(queue, driver.rx, 64);
+      perQueue[queue]! += count;
+      for (let i = 0; i < count; i++) {
+        const flow = driver.window.view.getUint16(driver.window.view.getUint32(driver.record(driver.rx, i), true) + 34);
+        expect(queueOfFlow.get(flow) ?? queue).toBe(queue);
+        queueOfFlow.set(flow, queue);
+      }
+    }
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  expect(perQueue.reduce((a, b) => a + b)).toBe(flows * perFlow);
+  // 64 flows on four queues: the chance that one stays empty is one in a hundred million.
+  expect(Math.min(...perQueue)).toBeGreaterThan(0);
+});
+
 test('a VLAN tag is inserted by the card and stays where it is', async () => {
   await using driver = await Driver.start(device.socket);
   const plain = Uint8Array.from([...driver.port.info.mac!, 2, 0, 0, 0, 0, 1, 0x88, 0xb5, ...pattern(100)]);

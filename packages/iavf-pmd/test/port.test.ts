@@ -136,6 +136,14 @@ describe('reset', () => {
     expect(opened.link().up).toBe(true);
   });
 
+  test('of the device, without a word: found by looking', async () => {
+    const opened = await started();
+    const backUp = new Promise<void>((resolve) => opened.onLink((link) => link.up && resolve()));
+    device.reset();
+    await backUp;
+    expect(device.requests.filter((r) => r.opcode === Opcode.ENABLE_QUEUES)).toHaveLength(2);
+  });
+
   test('a device that grants less afterwards makes the port fail', async () => {
     const opened = await started({ queues: 2 });
     device.answers.set(Opcode.GET_VF_RESOURCES, () => ({ payload: encodeVfResources({ ...RESOURCES, queuePairs: 1 }) }));
