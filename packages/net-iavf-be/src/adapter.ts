@@ -35,8 +35,9 @@ export class Adapter implements Disposable {
   resets = 0n;
   readonly #quiescence: Quiescence;
   readonly #resources: DisposableStack;
-  /** The address this back end was told to give the card, where it was told. */
-  readonly #ownMac: Uint8Array | undefined;
+  /** What the guest has put in place of what was provisioned; until the function is reset. */
+  #guestMac: Uint8Array | undefined;
+  #guestPairs: number | undefined;
   #pairs = 1;
   #ready = false;
   #locked = false;
@@ -45,9 +46,8 @@ export class Adapter implements Disposable {
   readonly #deferred = new Set<number>();
 
   /** Holds the window open until it is disposed of. Throws DmaError where the window is full. */
-  constructor(emudev: Emudev, mac?: Uint8Array) {
+  constructor(emudev: Emudev) {
     this.emudev = emudev;
-    this.#ownMac = mac?.slice();
     using resources = new DisposableStack();
     const window = resources.use(Window.open());
     this.window = window;
@@ -69,7 +69,6 @@ export class Adapter implements Disposable {
     this.#set(DEV_RX_BLOCKS, rxBlocks);
     this.statistics = new Statistics(window, this.device, this.tx, this.rx);
     this.#applyPause();
-    this.#provisionMac();
     this.#powerOn();
     this.#resources = resources.move();
   }
@@ -92,6 +91,8 @@ export class Adapter implements Disposable {
       rx: this.rx.map((ring) => this.#doorbellOf(rxQueueId(ring.pair))),
     };
     this.#set(DEV_IOTLB, this.emudev.memTable().iotlb);
+    // The card may have been configured since we attached.
+    this.provisioned();
     this.#ready = true;
     this.#applyPause();
   }
@@ -180,17 +181,17 @@ export class Adapter implements Disposable {
 
   /** In force from the next reset on, until the function is reset. */
   requestPairs(pairs: number): void {
-    this.emudev.setAttr(ATTR_QUEUE_PAIRS, pairs);
+    this.#guestPairs = pairs;
   }
 
   /** The primary address: the guest's own choice, else the provisioned one. */
   get mac(): Uint8Array {
-    return this.emudev.getAttr(ATTR_MAC);
+    return this.#guestMac ?? this.emudev.getAttr(ATTR_MAC);
   }
 
-  /** Survives the guest's resets; a function reset makes the provider forget it. */
+  /** Survives the guest's resets, not a function reset. */
   setGuestMac(address: Uint8Array): void {
-    this.emudev.setAttr(ATTR_MAC, address);
+    this.#guestMac = address.slice();
   }
 
   /** Throws VirtchnlError (-5) for any other VSI. */
@@ -239,24 +240,21 @@ export class Adapter implements Disposable {
 
   /**
    * Everything the guest configured is void; called locked. A family reset (RESET_VF) keeps the guest's primary address, the
-   * queue pairs it asked for and the statistics; a function reset and a new consumer begin from what was provisioned, which the
-   * provider has put back into the attributes.
+   * queue pairs it asked for and the statistics; a function reset and a new consumer begin from what was provisioned.
    */
   reset(kind: ResetKind): void {
     this.resets++;
-    if (kind !== 'family') this.statistics.restartGuest();
+    if (kind !== 'family') {
+      this.#guestMac = undefined;
+      this.#guestPairs = undefined;
+      this.statistics.restartGuest();
+    }
     this.#powerOn();
-    if (kind !== 'family') this.#provisionMac();
   }
 
   /** What the administrator provisioned has changed: takes effect at once while no driver has seen the old values, else at the next reset. */
   provisioned(): void {
     if (this.capabilities === undefined) this.#powerOn();
-  }
-
-  /** The provider knows only the address that it was given itself. */
-  #provisionMac(): void {
-    if (this.#ownMac !== undefined) this.emudev.setAttr(ATTR_MAC, this.#ownMac);
   }
 
   #powerOn(): void {
@@ -267,7 +265,7 @@ export class Adapter implements Disposable {
       this.clearTail(ring);
     }
     this.#deferred.clear();
-    this.#pairs = Math.min(this.emudev.getAttr(ATTR_QUEUE_PAIRS), this.maxPairs);
+    this.#pairs = Math.min(this.#guestPairs ?? this.emudev.getAttr(ATTR_QUEUE_PAIRS), this.maxPairs);
     this.#set(DEV_QUEUE_PAIRS, this.#pairs);
     this.setPromiscuous(false, false);
     this.setVlanStripping(false);

@@ -20,5 +20,3 @@ export const MIN_PACKET_BYTES = 64;
 export const QUIESCE_DEADLINE_MS = 1000;
 /** Between the announcement of a reset and the reset: the driver has to see the event before its queues are cleared. */
 export const RESET_NOTICE_MS = 10;
-/** Shown to the guest until the far end says otherwise. */
-export const DEFAULT_SPEED_MBPS = 10_000;

@@ -2,7 +2,6 @@ import { type DatapathSpec, type LinkStatus, type PortConfig, type PortInfo, typ
 import type { BackEndHooks, Channel, Emudev } from '@emudev/emudev';
 import { ATTR_LINK, ATTR_MAC, ATTR_QUEUE_PAIRS, IAVF_CONTRACT, MAILBOX, MAX_FRAME_BYTES, MAX_QUEUE_PAIRS, type LinkState, type MailboxReply, type MailboxRequest } from '@emudev/iavf-emu/contract';
 import { Adapter } from './adapter.ts';
-import { DEFAULT_SPEED_MBPS } from './limits.ts';
 import { GuestLink } from './link.ts';
 import { Mailbox, report } from './mailbox.ts';
 import { FAULT_NAMES } from './ring.ts';
@@ -22,7 +21,8 @@ export class IavfBackEndPort extends SoftwarePort {
   /** Attaches to `emudev`. Throws EmudevError where it has a back end already or is of another family, DmaError where the window is full. */
   static async open(name: string, emudev: Emudev, mac?: Uint8Array): Promise<IavfBackEndPort> {
     const mailbox = emudev.channel(MAILBOX);
-    const port = new IavfBackEndPort(name, new Adapter(emudev, mac), mailbox);
+    if (mac !== undefined) emudev.setAttr(ATTR_MAC, mac);
+    const port = new IavfBackEndPort(name, new Adapter(emudev), mailbox);
     try {
       port.#attach(mailbox);
       return port;
@@ -45,9 +45,10 @@ export class IavfBackEndPort extends SoftwarePort {
       maxFrameBytes: MAX_FRAME_BYTES,
       mac: emudev.getAttr(ATTR_MAC),
     };
-    super(info, DEFAULT_SPEED_MBPS);
+    const { speedMbps } = emudev.getAttr(ATTR_LINK);
+    super(info, speedMbps);
     this.#adapter = this.#attachment.use(adapter);
-    this.#link = new GuestLink((link) => {
+    this.#link = new GuestLink(speedMbps, (link) => {
       this.#showLink(link);
     });
     this.#mailbox = new Mailbox(name, adapter, mailbox, () => this.#link.state, () => {
@@ -101,9 +102,9 @@ export class IavfBackEndPort extends SoftwarePort {
     this.#mailbox.linkChanged();
   }
 
-  /** The far end of the forwarding stream came or went: the guest sees it as carrier. */
+  /** The far end of the forwarding stream came or went: the guest sees it as carrier, at the speed of its own card. */
   setPeerLink(link: LinkStatus): void {
-    this.#link.setPeer(link);
+    this.#link.setPeer(link.up);
   }
 
   datapath(): DatapathSpec {

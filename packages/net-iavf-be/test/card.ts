@@ -28,19 +28,17 @@ export class Card implements AsyncDisposable {
   readonly errors: unknown[] = [];
   /** What `translate` permits. */
   access: { read: boolean; write: boolean; moved: number } = { read: true, write: true, moved: 0 };
-  link: LinkState = { up: false, speedMbps: 0 };
+  link: LinkState = { up: false, speedMbps: 10_000 };
   mac: Uint8Array = MAC;
   queuePairs: number;
   /** Allocated in the window before the back end came. */
   ownBytes = 0;
   provider!: ProviderPort;
   port!: IavfBackEndPort;
-  readonly #provisionedPairs: number;
   readonly #channel: ReturnType<typeof createChannel<MailboxReply, MailboxRequest>>;
 
   private constructor(pairs: number, dma: boolean) {
     const vectors = pairs + 1;
-    this.#provisionedPairs = pairs;
     this.queuePairs = pairs;
     this.vectors = vectors;
     this.doorbells = this.window.alloc(0x3000, 4096);
@@ -165,22 +163,6 @@ export class Card implements AsyncDisposable {
 
   disable(txQueues: number, rxQueues: number): Promise<number> {
     return this.status(Opcode.DISABLE_QUEUES, encodeQueueSelect({ vsiId: 1, txQueues, rxQueues }));
-  }
-
-  /** As a provider does it: a function reset and a departure bring back what was provisioned. */
-  async reset(kind: 'family' | 'function'): Promise<void> {
-    if (kind !== 'family') this.#powerOn();
-    await this.provider.reset(kind);
-  }
-
-  async leave(): Promise<void> {
-    this.#powerOn();
-    await this.provider.destroyed('guest left');
-  }
-
-  #powerOn(): void {
-    this.mac = MAC;
-    this.queuePairs = this.#provisionedPairs;
   }
 
   /** What the transport does around a change of the DMA table. */

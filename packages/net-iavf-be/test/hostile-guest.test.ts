@@ -98,7 +98,7 @@ it('answers every request once, whatever it is, and never leaves the state block
         const replies = (await card.request(opcode, payload)).filter((m) => m.kind === 'reset' || m.opcode !== Opcode.EVENT || m.payload.length === 0);
         if (opcode === Opcode.RESET_VF) {
           expect(replies).toEqual([{ kind: 'reset' }]);
-          await card.reset('family');
+          await card.provider.reset('family');
         } else {
           expect(replies.map((m) => m.kind === 'message' && m.opcode)).toEqual([opcode]);
           const [reply] = replies;
@@ -106,7 +106,7 @@ it('answers every request once, whatever it is, and never leaves the state block
         }
         checkBlock(card);
       }
-      await card.reset('function');
+      await card.provider.reset('function');
     }),
     { numRuns: 60 },
   );

@@ -109,7 +109,7 @@ describe('the allow-list', () => {
   it.each(needNegotiation)('opcode %i needs GET_VF_RESOURCES, and needs it again after a reset', async (op) => {
     expect(await card.ask(op, wellFormed(op))).toMatchObject({ status: UNSUPPORTED, payload: bytes(0) });
     await card.negotiate();
-    await card.reset('family');
+    await card.provider.reset('family');
     expect(await card.status(op, wellFormed(op))).toBe(UNSUPPORTED);
   });
 
@@ -393,15 +393,15 @@ describe('REQUEST_QUEUES', () => {
   it('has no reply when granted: it announces a reset, resets, and then offers that many', async () => {
     const messages = await card.request(Opcode.REQUEST_QUEUES, encodeRequestQueues(2));
     expect(messages).toMatchObject([{ kind: 'message', opcode: Opcode.EVENT }, { kind: 'reset' }]);
-    await card.reset('family');
+    await card.provider.reset('family');
     expect(decodeVfResources((await card.negotiate()).payload)).toMatchObject({ queuePairs: 2, vsis: [{ queuePairs: 2 }] });
-    await card.reset('function');
+    await card.provider.reset('function');
     expect(decodeVfResources((await card.negotiate()).payload)).toMatchObject({ queuePairs: PAIRS });
   });
 
   it('grants no more than the port is polled for, at first and later', async () => {
     await card.port.configure({ rxQueues: 2, txQueues: 1, peerTxCapabilities: 0 });
-    await card.reset('function');
+    await card.provider.reset('function');
     expect(decodeVfResources((await card.negotiate()).payload)).toMatchObject({ queuePairs: 2 });
     expect(await card.ask(Opcode.REQUEST_QUEUES, encodeRequestQueues(3))).toMatchObject({ payload: encodeRequestQueues(2) });
   });
