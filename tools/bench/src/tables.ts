@@ -39,20 +39,22 @@ function ioLoop(frameBytes: number): Table {
       const failures = new Map<string, string>();
       for (let run = 1; run <= effort.runs; run++) {
         for (const pair of pairs) {
-          if (pair.missing !== undefined || failures.has(pair.who)) continue;
+          if (pair.missing !== undefined) continue;
           try {
             const pps = await pair.run({ frameBytes, ...effort });
             rates.get(pair.who)!.push(pps / 1e6);
             progress(`io-loop-${frameBytes} run ${run}/${effort.runs} ${pair.who}: ${(pps / 1e6).toFixed(2)} Mpps`);
           } catch (error) {
-            failures.set(pair.who, error instanceof Error ? error.message : String(error));
+            const why = error instanceof Error ? error.message : String(error);
+            failures.set(pair.who, why);
+            progress(`io-loop-${frameBytes} run ${run}/${effort.runs} ${pair.who}: failed: ${why}`);
           }
         }
       }
       return pairs.map(({ who, missing }): Row => {
-        const why = missing ?? failures.get(who);
         const all = rates.get(who)!;
-        return why === undefined ? { who, mpps: round(median(all), 3), spread: round(spread(all), 3), runs: all.length } : { who, missing: why };
+        if (all.length === 0) return { who, missing: missing ?? failures.get(who) ?? 'no run' };
+        return { who, mpps: round(median(all), 3), spread: round(spread(all), 3), runs: all.length };
       });
     },
   };

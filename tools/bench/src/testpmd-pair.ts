@@ -15,7 +15,7 @@ import type { LoopSettings, PairKind } from './pair.ts';
 
 const PROGRAM = 'dpdk-testpmd';
 const START_MS = 20_000;
-const LINK_MS = 1000;
+const LINK_POLL_MS = 100;
 
 function testpmd(end: 'a' | 'b', vdev: string, settings: LoopSettings): Child {
   const cpu = canPin && end === 'b' ? 1 : 0;
@@ -39,6 +39,17 @@ async function started(child: Child): Promise<void> {
   await child.line((line) => line.includes('packet forwarding - ports='), START_MS);
 }
 
+/** What is sent before the two have found each other is lost, and there would be nothing to pass round. */
+async function linkUp(child: Child): Promise<void> {
+  const deadline = performance.now() + START_MS;
+  for (;;) {
+    child.say('show port info 0');
+    if ((await child.line((line) => line.includes('Link status:'), START_MS)).includes('up')) return;
+    if (performance.now() > deadline) throw new Error('no link');
+    await sleep(LINK_POLL_MS);
+  }
+}
+
 async function socketThere(path: string): Promise<void> {
   const deadline = performance.now() + START_MS;
   while (!existsSync(path)) {
@@ -60,8 +71,10 @@ function pair(who: string, server: (socket: string) => string, client: (socket: 
         await started(a);
         await using b = testpmd('b', client(socket), settings);
         await started(b);
-        await sleep(LINK_MS);
+        await linkUp(b);
+        await linkUp(a);
         a.say('start');
+        await a.line((line) => line.includes('packet forwarding - ports='), START_MS);
         b.say(`start tx_first ${Math.ceil(settings.inFlight / settings.burst)}`);
         await sleep(settings.warmupMs);
         await show(b);
