@@ -22,6 +22,7 @@ export abstract class SoftwarePort implements Port {
   protected readonly counters: PortCounters;
   protected config: PortConfig | undefined;
   readonly #speedMbps: number;
+  readonly #memory: number[] = [];
   readonly #observers = new Set<(link: LinkStatus) => void>();
   #state: 'new' | 'configured' | 'started' | 'closed' = 'new';
   #up = false;
@@ -85,9 +86,21 @@ export abstract class SoftwarePort implements Port {
     try {
       await this.onClose();
     } finally {
-      this.counters[Symbol.dispose]();
-      this.window[Symbol.dispose]();
+      this.release();
     }
+  }
+
+  /** Window memory that goes when the port is closed; returns its offset. */
+  protected own(offset: number): number {
+    this.#memory.push(offset);
+    return offset;
+  }
+
+  /** Gives all memory back. For the constructor of a driver that fails after `super`; `close` does it otherwise. */
+  protected release(): void {
+    for (const offset of this.#memory.splice(0)) this.window.free(offset);
+    this.counters[Symbol.dispose]();
+    this.window[Symbol.dispose]();
   }
 
   /** What the link is right after `start`. */

@@ -55,9 +55,7 @@ function avoiding(ip: number, { first, last }: DhcpRange): DhcpRange {
 }
 
 export class EchoPort extends SoftwarePort {
-  readonly #answers: FrameRingCells;
   readonly #hostCounters: number;
-  readonly #leases: number;
   readonly #init: EchoInit;
 
   /** Throws ERR_ETHDEV_CONFIG for a DHCP range outside of the network. */
@@ -79,9 +77,17 @@ export class EchoPort extends SoftwarePort {
       },
       ECHO_SPEED_MBPS,
     );
-    this.#answers = allocateFrameRing(this.window, ANSWER_RING_BYTES);
-    this.#hostCounters = this.window.alloc(HOST_COUNTERS_BYTES, 64);
-    this.#leases = this.window.alloc(MAX_LEASES * LEASE_BYTES, 64);
+    let answers: FrameRingCells;
+    let leases: number;
+    try {
+      answers = allocateFrameRing(this.window, ANSWER_RING_BYTES);
+      this.own(answers.offset);
+      this.#hostCounters = this.own(this.window.alloc(HOST_COUNTERS_BYTES));
+      leases = this.own(this.window.alloc(MAX_LEASES * LEASE_BYTES));
+    } catch (error) {
+      this.release();
+      throw error;
+    }
     this.#init = {
       mac,
       ip: network.ip,
@@ -95,12 +101,12 @@ export class EchoPort extends SoftwarePort {
           : {
               first: range.first,
               count: range.last - range.first + 1,
-              leases: this.#leases,
+              leases,
               router: args.router ?? network.ip,
               dns: args.dns ?? network.ip,
               leaseSeconds: args.lease ?? DEFAULT_LEASE_SECONDS,
             },
-      answers: this.#answers,
+      answers,
       hostCounters: this.#hostCounters,
       rxCounters: this.counters.rxBlock(0),
       txCounters: this.counters.txBlock(0),
@@ -114,12 +120,6 @@ export class EchoPort extends SoftwarePort {
   /** Besides DPDK's names what the host did: echo_arp_replies, echo_udp_echoes, … (never reset). */
   override xstats(): ReadonlyMap<string, bigint> {
     return this.counters.xstats(HOST_COUNTERS.map((name, i) => [`echo_${name}`, readCounter(this.window.u32, (this.#hostCounters + i * COUNTER_BYTES) >>> 2)] as const));
-  }
-
-  protected override onClose(): void {
-    this.window.free(this.#answers.offset);
-    this.window.free(this.#hostCounters);
-    this.window.free(this.#leases);
   }
 }
 

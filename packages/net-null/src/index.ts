@@ -37,7 +37,12 @@ export class NullPort extends SoftwarePort {
       NULL_SPEED_MBPS,
     );
     this.#args = args;
-    this.#frames = this.window.alloc(SINK_BYTES * (1 + queues), 64);
+    try {
+      this.#frames = this.own(this.window.alloc(SINK_BYTES * (1 + queues)));
+    } catch (error) {
+      this.release();
+      throw error;
+    }
   }
 
   datapath(): DatapathSpec {
@@ -52,10 +57,6 @@ export class NullPort extends SoftwarePort {
       txCounters: this.counters.txBlock(0),
     };
     return { module: new URL('./datapath.js', import.meta.url).href, init };
-  }
-
-  protected override onClose(): void {
-    this.window.free(this.#frames);
   }
 }
 

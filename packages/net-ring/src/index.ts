@@ -34,7 +34,16 @@ export class RingPort extends SoftwarePort {
       },
       RING_SPEED_MBPS,
     );
-    this.#rings = Array.from({ length: queues }, () => allocateFrameRing(this.window, size));
+    try {
+      this.#rings = Array.from({ length: queues }, () => {
+        const ring = allocateFrameRing(this.window, size);
+        this.own(ring.offset);
+        return ring;
+      });
+    } catch (error) {
+      this.release();
+      throw error;
+    }
   }
 
   datapath(): DatapathSpec {
@@ -45,10 +54,6 @@ export class RingPort extends SoftwarePort {
       txCounters: this.counters.txBlock(0),
     };
     return { module: new URL('./datapath.js', import.meta.url).href, init };
-  }
-
-  protected override onClose(): void {
-    for (const ring of this.#rings) this.window.free(ring.offset);
   }
 }
 

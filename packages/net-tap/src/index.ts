@@ -57,7 +57,6 @@ export class TapPort extends SoftwarePort {
   readonly #sys: Sys;
   readonly #fds: readonly number[];
   readonly #init: TapInit;
-  readonly #memory: number[] = [];
   #timer: NodeJS.Timeout | undefined;
 
   /** Opens the interface; throws LinuxError. */
@@ -90,9 +89,15 @@ export class TapPort extends SoftwarePort {
     this.iface = tap.iface;
     this.#sys = sys;
     this.#fds = tap.fds;
-    const cell = this.window.alloc(64);
-    const stages = tap.fds.map(() => this.window.alloc(VNET_HEADER_BYTES + MAX_WRITE_BYTES));
-    this.#memory.push(cell, ...stages);
+    let cell: number;
+    let stages: number[];
+    try {
+      cell = this.own(this.window.alloc(64));
+      stages = tap.fds.map(() => this.own(this.window.alloc(VNET_HEADER_BYTES + MAX_WRITE_BYTES)));
+    } catch (error) {
+      this.release();
+      throw error;
+    }
     this.#init = {
       fds: tap.fds,
       headerBytes: vnet ? VNET_HEADER_BYTES : 0,
@@ -129,7 +134,6 @@ export class TapPort extends SoftwarePort {
 
   protected override onClose(): void {
     for (const fd of this.#fds) this.#sys.close(fd);
-    for (const offset of this.#memory) this.window.free(offset);
   }
 
   protected override linkWhenStarted(): boolean {
