@@ -73,7 +73,8 @@ export class TapPort extends SoftwarePort {
   private constructor(name: string, args: TapArgs, sys: Sys, tap: OpenTap) {
     const queues = tap.fds.length;
     const vnet = args.vnet ?? true;
-    const maxFrameBytes = (args.mtu ?? DEFAULT_MTU) + ETHERNET_AND_TAG_BYTES;
+    // Not the MTU of now: an administrator may raise it on the interface at any time.
+    const maxFrameBytes = MAX_MTU + ETHERNET_AND_TAG_BYTES;
     super(
       {
         name,

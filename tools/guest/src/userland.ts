@@ -5,7 +5,11 @@ import { once, type Progress } from './cache.ts';
 import { candidate, unpacked } from './debian.ts';
 import type { CpioEntry } from './cpio.ts';
 
-const SUITE = 'trixie';
+/**
+ * Debian 12's programs for every guest: its ethtool asks old and new kernels alike in the form all of them understand (a later one
+ * fills a field of `-X` that Linux 6.1 refuses and the iavf driver of 6.12 takes for a wish for a symmetric hash).
+ */
+const SUITE = 'bookworm';
 const PACKAGES = ['busybox-static', 'ethtool', 'iproute2', 'iputils-ping', 'iperf3', 'tcpdump', 'bash', 'libc6'];
 const PROGRAMS = ['ethtool', 'ip', 'ss', 'tc', 'bridge', 'ping', 'iperf3', 'tcpdump', 'bash'];
 
@@ -17,7 +21,8 @@ async function tree(progress: Progress): Promise<string> {
 /** Path of a static busybox that runs on this machine too. */
 export async function busybox(progress: Progress): Promise<string> {
   const folder = await once(`busybox/${(await candidate(SUITE, 'busybox-static', progress)).replace(/[^\w.+-]/g, '_')}`, async (target) => {
-    cpSync(join(await unpacked('unpacked/busybox-static', SUITE, ['busybox-static'], { alone: true, progress }), 'usr/bin/busybox'), join(target, 'busybox'));
+    const root = await unpacked(`unpacked/busybox-static-${SUITE}`, SUITE, ['busybox-static'], { alone: true, progress });
+    cpSync(['usr/bin/busybox', 'bin/busybox'].map((p) => join(root, p)).find((p) => existsSync(p))!, join(target, 'busybox'));
   });
   return join(folder, 'busybox');
 }
@@ -36,9 +41,11 @@ export async function userland(progress: Progress): Promise<CpioEntry[]> {
     if (found === undefined) throw new Error(`the guest userland lacks ${program}`);
     entries.push({ path: `usr/bin/${program}`, kind: 'file', mode: 0o755, content: readFileSync(found) });
   }
-  const libraries = join(root, 'usr/lib/x86_64-linux-gnu');
-  for (const name of readdirSync(libraries)) if (/\.so(\.|$)/.test(name)) add(join(libraries, name), `usr/lib/x86_64-linux-gnu/${name}`);
-  for (const name of readdirSync(join(root, 'usr/lib64'))) add(join(root, 'usr/lib64', name), `usr/lib64/${name}`);
+  for (const folder of ['usr/lib', 'lib'].map((f) => join(root, f, 'x86_64-linux-gnu')).filter((f) => existsSync(f))) {
+    for (const name of readdirSync(folder)) if (/\.so(\.|$)/.test(name)) add(join(folder, name), `usr/lib/x86_64-linux-gnu/${name}`);
+  }
+  // The name every program asks for its loader by; the guest's /lib64 leads to /usr/lib64.
+  entries.push({ path: 'usr/lib64/ld-linux-x86-64.so.2', kind: 'link', target: '../lib/x86_64-linux-gnu/ld-linux-x86-64.so.2' });
   entries.push({ path: 'usr/bin/busybox', kind: 'file', mode: 0o755, content: readFileSync(await busybox(progress)) });
   return entries;
 }
