@@ -26,6 +26,8 @@ export const Q_BYTES = 128;
 /* ---- Rx only -------------------------------------------------------------------------------------------------------------- */
 /** u32: 1 = the rest of an unusable frame is still to come: discard up to its EOP. */
 export const RXQ_SKIP = 48;
+/** u32: polls that still look RX_LOOKAHEAD descriptors ahead instead of at the next one. */
+export const RXQ_PATIENCE = 52;
 
 /* ---- Tx only -------------------------------------------------------------------------------------------------------------- */
 export const TXQ_RS_LIST = 48; // u32: window offset of Q_LENGTH u32: the descriptors with RS, a ring of its own
@@ -52,6 +54,13 @@ export const RX_DESCRIPTOR_BYTES = 32;
 export const MAX_RX_BUFFERS = 5;
 /** A completion is asked for at least every so many descriptors, and at the end of every burst. */
 export const RS_INTERVAL = 32;
+/**
+ * A poll right after a burst finds a frame or two: the device is about to write the others, two descriptors to a cache line, and
+ * looking at them takes the line away from it every time. So for RX_PATIENCE polls after a burst only the descriptor RX_LOOKAHEAD
+ * further on is looked at; then whatever there is is taken. Some hundred nanoseconds of latency under load, none after a pause.
+ */
+export const RX_PATIENCE = 16;
+export const RX_LOOKAHEAD = 31;
 /** Shortest frame the device takes; longest payload the 18-bit TSO LEN can say; MSS range of the hardware. */
 export const MIN_TX_FRAME_BYTES = 17;
 export const MAX_TSO_PAYLOAD_BYTES: number = (1 << 18) - 1;

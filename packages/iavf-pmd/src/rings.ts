@@ -5,7 +5,7 @@ import type { Doorbells } from './doorbells.ts';
 import { IavfError } from './errors.ts';
 import {
   QS_BYTES, QS_ERRORS, QS_LARGE, QS_NO_ROOM, QS_PACKETS, Q_BUFFERS, Q_BUFFER_BYTES, Q_BYTES, Q_DOORBELL, Q_ENABLED, Q_HEAD, Q_IOVA, Q_LENGTH, Q_NUMBER,
-  Q_RING, Q_STATS, Q_STRIDE, Q_TAIL, RXQ_SKIP, RX_DESCRIPTOR_BYTES, TXQ_MAX_FRAME, TXQ_RS_HEAD, TXQ_RS_LIST, TXQ_RS_TAIL, TXQ_SINCE_RS, TXQ_USO, TX_DESCRIPTOR_BYTES,
+  Q_RING, Q_STATS, Q_STRIDE, Q_TAIL, RXQ_PATIENCE, RXQ_SKIP, RX_DESCRIPTOR_BYTES, TXQ_MAX_FRAME, TXQ_RS_HEAD, TXQ_RS_LIST, TXQ_RS_TAIL, TXQ_SINCE_RS, TXQ_USO, TX_DESCRIPTOR_BYTES,
 } from './layout.ts';
 
 const BUFFERS_BYTES = RING_LENGTH * BUFFER_STRIDE_BYTES;
@@ -74,6 +74,7 @@ export class Rings implements Disposable {
     this.#prepare(ring, queue);
     view.setUint32(ring.block + Q_TAIL, RING_LENGTH - 1, true);
     view.setUint32(ring.block + RXQ_SKIP, 0, true);
+    view.setUint32(ring.block + RXQ_PATIENCE, 0, true);
     for (let i = 0; i < RING_LENGTH; i++) view.setBigUint64(ring.ring.offset + i * RX_DESCRIPTOR_BYTES, ring.buffers.iova + BigInt(i * BUFFER_STRIDE_BYTES), true);
   }
 

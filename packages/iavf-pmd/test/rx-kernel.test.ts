@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { FRAME_RX_IP_GOOD, FRAME_RX_L4_BAD, FRAME_RX_RSS, FRAME_RX_VLAN } from '@emudev/ethdev';
 import { RXS_DD, RXS_EOP, RXS_FLTSTAT_RSS, RXS_L2TAG1P, RXS_L3L4P, RXS_L4E, RXS_RXE, RX_LENGTH_SHIFT, RX_PTYPE_SHIFT } from '../src/descriptors.ts';
-import { QS_BYTES, QS_ERRORS, QS_LARGE, QS_NO_ROOM, QS_PACKETS, Q_ENABLED, Q_HEAD, Q_TAIL, RX_DESCRIPTOR_BYTES } from '../src/layout.ts';
+import { QS_BYTES, QS_ERRORS, QS_LARGE, QS_NO_ROOM, QS_PACKETS, Q_ENABLED, Q_HEAD, Q_TAIL, RXQ_PATIENCE, RX_DESCRIPTOR_BYTES, RX_LOOKAHEAD, RX_PATIENCE } from '../src/layout.ts';
 import { rxBurstTwin } from '../src/twins/rx.ts';
 import { ARENA, BUFFERS, BUFFER_BYTES, DEVICE_ADDRESS, DOORBELL, LENGTH, QUEUE, RECORDS, RING, STRIDE, counter, field32, freshRxQueue, kernels, runBoth, u8, view } from './rig.ts';
 
@@ -34,6 +34,7 @@ describe('rxBurst', () => {
     burst();
     expect(field32(Q_TAIL)).toBe(LENGTH - 1);
     expect(view.getUint32(DOORBELL, true)).toBe(0);
+    view.setUint32(QUEUE + RXQ_PATIENCE, 0, true);
     expect(burst()).toBe(0);
     expect(view.getUint32(DOORBELL, true)).toBe(2);
     expect(view.getBigUint64(RING + RX_DESCRIPTOR_BYTES, true)).toBe(DEVICE_ADDRESS + BigInt(STRIDE));
@@ -88,6 +89,16 @@ describe('rxBurst', () => {
     expect(field32(Q_HEAD)).toBe(2);
   });
 
+  test('after a burst it waits for a fuller one, but not for long', () => {
+    writeBack(0, word(RXS_DD | RXS_EOP, 60));
+    expect(burst()).toBe(1);
+    writeBack(1, word(RXS_DD | RXS_EOP, 60));
+    const polls = Array.from({ length: RX_PATIENCE + 1 }, () => burst());
+    expect(polls).toEqual([...new Array<number>(RX_PATIENCE).fill(0), 1]);
+    for (let i = 2; i <= 2 + RX_LOOKAHEAD; i++) writeBack(i, word(RXS_DD | RXS_EOP, 60));
+    expect(burst(64)).toBe(RX_LOOKAHEAD + 1);
+  });
+
   test('a disabled queue is left alone', () => {
     writeBack(0, word(RXS_DD | RXS_EOP, 60));
     view.setUint32(QUEUE + Q_ENABLED, 0, true);
@@ -105,13 +116,14 @@ describe('rxBurst', () => {
       ptype: fc.oneof(fc.constantFrom(22, 24, 26, 27, 28, 29, 88, 92, 94, 95, 21, 87), fc.integer({ min: 0, max: 255 })),
       qw0: fc.bigInt({ min: 0n, max: 0xffff_ffff_ffff_ffffn }),
     });
-    const step = fc.record({ written: fc.array(descriptor, { maxLength: 20 }), max: fc.integer({ min: 0, max: 40 }), arena: fc.constantFrom(64, 300, 1024) });
+    const step = fc.record({ impatient: fc.boolean(), written: fc.array(descriptor, { maxLength: 40 }), max: fc.integer({ min: 0, max: 40 }), arena: fc.constantFrom(64, 300, 1024) });
     fc.assert(
       fc.property(fc.array(step, { minLength: 1, maxLength: 8 }), (steps) => {
         freshRxQueue();
         for (let i = 0; i < LENGTH * STRIDE; i++) u8[BUFFERS + i] = i * 7;
         let device = 0;
-        for (const { written, max, arena } of steps) {
+        for (const { impatient, written, max, arena } of steps) {
+          if (impatient) view.setUint32(QUEUE + RXQ_PATIENCE, 0, true);
           for (const d of written) {
             const low = d.sane ? (d.low & 0x3f000c & ~RXS_RXE) | 1 | (d.end ? 2 : 0) : (d.low & ~1) | (d.done ? 1 : 0);
             writeBack(device, word((low & 0x3fffffff) >>> 0, d.length, d.ptype), d.qw0);

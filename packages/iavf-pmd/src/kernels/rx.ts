@@ -4,8 +4,8 @@ import { addCounter, copyBytes } from './copy';
 import {
   FRAME_RECORD_BYTES, FRAME_RX_IP_BAD, FRAME_RX_IP_GOOD, FRAME_RX_L4_BAD, FRAME_RX_L4_GOOD, FRAME_RX_RSS, FRAME_RX_VLAN, MAX_RX_BUFFERS,
   QS_BYTES, QS_ERRORS, QS_LARGE, QS_NO_ROOM, QS_PACKETS, Q_BUFFERS, Q_BUFFER_BYTES, Q_DOORBELL, Q_ENABLED, Q_HEAD, Q_IOVA, Q_LENGTH,
-  Q_NUMBER, Q_RING, Q_STRIDE, Q_TAIL, RXQ_SKIP, RXS_DD, RXS_EOP, RXS_FLTSTAT_MASK, RXS_FLTSTAT_RSS, RXS_IPE, RXS_L2TAG1P, RXS_L3L4P,
-  RXS_L4E, RXS_RXE, RX_DESCRIPTOR_BYTES, RX_LENGTH_MASK, RX_LENGTH_SHIFT, RX_PTYPE_MASK, RX_PTYPE_SHIFT,
+  Q_NUMBER, Q_RING, Q_STRIDE, Q_TAIL, RXQ_PATIENCE, RXQ_SKIP, RXS_DD, RXS_EOP, RXS_FLTSTAT_MASK, RXS_FLTSTAT_RSS, RXS_IPE, RXS_L2TAG1P, RXS_L3L4P,
+  RXS_L4E, RXS_RXE, RX_DESCRIPTOR_BYTES, RX_LENGTH_MASK, RX_LENGTH_SHIFT, RX_LOOKAHEAD, RX_PATIENCE, RX_PTYPE_MASK, RX_PTYPE_SHIFT,
 } from './layout';
 
 /** Posts what the previous burst consumed, all but the slot before `head`: a full ring would look like an empty one. */
@@ -26,6 +26,18 @@ function repost(q: u32, ring: u32, length: u32, head: u32): void {
   } while (tail != limit);
   store<u32>(q + Q_TAIL, tail);
   atomic.store<u32>(load<u32>(q + Q_DOORBELL), tail);
+}
+
+/** The descriptor RX_LOOKAHEAD from here is the device's and done, so all before it are. */
+// @ts-ignore: decorator
+@inline
+function looksFull(q: u32, ring: u32, length: u32, head: u32): bool {
+  const tail = load<u32>(q + Q_TAIL);
+  const posted = tail >= head ? tail - head : tail + length - head;
+  // Beyond the posted ones lie old write-backs.
+  if (posted <= RX_LOOKAHEAD) return false;
+  const at = head + RX_LOOKAHEAD < length ? head + RX_LOOKAHEAD : head + RX_LOOKAHEAD - length;
+  return (<u32>atomic.load<u64>(ring + at * RX_DESCRIPTOR_BYTES, 8) & RXS_DD) != 0;
 }
 
 // @ts-ignore: decorator
@@ -76,6 +88,11 @@ export function rxBurst(q: u32, records: u32, max: u32, arena: u32, arenaBytes: 
   const queue = load<u32>(q + Q_NUMBER);
   let skip = load<u32>(q + RXQ_SKIP);
   let head = load<u32>(q + Q_HEAD);
+  const patience = load<u32>(q + RXQ_PATIENCE);
+  if (patience != 0 && !looksFull(q, ring, length, head)) {
+    store<u32>(q + RXQ_PATIENCE, patience - 1);
+    return 0;
+  }
   repost(q, ring, length, head);
   const tail = load<u32>(q + Q_TAIL);
 
@@ -167,6 +184,7 @@ export function rxBurst(q: u32, records: u32, max: u32, arena: u32, arenaBytes: 
   store<u32>(q + Q_HEAD, head);
   store<u32>(q + RXQ_SKIP, skip);
   if (count > 0) {
+    store<u32>(q + RXQ_PATIENCE, RX_PATIENCE);
     addCounter(q, QS_PACKETS, count);
     addCounter(q, QS_BYTES, bytes);
   }
