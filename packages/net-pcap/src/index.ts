@@ -11,7 +11,7 @@ import { CaptureWriter } from './datapath/writer.ts';
 import { PcapError } from './errors.ts';
 import { FLUSH_INTERVAL_MS, MAX_FRAME_BYTES, MAX_SNAPLEN, MIN_SNAPLEN, WRITE_BUFFER_BYTES } from './limits.ts';
 import { openFiles, type CaptureFiles, type InputFile } from './open-files.ts';
-import { PCAP_COUNTERS, PCAP_COUNTERS_BYTES, READ_CELLS_BYTES, WRITE_CELLS_BYTES, type PcapInit, type ReaderInit, type WriterInit } from './port-memory.ts';
+import { PCAP_COUNTERS, PCAP_COUNTERS_BYTES, READ_CELLS_BYTES, READ_ENDED, WRITE_CELLS_BYTES, type PcapInit, type ReaderInit, type WriterInit } from './port-memory.ts';
 
 export { PcapError, type PcapErrorCode } from './errors.ts';
 
@@ -100,6 +100,12 @@ export class PcapPort extends SoftwarePort {
 
   datapath(): DatapathSpec {
     return { module: new URL('./datapath.js', import.meta.url).href, init: this.#init };
+  }
+
+  /** Nothing more will be received: rx_pcap has been read to its end or to a broken record, or there is none. */
+  get finished(): boolean {
+    const { reader } = this.#init;
+    return reader === undefined || Atomics.load(this.window.u32, (reader.cells + READ_ENDED) >>> 2) !== 0;
   }
 
   #count(index: number): bigint {
