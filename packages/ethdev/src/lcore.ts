@@ -203,7 +203,12 @@ export class Lcore {
       maxSleepNs: options.maxSleepNs ?? MAX_SLEEP_NS,
       deepSleepNs: Math.max(options.deepSleepNs ?? DEEP_SLEEP_NS, options.maxSleepNs ?? MAX_SLEEP_NS),
     };
-    this.#worker = new Worker(new URL('./lcore-worker.js', import.meta.url), { workerData, name: `lcore-${String(id)}` });
+    this.#worker = new Worker(new URL('./lcore-worker.js', import.meta.url), {
+      workerData,
+      name: `lcore-${String(id)}`,
+      // A thread inherits these, and node refuses this one for a file: `node --input-type=module -e …` could have no lcores.
+      execArgv: process.execArgv.filter((argument) => !argument.startsWith('--input-type')),
+    });
     this.#worker.on('message', (report: LcoreReport) => {
       this.#onReport(report);
     });
