@@ -14,6 +14,7 @@ export { allocateBurst, type OwnedBurst } from './burst-memory.ts';
 export { COUNTER_BYTES, addCounter, readCounter } from './counter.ts';
 export * from './port-counters.ts';
 export { checksumOf, foldSum, sumWindowWords, sumWords, updateChecksum } from './checksum.ts';
+export { windowBytes, type WindowBytes } from './window-bytes.ts';
 export { FrameRingReader, FrameRingWriter, allocateFrameRing, copyInWindow, type FrameRingCells } from './frame-ring.ts';
 export type { Engine, EngineName, EngineSpec } from './engines/engine.ts';
 export { ENGINE_NAMES, createEngine } from './engines/create.ts';

@@ -18,7 +18,6 @@ import {
   TXQ_ERRORS,
   TXQ_PACKETS,
   addCounter,
-  copyInWindow,
   type Burst,
   type LcoreContext,
   type PortDatapath,
@@ -99,17 +98,18 @@ class EchoDatapath implements PortDatapath {
   }
 
   #copy(copy: number, data: number, length: number): number {
-    copyInWindow(this.#context, copy, data, length);
+    this.#host.bytes.copy(copy, data, length);
     return length;
   }
 
   /** A tag that the sending port has taken off goes back, so that the answer carries it too. */
   #copyWithTag(copy: number, data: number, length: number, record: number): number {
-    const { u8, view } = this.#context;
-    u8.copyWithin(copy, data, data + 12);
+    const { view } = this.#context;
+    const { bytes } = this.#host;
+    bytes.copy(copy, data, 12);
     view.setUint16(copy + 12, ETHERTYPE_VLAN);
     view.setUint16(copy + 14, view.getUint16(record * 4 + FRAME_VLAN_TCI, true));
-    u8.copyWithin(copy + 16, data + 12, data + length);
+    bytes.copy(copy + 16, data + 12, length - 12);
     return length + TAG_BYTES;
   }
 

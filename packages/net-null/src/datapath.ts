@@ -10,10 +10,11 @@ import {
   TXQ_BYTES,
   TXQ_PACKETS,
   addCounter,
-  copyInWindow,
+  windowBytes,
   type Burst,
   type LcoreContext,
   type PortDatapath,
+  type WindowBytes,
 } from '@emudev/ethdev';
 
 export interface NullInit {
@@ -32,10 +33,12 @@ class NullDatapath implements PortDatapath {
   readonly #context: LcoreContext;
   readonly #init: NullInit;
   readonly #stride: number;
+  readonly #bytes: WindowBytes;
 
   constructor(context: LcoreContext, init: NullInit) {
     this.#context = context;
     this.#init = init;
+    this.#bytes = windowBytes(context);
     this.#stride = (init.frameBytes + 63) & ~63;
   }
 
@@ -53,7 +56,7 @@ class NullDatapath implements PortDatapath {
       u32[record + FRAME_DATA / 4] = data;
       u32[record + FRAME_LENGTH / 4] = init.frameBytes;
       u32[record + FRAME_QUEUE / 4] = queue;
-      if (init.copy) copyInWindow(this.#context, data, init.source, init.frameBytes);
+      if (init.copy) this.#bytes.copy(data, init.source, init.frameBytes);
     }
     const counters = (init.rxCounters + queue * QUEUE_COUNTERS_BYTES) >>> 2;
     addCounter(u32, counters + RXQ_PACKETS / 4, count);
@@ -70,7 +73,7 @@ class NullDatapath implements PortDatapath {
       const record = (burst.records + i * FRAME_RECORD_BYTES) >>> 2;
       const length = u32[record + FRAME_LENGTH / 4]!;
       bytes += length;
-      if (init.copy) copyInWindow(this.#context, sink, u32[record + FRAME_DATA / 4]!, length < init.sinkBytes ? length : init.sinkBytes);
+      if (init.copy) this.#bytes.copy(sink, u32[record + FRAME_DATA / 4]!, length < init.sinkBytes ? length : init.sinkBytes);
     }
     const counters = (init.txCounters + queue * QUEUE_COUNTERS_BYTES) >>> 2;
     addCounter(u32, counters + TXQ_PACKETS / 4, count);

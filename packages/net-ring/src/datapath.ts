@@ -13,11 +13,12 @@ import {
   TXQ_ERRORS,
   TXQ_PACKETS,
   addCounter,
-  copyInWindow,
+  windowBytes,
   type Burst,
   type FrameRingCells,
   type LcoreContext,
   type PortDatapath,
+  type WindowBytes,
 } from '@emudev/ethdev';
 
 export interface RingInit {
@@ -30,12 +31,14 @@ export interface RingInit {
 class RingDatapath implements PortDatapath {
   readonly #context: LcoreContext;
   readonly #init: RingInit;
+  readonly #bytes: WindowBytes;
   readonly #readers: readonly FrameRingReader[];
   readonly #writers: readonly FrameRingWriter[];
 
   constructor(context: LcoreContext, init: RingInit) {
     this.#context = context;
     this.#init = init;
+    this.#bytes = windowBytes(context);
     this.#readers = init.rings.map((ring) => new FrameRingReader(context, ring));
     this.#writers = init.rings.map((ring) => new FrameRingWriter(context, ring));
   }
@@ -73,7 +76,7 @@ class RingDatapath implements PortDatapath {
       }
       const place = writer.reserve(length);
       if (place === 0) break;
-      copyInWindow(this.#context, place, u32[record + FRAME_DATA / 4]!, length);
+      this.#bytes.copy(place, u32[record + FRAME_DATA / 4]!, length);
       writer.commit(length);
       frames++;
       bytes += length;

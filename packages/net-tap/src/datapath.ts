@@ -17,9 +17,11 @@ import {
   TXQ_ERRORS,
   TXQ_PACKETS,
   addCounter,
+  windowBytes,
   type Burst,
   type LcoreContext,
   type PortDatapath,
+  type WindowBytes,
 } from '@emudev/ethdev';
 import { LinuxError, linux } from '@emudev/linux';
 import { describeFrame, describeSegment, isSegmentable, isTso, payloadPerWrite, type Frame } from './datapath/offload.ts';
@@ -51,6 +53,7 @@ interface Slots {
 class TapDatapath implements PortDatapath {
   readonly #context: LcoreContext;
   readonly #init: TapInit;
+  readonly #bytes: WindowBytes;
   readonly #stride: number;
   readonly #readBytes: number;
   readonly #slots: Slots[];
@@ -60,6 +63,7 @@ class TapDatapath implements PortDatapath {
   constructor(context: LcoreContext, init: TapInit) {
     this.#context = context;
     this.#init = init;
+    this.#bytes = windowBytes(context);
     // One byte more than allowed: a read that fills it was a frame too long, cut by the kernel.
     this.#readBytes = init.headerBytes + init.maxFrameBytes + 1;
     this.#stride = (this.#readBytes + 63) & ~63;
@@ -168,7 +172,7 @@ class TapDatapath implements PortDatapath {
   #send(queue: number, frame: Frame): number {
     if (frame.length > MAX_WRITE_BYTES) return FAILED;
     const stage = this.#init.stages[queue]!;
-    this.#context.u8.copyWithin(stage + VNET_HEADER_BYTES, frame.data, frame.data + frame.length);
+    this.#bytes.copy(stage + VNET_HEADER_BYTES, frame.data, frame.length);
     if (!describeFrame(this.#context, stage, frame)) return FAILED;
     return this.#write(this.#init.fds[queue]!, this.#stageAddresses[queue]!, this.#init.headerBytes + frame.length);
   }
@@ -176,15 +180,14 @@ class TapDatapath implements PortDatapath {
   #sendTso(queue: number, frame: Frame): number {
     // Without a virtio header the port promised nothing; nobody can segment this.
     if (this.#init.headerBytes === 0 || !isSegmentable(frame)) return FAILED;
-    const { u8 } = this.#context;
     const headers = frame.l2 + frame.l3 + frame.l4;
     const payload = frame.length - headers;
     const perWrite = payloadPerWrite(frame);
     const target = this.#init.stages[queue]! + VNET_HEADER_BYTES;
     for (let from = 0; from === 0 || from < payload; from += perWrite) {
       const bytes = payload - from < perWrite ? payload - from : perWrite;
-      u8.copyWithin(target, frame.data, frame.data + headers);
-      u8.copyWithin(target + headers, frame.data + headers + from, frame.data + headers + from + bytes);
+      this.#bytes.copy(target, frame.data, headers);
+      this.#bytes.copy(target + headers, frame.data + headers + from, bytes);
       describeSegment(this.#context, this.#init.stages[queue]!, frame, from, bytes, from + bytes >= payload);
       const result = this.#write(this.#init.fds[queue]!, this.#stageAddresses[queue]!, VNET_HEADER_BYTES + headers + bytes);
       // Once part of it is out the rest cannot be offered again: TCP sends it again.

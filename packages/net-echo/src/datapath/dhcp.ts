@@ -1,4 +1,4 @@
-import { checksumOf, sumWindowWords } from '@emudev/ethdev';
+import { checksumOf } from '@emudev/ethdev';
 import type { Host } from './host.ts';
 import { IPV4_BYTES, UDP_BYTES, pseudoSum, writeIpv4 } from './ipv4.ts';
 import { Leases, NONE, OFFERED } from './leases.ts';
@@ -174,7 +174,7 @@ function reply(host: Host, frame: number, ip: number, request: number, type: num
   view.setUint32(udp, (67 << 16) | 68);
   view.setUint16(udp + 4, udpBytes);
   view.setUint16(udp + 6, 0);
-  const checksum = checksumOf(sumWindowWords(host.u32, u8, udp, udpBytes, pseudoSum(host, ip, 17, udpBytes)));
+  const checksum = checksumOf(host.bytes.sum(udp, udpBytes, pseudoSum(host, ip, 17, udpBytes)));
   view.setUint16(udp + 6, checksum === 0 ? 0xffff : checksum);
   host.count('dhcp_replies');
   return udp + udpBytes - frame;

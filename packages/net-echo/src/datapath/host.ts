@@ -1,4 +1,4 @@
-import { COUNTER_BYTES, addCounter, type FrameRingCells, type LcoreContext } from '@emudev/ethdev';
+import { COUNTER_BYTES, addCounter, windowBytes, type FrameRingCells, type LcoreContext, type WindowBytes } from '@emudev/ethdev';
 
 /** What the host counts, in the order of its cells; xstats prefixes `echo_`. */
 export const HOST_COUNTERS = [
@@ -57,6 +57,7 @@ export class Host {
   readonly u8: Uint8Array;
   readonly u32: Uint32Array;
   readonly view: DataView;
+  readonly bytes: WindowBytes;
   readonly broadcast: number;
   readonly #cells: Record<string, number> = {};
 
@@ -65,6 +66,7 @@ export class Host {
     this.u8 = context.u8;
     this.u32 = context.u32;
     this.view = context.view;
+    this.bytes = windowBytes(context);
     this.broadcast = (init.ip | ~init.mask) >>> 0;
     HOST_COUNTERS.forEach((name, i) => {
       this.#cells[name] = (init.hostCounters + i * COUNTER_BYTES) >>> 2;

@@ -1,4 +1,4 @@
-import { checksumOf, foldSum, sumWindowWords, updateChecksum } from '@emudev/ethdev';
+import { checksumOf, foldSum, updateChecksum } from '@emudev/ethdev';
 import { answerDhcp } from './dhcp.ts';
 import type { Host } from './host.ts';
 import { resetTcp } from './tcp.ts';
@@ -32,7 +32,7 @@ export function writeIpv4(host: Host, ip: number, protocol: number, to: number, 
   view.setUint16(ip + 10, 0);
   view.setUint32(ip + 12, init.ip);
   view.setUint32(ip + 16, to);
-  view.setUint16(ip + 10, checksumOf(sumWindowWords(host.u32, host.u8, ip, IPV4_BYTES)));
+  view.setUint16(ip + 10, checksumOf(host.bytes.sum(ip, IPV4_BYTES)));
 }
 
 /** The in-place half: addresses change places, the time to live starts anew; options stay. */
@@ -44,7 +44,7 @@ function returnPacket(host: Host, frame: number, ip: number, headerBytes: number
   view.setUint32(ip + 16, from);
   view.setUint8(ip + 8, TTL);
   view.setUint16(ip + 10, 0);
-  view.setUint16(ip + 10, checksumOf(sumWindowWords(host.u32, host.u8, ip, headerBytes)));
+  view.setUint16(ip + 10, checksumOf(host.bytes.sum(ip, headerBytes)));
 }
 
 /** An address somebody can be answered at. */
@@ -60,7 +60,7 @@ export function answerIpv4(host: Host, frame: number, ip: number, end: number): 
   const headerBytes = (versionAndLength & 15) * 4;
   const totalBytes = view.getUint16(ip + 2);
   if (versionAndLength >> 4 !== 4 || headerBytes < IPV4_BYTES || totalBytes < headerBytes || totalBytes > end - ip) return malformed(host);
-  if (foldSum(sumWindowWords(host.u32, host.u8, ip, headerBytes)) !== 0xffff) return malformed(host);
+  if (foldSum(host.bytes.sum(ip, headerBytes)) !== 0xffff) return malformed(host);
   if ((view.getUint16(ip + 6) & 0x3fff) !== 0) {
     host.count('fragments');
     return 0;
@@ -89,7 +89,7 @@ export function answerIpv4(host: Host, frame: number, ip: number, end: number): 
 
 function answerIcmp(host: Host, frame: number, ip: number, icmp: number, length: number): number {
   const { view } = host;
-  if (length < ICMP_BYTES || foldSum(sumWindowWords(host.u32, host.u8, icmp, length)) !== 0xffff) return malformed(host);
+  if (length < ICMP_BYTES || foldSum(host.bytes.sum(icmp, length)) !== 0xffff) return malformed(host);
   if (view.getUint16(icmp) !== 0x0800) return 0;
   view.setUint16(icmp, 0);
   view.setUint16(icmp + 2, updateChecksum(view.getUint16(icmp + 2), 0x0800, 0));
@@ -105,7 +105,7 @@ function udpIsSound(host: Host, ip: number, udp: number, length: number): boolea
   const udpBytes = view.getUint16(udp + 4);
   if (udpBytes < UDP_BYTES || udpBytes > length) return false;
   if (view.getUint16(udp + 6) === 0) return true;
-  return foldSum(sumWindowWords(host.u32, host.u8, udp, udpBytes, pseudoSum(host, ip, PROTOCOL_UDP, udpBytes))) === 0xffff;
+  return foldSum(host.bytes.sum(udp, udpBytes, pseudoSum(host, ip, PROTOCOL_UDP, udpBytes))) === 0xffff;
 }
 
 function answerUdp(host: Host, frame: number, ip: number, udp: number, length: number): number {
@@ -139,7 +139,7 @@ function refuseUdp(host: Host, frame: number, ip: number, udp: number): number {
   view.setUint16(icmp, ICMP_UNREACHABLE_PORT);
   view.setUint16(icmp + 2, 0);
   view.setUint32(icmp + 4, 0);
-  view.setUint16(icmp + 2, checksumOf(sumWindowWords(host.u32, host.u8, icmp, ICMP_BYTES + quoted)));
+  view.setUint16(icmp + 2, checksumOf(host.bytes.sum(icmp, ICMP_BYTES + quoted)));
   writeIpv4(host, ip, PROTOCOL_ICMP, from, IPV4_BYTES + ICMP_BYTES + quoted);
   host.count('udp_unreachable');
   return icmp + ICMP_BYTES + quoted - frame;
@@ -147,14 +147,14 @@ function refuseUdp(host: Host, frame: number, ip: number, udp: number): number {
 
 function answerTcp(host: Host, frame: number, ip: number, tcp: number, length: number): number {
   const { view } = host;
-  if (foldSum(sumWindowWords(host.u32, host.u8, tcp, length, pseudoSum(host, ip, PROTOCOL_TCP, length))) !== 0xffff) return malformed(host);
+  if (foldSum(host.bytes.sum(tcp, length, pseudoSum(host, ip, PROTOCOL_TCP, length))) !== 0xffff) return malformed(host);
   const from = view.getUint32(ip + 12);
   const reset = ip + IPV4_BYTES;
   const resetBytes = resetTcp(host, tcp, length, reset);
   if (resetBytes === 0) return 0;
   host.turnAround(frame);
   writeIpv4(host, ip, PROTOCOL_TCP, from, IPV4_BYTES + resetBytes);
-  view.setUint16(reset + 16, checksumOf(sumWindowWords(host.u32, host.u8, reset, resetBytes, pseudoSum(host, ip, PROTOCOL_TCP, resetBytes))));
+  view.setUint16(reset + 16, checksumOf(host.bytes.sum(reset, resetBytes, pseudoSum(host, ip, PROTOCOL_TCP, resetBytes))));
   return reset + resetBytes - frame;
 }
 

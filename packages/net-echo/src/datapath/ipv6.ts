@@ -1,4 +1,4 @@
-import { checksumOf, foldSum, sumWindowWords, updateChecksum } from '@emudev/ethdev';
+import { checksumOf, foldSum, updateChecksum } from '@emudev/ethdev';
 import type { Host } from './host.ts';
 import { resetTcp } from './tcp.ts';
 
@@ -24,7 +24,7 @@ const ALL_NODES_MAC = Uint8Array.of(0x33, 0x33, 0, 0, 0, 1);
 const UNSPECIFIED = new Uint8Array(16);
 
 function pseudoSum(host: Host, ip: number, next: number, length: number): number {
-  return sumWindowWords(host.u32, host.u8, ip + 8, 32, (length >>> 16) + (length & 0xffff) + next);
+  return host.bytes.sum(ip + 8, 32, (length >>> 16) + (length & 0xffff) + next);
 }
 
 /** Of our two addresses the one at `offset`. */
@@ -59,7 +59,7 @@ export function answerIpv6(host: Host, frame: number, ip: number, end: number): 
     host.count('not_for_us');
     return 0;
   }
-  if (length < UDP_BYTES || foldSum(sumWindowWords(host.u32, host.u8, l4, length, pseudoSum(host, ip, next, length))) !== 0xffff) return malformed(host);
+  if (length < UDP_BYTES || foldSum(host.bytes.sum(l4, length, pseudoSum(host, ip, next, length))) !== 0xffff) return malformed(host);
   if (next === NEXT_ICMPV6) {
     const type = view.getUint16(l4);
     if (type === NEIGHBOUR_SOLICITATION << 8) return answerNeighbour(host, frame, ip, length);
@@ -128,7 +128,7 @@ function answerTcp(host: Host, frame: number, ip: number, length: number): numbe
   returnPacket(host, frame, ip);
   view.setUint32(ip, 0x60000000);
   view.setUint16(ip + 4, resetBytes);
-  view.setUint16(tcp + 16, checksumOf(sumWindowWords(host.u32, host.u8, tcp, resetBytes, pseudoSum(host, ip, NEXT_TCP, resetBytes))));
+  view.setUint16(tcp + 16, checksumOf(host.bytes.sum(tcp, resetBytes, pseudoSum(host, ip, NEXT_TCP, resetBytes))));
   return tcp + resetBytes - frame;
 }
 
@@ -153,7 +153,7 @@ function writeHeader(host: Host, frame: number, ip: number, source: Uint8Array, 
 function finishIcmp(host: Host, ip: number, length: number): void {
   const icmp = ip + IPV6_BYTES;
   host.view.setUint16(icmp + 2, 0);
-  host.view.setUint16(icmp + 2, checksumOf(sumWindowWords(host.u32, host.u8, icmp, length, pseudoSum(host, ip, NEXT_ICMPV6, length))));
+  host.view.setUint16(icmp + 2, checksumOf(host.bytes.sum(icmp, length, pseudoSum(host, ip, NEXT_ICMPV6, length))));
 }
 
 /** RFC 4861 7.1.1 and 7.2.4. Somebody who probes our address (from ::) is told as well that it is taken. */
