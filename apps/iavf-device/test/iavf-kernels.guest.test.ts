@@ -1,12 +1,14 @@
-/** The main points on the other stock kernels: a TAP interface behind eth0 (offloads passed through: vnet=on), the embedded host behind eth1. */
+/** The main points on the other stock kernels: a TAP interface behind card0 (offloads passed through: vnet=on), the embedded host behind card1. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Guest } from '@emudev/guest';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { bringUp, carrier, expectCleanLog, expectPing, received } from './support/cards.ts';
+import { bringUp, carrier, expectCleanLog, expectPing, nameCards, received } from './support/cards.ts';
 import { DeviceProcess } from './support/device-process.ts';
 import { NetworkNamespace } from './support/netns.ts';
+
+const MACS = ['52:54:00:e1:00:01', '52:54:00:e1:00:02'] as const;
 
 describe.each(['6.1', '7.x'] as const)('Linux %s', (kernel) => {
   let folder: string;
@@ -19,14 +21,15 @@ describe.each(['6.1', '7.x'] as const)('Linux %s', (kernel) => {
     net = new NetworkNamespace(`emudev-${kernel.replace('.', '')}`);
     const sockets = [join(folder, '0.sock'), join(folder, '1.sock')];
     device = await DeviceProcess.start([
-      '--vdev', `emu_iavf0,path=${sockets[0]}`, '--vdev', 'net_iavf_be0,emu=emu_iavf0', '--vdev', 'net_tap0,iface=dtap0', '--forward', 'net_iavf_be0=net_tap0',
-      '--vdev', `emu_iavf1,path=${sockets[1]}`, '--vdev', 'net_iavf_be1,emu=emu_iavf1', '--vdev', 'net_echo0', '--forward', 'net_iavf_be1=net_echo0',
+      '--vdev', `emu_iavf0,path=${sockets[0]},mac=${MACS[0]}`, '--vdev', 'net_iavf_be0,emu=emu_iavf0', '--vdev', 'net_tap0,iface=dtap0', '--forward', 'net_iavf_be0=net_tap0',
+      '--vdev', `emu_iavf1,path=${sockets[1]},mac=${MACS[1]}`, '--vdev', 'net_iavf_be1,emu=emu_iavf1', '--vdev', 'net_echo0', '--forward', 'net_iavf_be1=net_echo0',
     ], { netns: net.name });
     net.sync('ip addr add 10.77.0.1/24 dev dtap0 && ip -6 addr add fd77::1/64 dev dtap0 nodad && ip link set dtap0 mtu 9000 up');
     guest = await Guest.boot({ kernel, sockets });
-    await guest.run('ip addr add 10.77.0.2/24 dev eth0; ip -6 addr add fd77::2/64 dev eth0 nodad');
-    await bringUp(guest, 'eth0');
-    await bringUp(guest, 'eth1');
+    await nameCards(guest, MACS);
+    await guest.run('ip addr add 10.77.0.2/24 dev card0; ip -6 addr add fd77::2/64 dev card0 nodad');
+    await bringUp(guest, 'card0');
+    await bringUp(guest, 'card1');
   });
 
   afterAll(async () => {
@@ -38,16 +41,16 @@ describe.each(['6.1', '7.x'] as const)('Linux %s', (kernel) => {
 
   test('the stock driver is bound and has carrier', async () => {
     expect(guest.release.startsWith(kernel.replace('.x', '.'))).toBe(true);
-    expect((await guest.run('ethtool -i eth0')).output).toMatch(/^driver: iavf$/m);
+    expect((await guest.run('ethtool -i card0')).output).toMatch(/^driver: iavf$/m);
   });
 
   test('DHCP, ping small and large, IPv6', async () => {
-    expect((await guest.run('udhcpc -i eth1 -n -q -t 5 -f')).output).toMatch(/lease 10\.0\.2\.\d+ mask/);
+    expect((await guest.run('udhcpc -i card1 -n -q -t 5 -f')).output).toMatch(/lease 10\.0\.2\.\d+ mask/);
     await expectPing(guest, '10.0.2.2');
     await expectPing(guest, '10.77.0.1');
     await expectPing(guest, 'fd77::1');
-    await guest.run('ip link set eth0 mtu 9000');
-    await carrier(guest, 'eth0', '1');
+    await guest.run('ip link set card0 mtu 9000');
+    await carrier(guest, 'card0', '1');
     await expectPing(guest, '10.77.0.1', '-s 8000 -M do');
   });
 
@@ -59,13 +62,13 @@ describe.each(['6.1', '7.x'] as const)('Linux %s', (kernel) => {
 
   test('link down and up, driver unbound and bound', async () => {
     for (let i = 0; i < 3; i++) {
-      await guest.run('ip link set eth0 down; ip link set eth0 up');
-      await carrier(guest, 'eth0', '1');
+      await guest.run('ip link set card0 down; ip link set card0 up');
+      await carrier(guest, 'card0', '1');
     }
-    await guest.run('d=$(basename $(readlink -f /sys/class/net/eth0/device)); cd /sys/bus/pci/drivers/iavf; echo $d > unbind; echo $d > bind');
-    await guest.until('ls /sys/class/net', (o) => o.includes('eth0'), { what: 'eth0 came back' });
-    await guest.run('ip addr replace 10.77.0.2/24 dev eth0');
-    await bringUp(guest, 'eth0');
+    await guest.run('d=$(basename $(readlink -f /sys/class/net/card0/device)); cd /sys/bus/pci/drivers/iavf; echo $d > unbind; echo $d > bind');
+    await nameCards(guest, MACS);
+    await guest.run('ip addr replace 10.77.0.2/24 dev card0');
+    await bringUp(guest, 'card0');
     await expectPing(guest, '10.77.0.1');
     expectCleanLog(guest);
   });

@@ -2,6 +2,18 @@
 import type { Guest } from '@emudev/guest';
 import { expect } from 'vitest';
 
+/**
+ * Names the cards `card0`, `card1`, … by their MAC addresses, once the driver has them all: which becomes eth0 is a race between
+ * the driver's work items.
+ */
+export async function nameCards(guest: Guest, macs: readonly string[]): Promise<void> {
+  for (const [i, mac] of macs.entries()) {
+    const found = await guest.until(`grep -l -i ${mac} /sys/class/net/*/address`, (o) => o.includes('/sys/class/net/'), { what: `an interface with address ${mac}` });
+    const now = found.split('/')[4]!;
+    if (now !== `card${i}`) await guest.run(`ip link set ${now} down; ip link set ${now} name card${i}`);
+  }
+}
+
 /** The interface is up and its carrier is there. */
 export async function bringUp(guest: Guest, iface: string): Promise<void> {
   await guest.run(`ip link set ${iface} up`);
