@@ -81,6 +81,7 @@ class EchoDatapath implements PortDatapath {
       }
       const stripped = (u32[record + FRAME_FLAGS / 4]! & FRAME_RX_VLAN) !== 0;
       const room = length + TAG_BYTES > MAX_FIXED_ANSWER_BYTES ? length + TAG_BYTES : MAX_FIXED_ANSWER_BYTES;
+      // GUEST: whatever memory the frame is in, it is fetched once; everything below reads the copy.
       const copy = this.#writer.reserve(room);
       if (copy === 0) {
         missed++;

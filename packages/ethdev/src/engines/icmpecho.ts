@@ -90,6 +90,7 @@ export class IcmpEchoEngine implements Engine {
     return true;
   }
 
+  // GUEST: a frame that changes meanwhile spoils its own answer at most: every access stays inside [data, data + length).
   #answerEcho(data: number, l3: number, length: number): boolean {
     const view = this.#view;
     if ((view.getUint8(data) & 1) !== 0 || length < l3 + 20) return false;
