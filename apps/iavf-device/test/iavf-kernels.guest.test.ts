@@ -49,7 +49,10 @@ describe.each(['6.1', '7.x'] as const)('Linux %s', (kernel) => {
     await expectPing(guest, '10.0.2.2');
     await expectPing(guest, '10.77.0.1');
     await expectPing(guest, 'fd77::1');
-    await guest.run('ip link set card0 mtu 9000');
+    // Linux 6.1: the caller waits with the lock held that the driver's reset task needs, gives up after 5 seconds with EBUSY, and
+    // then the reset happens. The MTU is set all the same.
+    await guest.run('ip link set card0 mtu 9000', { check: kernel !== '6.1' });
+    await guest.until('cat /sys/class/net/card0/mtu', (o) => o.trim() === '9000');
     await carrier(guest, 'card0', '1');
     await expectPing(guest, '10.77.0.1', '-s 8000 -M do');
   });
