@@ -7,9 +7,9 @@ import { integerArg, onOffArg, pathArg, type VdevDriver } from '@emudev/emudev';
 import { COUNTER_BYTES, SoftwarePort, readCounter, type DatapathSpec } from '@emudev/ethdev';
 import { linux, type Sys } from '@emudev/linux';
 import { READ_BUFFER_BYTES, initReaderCells } from './datapath/reader.ts';
-import { CaptureWriter } from './datapath/writer.ts';
+import { CaptureWriter, WRITE_MEMORY_BYTES } from './datapath/writer.ts';
 import { PcapError } from './errors.ts';
-import { FLUSH_INTERVAL_MS, MAX_FRAME_BYTES, MAX_SNAPLEN, MIN_SNAPLEN, WRITE_BUFFER_BYTES } from './limits.ts';
+import { FLUSH_INTERVAL_MS, MAX_FRAME_BYTES, MAX_SNAPLEN, MIN_SNAPLEN } from './limits.ts';
 import { openFiles, type CaptureFiles, type InputFile } from './open-files.ts';
 import { PCAP_COUNTERS, PCAP_COUNTERS_BYTES, READ_CELLS_BYTES, READ_ENDED, WRITE_CELLS_BYTES, type PcapInit, type ReaderInit, type WriterInit } from './port-memory.ts';
 
@@ -95,7 +95,7 @@ export class PcapPort extends SoftwarePort {
   }
 
   #writerInit(fd: number, snaplen: number): WriterInit {
-    return { fd, snaplen, cells: this.#alloc(WRITE_CELLS_BYTES), buffer: this.#alloc(WRITE_BUFFER_BYTES), counters: this.counters.txBlock(0), pcapCounters: this.#pcapCounters };
+    return { fd, snaplen, cells: this.#alloc(WRITE_CELLS_BYTES), buffer: this.#alloc(WRITE_MEMORY_BYTES), counters: this.counters.txBlock(0), pcapCounters: this.#pcapCounters };
   }
 
   datapath(): DatapathSpec {

@@ -1,7 +1,4 @@
 /** The port as it is used: polled by worker threads that load the built data path. */
-import { spawnSync } from 'node:child_process';
-import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { Quiescence, Window } from '@emudev/dma';
 import { VdevBus } from '@emudev/emudev';
@@ -61,19 +58,4 @@ test('two ports exchange their files through two lcores, while the control threa
   }
   const same = (name: string, frames: readonly Uint8Array[]): boolean => Buffer.compare(Buffer.concat(readWritten(folder.get(name)).records.map((r) => r.data)), Buffer.concat(frames)) === 0;
   expect([same('from-a.pcap', a), same('from-b.pcap', b)]).toEqual([true, true]);
-});
-
-test('the example in the README runs', () => {
-  folder.put('in.pcap', captureFile([frame(1), frame(2)]));
-  const root = new URL('..', import.meta.url).pathname;
-  // A file, not --eval: workers inherit the flags of that and refuse them.
-  writeFileSync(folder.file('example.ts'), /```ts\n([\s\S]*?)```/.exec(readFileSync(`${root}README.md`, 'utf8'))![1]!);
-  writeFileSync(folder.file('package.json'), '{ "type": "module" }');
-  mkdirSync(folder.file('node_modules/@emudev'), { recursive: true });
-  for (const name of ['dma', 'emudev', 'ethdev', 'net-pcap']) symlinkSync(join(root, '..', name), folder.file(`node_modules/@emudev/${name}`));
-  const { stdout, stderr, status } = spawnSync(process.execPath, ['--no-warnings', 'example.ts'], { cwd: folder.path, encoding: 'utf8' });
-  expect({ stderr, status }).toEqual({ stderr: '', status: 0 });
-  expect(stdout).toBe('2 frames turned round\n');
-  const [first] = readWritten(folder.get('out.pcap')).records;
-  expect([...first!.data.slice(0, 12)]).toEqual([0x52, 0x54, 0, 0, 0, 2, 0x52, 0x54, 0, 0, 0, 1]);
 });

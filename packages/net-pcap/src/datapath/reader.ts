@@ -2,7 +2,7 @@
  * Frames from a file. A block of it is in the window; frames are copied from there into the burst's arena, because an engine may
  * change them and a short file that is read over and over stays in its block.
  */
-import { FRAME_DATA, FRAME_LENGTH, FRAME_RECORD_BYTES, RXQ_BYTES, RXQ_ERRORS, RXQ_MISSED, RXQ_PACKETS, addCounter, copyInWindow, type Burst, type LcoreContext } from '@emudev/ethdev';
+import { FRAME_DATA, FRAME_LENGTH, FRAME_RECORD_BYTES, RXQ_BYTES, RXQ_ERRORS, RXQ_MISSED, RXQ_PACKETS, addCounter, windowBytes, type Burst, type LcoreContext, type WindowBytes } from '@emudev/ethdev';
 import type { Sys } from '@emudev/linux';
 import { FILE_HEADER_BYTES, RECORD_HEADER_BYTES, RECORD_INCL_LENGTH, RECORD_ORIG_LENGTH } from '../file-format.ts';
 import { MAX_FRAME_BYTES, MAX_RECORD_BYTES, MIN_FRAME_BYTES, READ_BLOCK_BYTES } from '../limits.ts';
@@ -10,7 +10,7 @@ import { READ_BLOCKS, READ_CURSOR, READ_DELIVERED, READ_END, READ_ENDED, READ_OF
 
 /** In front of the block: room for the beginning of a record whose end is in the next block. */
 const LEAD_BYTES = (RECORD_HEADER_BYTES + MAX_FRAME_BYTES + 63) & ~63;
-/** Behind it: short copies are rounded up to words. */
+/** Behind it: copies may look at the rest of a word. */
 const TAIL_BYTES = 64;
 export const READ_BUFFER_BYTES: number = LEAD_BYTES + READ_BLOCK_BYTES + TAIL_BYTES;
 
@@ -18,6 +18,7 @@ export class CaptureReader {
   readonly #context: LcoreContext;
   readonly #init: ReaderInit;
   readonly #sys: Pick<Sys, 'pread'>;
+  readonly #bytes: WindowBytes;
   readonly #block: Uint8Array;
   readonly #blockStart: number;
   readonly #cells: number;
@@ -26,6 +27,7 @@ export class CaptureReader {
     this.#context = context;
     this.#init = init;
     this.#sys = sys;
+    this.#bytes = windowBytes(context);
     this.#blockStart = init.buffer + LEAD_BYTES;
     this.#block = new Uint8Array(context.memory.buffer, this.#blockStart, READ_BLOCK_BYTES);
     this.#cells = init.cells >>> 2;
@@ -86,7 +88,7 @@ export class CaptureReader {
         continue;
       }
       if (view.getUint32(cursor + RECORD_ORIG_LENGTH, little) > inclLength) truncated++;
-      copyInWindow(this.#context, place, cursor + RECORD_HEADER_BYTES, inclLength);
+      this.#bytes.copy(place, cursor + RECORD_HEADER_BYTES, inclLength);
       const record = (burst.records + count * FRAME_RECORD_BYTES) >>> 2;
       for (let w = 0; w < FRAME_RECORD_BYTES / 4; w++) u32[record + w] = 0;
       u32[record + FRAME_DATA / 4] = place;
@@ -128,8 +130,6 @@ export class CaptureReader {
     }
     u32[this.#cells + READ_CURSOR / 4] = end;
     view.setFloat64(this.#init.cells + READ_OFFSET, view.getFloat64(this.#init.cells + READ_OFFSET) + (next - end));
-    // From here on the block is not all of the file.
-    u32[this.#cells + READ_BLOCKS / 4] = u32[this.#cells + READ_BLOCKS / 4]! + 1;
   }
 
   /** Starts over, if the last time was worth it. */
@@ -158,13 +158,13 @@ export class CaptureReader {
 
   /** Puts the next block behind what is left of this one. */
   #readBlock(): void {
-    const { u32, u8, view } = this.#context;
+    const { u32, view } = this.#context;
     const cells = this.#cells;
     const cursor = u32[cells + READ_CURSOR / 4]!;
     const rest = u32[cells + READ_END / 4]! - cursor;
     const offset = view.getFloat64(this.#init.cells + READ_OFFSET);
     // The rest is less than one record, or it would have been delivered or skipped.
-    u8.copyWithin(this.#blockStart - rest, cursor, cursor + rest);
+    this.#bytes.copy(this.#blockStart - rest, cursor, rest);
     const bytes = this.#pread(offset);
     if (bytes < 0 || (bytes === 0 && rest !== 0)) {
       this.#endBroken();

@@ -3,7 +3,7 @@
  * writes what has gathered, since an lcore without frames to send is not called at all. A lock keeps them apart; whoever holds it
  * may write buffer, cells and counters. Waiting for it costs a burst no more than the write it would have to do itself.
  */
-import { FRAME_DATA, FRAME_FLAGS, FRAME_LENGTH, FRAME_RECORD_BYTES, FRAME_RX_VLAN, FRAME_VLAN_TCI, TXQ_BYTES, TXQ_ERRORS, TXQ_PACKETS, addCounter, type Burst, type LcoreContext } from '@emudev/ethdev';
+import { FRAME_DATA, FRAME_FLAGS, FRAME_LENGTH, FRAME_RECORD_BYTES, FRAME_RX_VLAN, FRAME_VLAN_TCI, TXQ_BYTES, TXQ_ERRORS, TXQ_PACKETS, addCounter, windowBytes, type Burst, type LcoreContext, type WindowBytes } from '@emudev/ethdev';
 import type { Sys } from '@emudev/linux';
 import { RECORD_HEADER_BYTES, RECORD_INCL_LENGTH, RECORD_MICROSECONDS, RECORD_ORIG_LENGTH, RECORD_SECONDS } from '../file-format.ts';
 import { MAX_FRAME_BYTES, MIN_FRAME_BYTES, WRITE_BUFFER_BYTES, WRITE_WAIT_MS } from '../limits.ts';
@@ -12,14 +12,18 @@ import { WRITE_FILL, WRITE_LOCK, pcapCounter, type WriterInit } from '../port-me
 const ETHERTYPE_VLAN = 0x8100;
 const MACS_BYTES = 12;
 const TAG_BYTES = 4;
+/** Behind the buffer: copies may write the rest of a word. */
+const TAIL_BYTES = 64;
+export const WRITE_MEMORY_BYTES: number = WRITE_BUFFER_BYTES + TAIL_BYTES;
 
-export type WriterMemory = Pick<LcoreContext, 'base' | 'u8' | 'i32' | 'u32' | 'view'>;
+export type WriterMemory = Pick<LcoreContext, 'memory' | 'base' | 'u8' | 'i32' | 'u32' | 'view'>;
 export type WriterSys = Pick<Sys, 'writeAt' | 'fstat' | 'ftruncate'>;
 
 export class CaptureWriter {
   readonly #memory: WriterMemory;
   readonly #init: WriterInit;
   readonly #sys: WriterSys;
+  readonly #bytes: WindowBytes;
   readonly #lock: number;
   readonly #fill: number;
 
@@ -27,6 +31,7 @@ export class CaptureWriter {
     this.#memory = memory;
     this.#init = init;
     this.#sys = sys;
+    this.#bytes = windowBytes(memory);
     this.#lock = (init.cells + WRITE_LOCK) >>> 2;
     this.#fill = (init.cells + WRITE_FILL) >>> 2;
   }
@@ -54,46 +59,56 @@ export class CaptureWriter {
     const seconds = Math.floor(now / 1000);
     const microseconds = Math.floor((now - seconds * 1000) * 1000);
     let packets = 0;
+    let errors = 0;
     let bytes = 0;
     let truncated = 0;
-    for (let i = 0; i < count; i++) {
-      const record = (burst.records + i * FRAME_RECORD_BYTES) >>> 2;
-      const length = u32[record + FRAME_LENGTH / 4]!;
-      if (length > MAX_FRAME_BYTES) continue;
-      const tagged = (u32[record + FRAME_FLAGS / 4]! & FRAME_RX_VLAN) !== 0 && length >= MIN_FRAME_BYTES;
-      const origLength = tagged ? length + TAG_BYTES : length;
-      if (u32[this.#fill]! + RECORD_HEADER_BYTES + origLength > WRITE_BUFFER_BYTES) this.#write();
-      const inclLength = origLength < snaplen ? origLength : snaplen;
-      if (inclLength < origLength) truncated++;
-      const at = buffer + u32[this.#fill]!;
-      view.setUint32(at + RECORD_SECONDS, seconds, true);
-      view.setUint32(at + RECORD_MICROSECONDS, microseconds, true);
-      view.setUint32(at + RECORD_INCL_LENGTH, inclLength, true);
-      view.setUint32(at + RECORD_ORIG_LENGTH, origLength, true);
-      this.#copy(at + RECORD_HEADER_BYTES, u32[record + FRAME_DATA / 4]!, length, tagged, record);
-      u32[this.#fill] = u32[this.#fill]! + RECORD_HEADER_BYTES + inclLength;
-      packets++;
-      bytes += length;
+    // A frame may lie in memory that a guest has taken away meanwhile: then its copy throws, and the lock has to be given back.
+    try {
+      for (let i = 0; i < count; i++) {
+        const record = (burst.records + i * FRAME_RECORD_BYTES) >>> 2;
+        const length = u32[record + FRAME_LENGTH / 4]!;
+        if (length > MAX_FRAME_BYTES) {
+          errors++;
+          continue;
+        }
+        const tagged = (u32[record + FRAME_FLAGS / 4]! & FRAME_RX_VLAN) !== 0 && length >= MIN_FRAME_BYTES;
+        const origLength = tagged ? length + TAG_BYTES : length;
+        if (u32[this.#fill]! + RECORD_HEADER_BYTES + origLength > WRITE_BUFFER_BYTES) this.#write();
+        const inclLength = origLength < snaplen ? origLength : snaplen;
+        const at = buffer + u32[this.#fill]!;
+        view.setUint32(at + RECORD_SECONDS, seconds, true);
+        view.setUint32(at + RECORD_MICROSECONDS, microseconds, true);
+        view.setUint32(at + RECORD_INCL_LENGTH, inclLength, true);
+        view.setUint32(at + RECORD_ORIG_LENGTH, origLength, true);
+        this.#copy(at + RECORD_HEADER_BYTES, u32[record + FRAME_DATA / 4]!, length, tagged, record);
+        u32[this.#fill] = u32[this.#fill]! + RECORD_HEADER_BYTES + inclLength;
+        if (inclLength < origLength) truncated++;
+        packets++;
+        bytes += length;
+      }
+    } finally {
+      addCounter(u32, (this.#init.counters + TXQ_PACKETS) >>> 2, packets);
+      addCounter(u32, (this.#init.counters + TXQ_BYTES) >>> 2, bytes);
+      if (errors !== 0) addCounter(u32, (this.#init.counters + TXQ_ERRORS) >>> 2, errors);
+      if (truncated !== 0) addCounter(u32, pcapCounter(this.#init.pcapCounters, 'tx_truncated'), truncated);
+      this.#release();
     }
-    addCounter(u32, (this.#init.counters + TXQ_PACKETS) >>> 2, packets);
-    addCounter(u32, (this.#init.counters + TXQ_BYTES) >>> 2, bytes);
-    if (packets !== count) addCounter(u32, (this.#init.counters + TXQ_ERRORS) >>> 2, count - packets);
-    if (truncated !== 0) addCounter(u32, pcapCounter(this.#init.pcapCounters, 'tx_truncated'), truncated);
-    this.#release();
     return count;
   }
 
   /** A tag that the sending port has taken off goes back: a capture shows what was on the wire. */
   #copy(to: number, from: number, length: number, tagged: boolean, record: number): void {
-    const { u8, view } = this.#memory;
+    // GUEST: each byte is read once, and none of them is looked at.
     if (!tagged) {
-      u8.copyWithin(to, from, from + length);
+      this.#bytes.copy(to, from, length);
       return;
     }
-    u8.copyWithin(to, from, from + MACS_BYTES);
+    const { view } = this.#memory;
+    // The first copy may write beyond its end, so it comes first.
+    this.#bytes.copy(to, from, MACS_BYTES);
     view.setUint16(to + MACS_BYTES, ETHERTYPE_VLAN);
     view.setUint16(to + MACS_BYTES + 2, view.getUint16(record * 4 + FRAME_VLAN_TCI, true));
-    u8.copyWithin(to + MACS_BYTES + TAG_BYTES, from + MACS_BYTES, from + length);
+    this.#bytes.copy(to + MACS_BYTES + TAG_BYTES, from + MACS_BYTES, length - MACS_BYTES);
   }
 
   /** Writes what has gathered. `wait`: for who is at it; else leaves it to the next time. */
