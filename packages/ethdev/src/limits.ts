@@ -13,10 +13,10 @@ export const MIN_SLEEP_NS = 50_000;
 export const MAX_SLEEP_NS = 400_000;
 /**
  * After so many sleeps without a frame (about a fifth of a second) they become longer still: a wake-up costs up to 20 us of CPU
- * in a virtual machine, so 400 us would keep an idle lcore at 4 % of a core, this below 2 %.
+ * in a virtual machine, so 400 us would keep an idle lcore at 4 % of a core, this at about 1 %.
  */
 export const DEEP_IDLE_SLEEPS = 500;
-export const DEEP_SLEEP_NS = 1_250_000;
+export const DEEP_SLEEP_NS = 2_000_000;
 /** A port's descriptor that wakes us this often in a row for nothing (an error state, say) is left out of the following sleeps. */
 export const MAX_FRUITLESS_WAKES = 8;
 /** An lcore that does not answer a command for so long is stuck in somebody's data path. Loading a module takes far less. */
