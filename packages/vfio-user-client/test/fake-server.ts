@@ -18,7 +18,7 @@ export class FakeServer implements Disposable {
   #closed = false;
   #ended: () => void = () => {};
   /** Resolves when the client has closed its end. */
-  readonly ended = new Promise<void>((resolve) => (this.#ended = resolve));
+  readonly ended: Promise<void> = new Promise<void>((resolve) => (this.#ended = resolve));
 
   readonly #handler: Handler;
   readonly #reader = new FrameReader({ maxFrameBytes: p.MAX_FRAME_BYTES, maxFds: 253 });
