@@ -81,13 +81,13 @@ async function show(flags: Flags): Promise<DemoResult> {
     const link = await demo.linkUp();
     say(`driver process ${process.pid}: link ${link.up ? 'up' : 'down'}, ${link.speedMbps} Mbit/s, MAC ${demo.mac}`);
     await demo.ping(5, (number, microseconds) => { say(microseconds === undefined ? `ping ${number}: no answer` : `ping ${number}: answer from 10.0.2.2 in ${microseconds.toFixed(0)} us`); });
+    say('a virtual machine instead: "npx pnpm iavf-device --socket /tmp/iavf.sock", and QEMU (10.1 or later) with');
+    say(`  qemu-system-x86_64 ${qemuLine('/tmp/iavf.sock')} …`);
     say(`traffic: UDP frames of ${flags.size} bytes to the echo service, every answer compared${flags.seconds === undefined ? '; Ctrl-C ends it' : ''}`);
     await demo.traffic(flags.seconds, stop.signal, ({ seconds, tx, rx, txBytes, rxBytes, errors }) => {
       say(`  tx ${packets(tx, seconds)} Mpps ${gigabits(txBytes, seconds)} Gbit/s   rx ${packets(rx, seconds)} Mpps ${gigabits(rxBytes, seconds)} Gbit/s   errors ${errors}`);
     });
     const result = await demo.finish();
-    say('A virtual machine instead: run "npx pnpm iavf-device --socket /tmp/iavf.sock" and start QEMU (10.1 or later) with');
-    say(`  qemu-system-x86_64 ${qemuLine('/tmp/iavf.sock')} …`);
     return result;
   } finally {
     if (device !== undefined && device.exitCode === null && device.signalCode === null) {
