@@ -48,7 +48,8 @@ function parse(argv: readonly string[]): Flags {
 
 /** Starts the device process and resolves when its socket is there. */
 async function startDevice(socket: string): Promise<ChildProcess> {
-  const child = spawn(process.execPath, [CLI, '--socket', socket, '--log-level', 'warn'], { stdio: ['ignore', 'pipe', 'inherit'] });
+  // In a process group of its own: Ctrl-C is for this process, which still wants the answers that are under way.
+  const child = spawn(process.execPath, [CLI, '--socket', socket, '--log-level', 'warn'], { stdio: ['ignore', 'pipe', 'inherit'], detached: true });
   const lines = createInterface({ input: child.stdout! });
   await new Promise<void>((resolve, reject) => {
     child.once('error', reject);
