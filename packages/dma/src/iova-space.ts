@@ -111,7 +111,7 @@ export class IovaSpace implements Disposable {
     }
     const status = checkFile(this.#window.sys, file, this.#truncation);
     // Only a region that can hold a whole chunk gains from congruence; small ones are packed.
-    const mapping = mapFile(this.#window, file, sizeBytes >= CHUNK_BYTES ? iova : undefined);
+    const mapping = mapFile(this.#window, file, status, sizeBytes >= CHUNK_BYTES ? iova : undefined);
     const region: Region = { ...common, offset: mapping.offset, mapping, file: { dev: status.dev, ino: status.ino, fdOffset }, remote: undefined };
     try {
       this.#table.add(mappedRange(region));

@@ -3,6 +3,7 @@ import { channel } from 'node:diagnostics_channel';
 import { F_SEAL_SHRINK, S_IFMT, S_IFREG } from '@emudev/linux';
 import type { FileStatus, Sys } from '@emudev/linux';
 import { DmaError } from './errors.ts';
+import { CHUNK_BYTES } from './iotlb.ts';
 import type { Window, WindowMapping } from './window.ts';
 
 /**
@@ -57,11 +58,46 @@ function protectFromShrinking(sys: Sys, fd: number, truncation: Truncation): { s
 const EPERM = 1;
 const EACCES = 13;
 
+/** A file range in the window that several devices see: the cards of one guest map the same memory, which need not take its room twice. */
+interface SharedMapping {
+  readonly mapping: WindowMapping;
+  users: number;
+}
+const sharedOf = new WeakMap<Window, Map<string, SharedMapping>>();
+
+/** `file`: the status of the range's descriptor. Ranges that agree in everything share one mapping; the last to dispose ends it. */
+export function mapFile(window: Window, range: FileRange, file: FileStatus, congruentTo: bigint | undefined): WindowMapping {
+  const shared = sharedOf.get(window) ?? new Map<string, SharedMapping>();
+  sharedOf.set(window, shared);
+  // The epoch: mappings of a window that was emptied are gone. The residue: where an IOVA chunk must be a window chunk.
+  const residue = congruentTo === undefined ? '' : String(congruentTo & BigInt(CHUNK_BYTES - 1));
+  const key = [window.epoch, file.dev, file.ino, range.fdOffset, range.sizeBytes, range.writable, residue].join(':');
+  let entry = shared.get(key);
+  if (entry === undefined) {
+    entry = { mapping: mapAsPermitted(window, range, congruentTo), users: 0 };
+    shared.set(key, entry);
+  }
+  const { mapping } = entry;
+  entry.users++;
+  let disposed = false;
+  return {
+    offset: mapping.offset,
+    lengthBytes: mapping.lengthBytes,
+    [Symbol.dispose](): void {
+      if (disposed) return;
+      disposed = true;
+      if (--entry.users > 0) return;
+      shared.delete(key);
+      mapping[Symbol.dispose]();
+    },
+  };
+}
+
 /**
  * Maps for writing even where the device may only read, so that a stray store harms the guest and not us, and for reading
  * only where the descriptor does not permit more. Who stores must check the WRITE permission first in either case.
  */
-export function mapFile(window: Window, range: FileRange, congruentTo: bigint | undefined): WindowMapping {
+function mapAsPermitted(window: Window, range: FileRange, congruentTo: bigint | undefined): WindowMapping {
   const request = { fd: range.fd, fdOffset: range.fdOffset, lengthBytes: range.sizeBytes, ...(congruentTo === undefined ? {} : { congruentTo }) };
   try {
     return window.map({ ...request, write: true });
