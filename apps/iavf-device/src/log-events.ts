@@ -15,7 +15,9 @@ export function logEvents(log: Logger): Disposable {
   const subscriptions = Object.entries(LEVELS).map(([name, level]) => {
     const what = name.split(':').at(-1)!;
     const onEvent = (event: unknown): void => {
-      log[level](event as object, what);
+      // Memory that could not be mapped is memory the card cannot reach: its guest would find out the hard way.
+      const isLostMemory = (event as { command?: string }).command === 'DMA_MAP';
+      log[isLostMemory ? 'warn' : level](event as object, what);
     };
     subscribe(name, onEvent);
     return { name, onEvent };
