@@ -41,12 +41,13 @@ export interface ArgOptions<T> {
   readonly default?: T;
 }
 
-function argSpec<T>(options: ArgOptions<T>, placeholder: string, parse: (text: string) => T): ArgSpec<T> {
+function argSpec<T>(options: ArgOptions<T> & { readonly defaultText?: string | undefined }, placeholder: string, parse: (text: string) => T): ArgSpec<T> {
   return {
     help: options.help,
     placeholder,
     ...(options.required === undefined ? {} : { required: options.required }),
     ...(options.default === undefined ? {} : { default: options.default }),
+    ...(options.defaultText === undefined ? {} : { defaultText: options.defaultText }),
     parse,
   };
 }
@@ -108,10 +109,16 @@ export function stringArg(options: ArgOptions<string> & { readonly placeholder?:
 
 const SIZE_UNITS: Readonly<Record<string, number>> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30 };
 
+/** 1048576 is 1M. */
+function sizeText(bytes: number): string {
+  const [unit, factor] = Object.entries(SIZE_UNITS).findLast(([, n]) => bytes >= n && bytes % n === 0) ?? ['', 1];
+  return `${bytes / factor}${unit === 'k' ? unit : unit.toUpperCase()}`;
+}
+
 /** Bytes, with k, M or G for powers of 1024. */
 export function sizeArg(options: ArgOptions<number> & { readonly min?: number; readonly max?: number }): ArgSpec<number> {
   const { min = 0, max = Number.MAX_SAFE_INTEGER } = options;
-  return argSpec(options, 'SIZE[k|M|G]', (text) => {
+  return argSpec({ ...options, defaultText: options.default === undefined ? undefined : sizeText(options.default) }, 'SIZE[k|M|G]', (text) => {
     const match = /^(\d+)([kKmMgG]?)$/.exec(text);
     const value = match === null ? Number.NaN : Number(match[1]) * SIZE_UNITS[match[2]!.toLowerCase()]!;
     if (!(value >= min && value <= max)) throw new Error(`must be a size in bytes from ${min} to ${max}, as in 4096, 64k, 2M or 1G`);

@@ -11,6 +11,8 @@ export interface ArgSpec<T> {
   readonly placeholder: string;
   readonly required?: boolean;
   readonly default?: T;
+  /** The default as help texts write it: for a value that is no number, word, switch or MAC address, or one the driver works out. */
+  readonly defaultText?: string;
   parse(text: string): T;
 }
 export type ArgSchema<A> = { readonly [K in keyof A]-?: ArgSpec<Exclude<A[K], undefined>> };

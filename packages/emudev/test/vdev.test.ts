@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { integerArg, macArg, oneOfArg, onOffArg, parseArgs, pathArg, sizeArg, stringArg } from '../src/args.ts';
 import { EmudevError } from '../src/errors.ts';
+import { describeDriver } from '../src/help.ts';
 import { parseKvargs, parseVdev, takeArgs } from '../src/kvargs.ts';
 import { VdevBus } from '../src/vdev-bus.ts';
 import type { VdevDriver } from '../src/vdev.ts';
@@ -139,6 +140,23 @@ describe('vdev bus', () => {
     await bus.probeAll(['net_tap0', 'net_bad0']);
     await expect(bus.close()).rejects.toMatchObject({ errors: [{ message: 'stuck' }] });
     expect(log.at(-1)).toBe('close net_tap0');
+  });
+
+  const parseNothing = (): never => { throw new Error('not parsed here'); };
+
+  it('help writes a default as a person would give it', () => {
+    const text = describeDriver({ name: 'net_toy', class: 'port', summary: 'a toy', args: {
+      mac: macArg({ help: 'address', default: Uint8Array.of(2, 0, 0, 0, 0, 0xab) }),
+      loud: onOffArg({ help: 'noise', default: false }),
+      room: sizeArg({ help: 'room', default: 3 << 20 }),
+      step: sizeArg({ help: 'step', default: 1000 }),
+      ip: { help: 'host', placeholder: 'A.B.C.D', default: Uint8Array.of(10, 0, 2, 2), defaultText: '10.0.2.2', parse: parseNothing },
+      net: { help: 'network', placeholder: 'NET', default: { ip: 1, mask: 2 }, parse: parseNothing },
+      peer: { help: 'peer', placeholder: 'HOST', defaultText: 'the router', parse: parseNothing },
+    } });
+    expect(text.split('\n').slice(1).map((line) => line.replace(/^ +\S+ +/, ''))).toEqual([
+      'address (default 02:00:00:00:00:ab)', 'noise (default off)', 'room (default 3M)', 'step (default 1000)', 'host (default 10.0.2.2)', 'network', 'peer (default the router)',
+    ]);
   });
 
   it('help lists every argument with its form and default', async () => {

@@ -29,8 +29,10 @@ export interface EchoArgs {
 }
 
 const DEFAULT_MAC = Uint8Array.of(0x02, 0x65, 0x63, 0x68, 0x6f, 0x02);
-const DEFAULT_IP: Ipv4Network = { ip: 0x0a000202, mask: 0xffffff00 };
-const DEFAULT_IP6: Uint8Array = parseIpv6('fd00:10:0:2::2');
+const DEFAULT_IP_TEXT = '10.0.2.2/24';
+const DEFAULT_IP: Ipv4Network = parseIpv4Network(DEFAULT_IP_TEXT);
+const DEFAULT_IP6_TEXT = 'fd00:10:0:2::2';
+const DEFAULT_IP6: Uint8Array = parseIpv6(DEFAULT_IP6_TEXT);
 /** The default range begins this many addresses into the network, as in the user networks people know. */
 const DEFAULT_RANGE_OFFSET = 15;
 const ECHO_SPEED_MBPS = 10_000;
@@ -124,7 +126,7 @@ export class EchoPort extends SoftwarePort {
 }
 
 /** An address argument whose default is the port's own address. */
-const addressArg = (help: string): ArgSpec<number> => ({ help, placeholder: 'ADDRESS', parse: parseIpv4 });
+const addressArg = (help: string, defaultText: string): ArgSpec<number> => ({ help, placeholder: 'ADDRESS', defaultText, parse: parseIpv4 });
 
 export const driver: VdevDriver<EchoArgs, EchoPort> = {
   name: 'net_echo',
@@ -132,8 +134,8 @@ export const driver: VdevDriver<EchoArgs, EchoPort> = {
   summary: 'a host to talk to: ARP, ping, UDP echo, DHCP, no privileges',
   args: {
     mac: macArg({ help: "the host's MAC address", default: DEFAULT_MAC }),
-    ip: { help: "the host's IPv4 address and network", placeholder: 'ADDRESS/BITS', default: DEFAULT_IP, parse: parseIpv4Network },
-    ip6: { help: "the host's IPv6 address (/64), besides its link-local one", placeholder: 'ADDRESS', default: DEFAULT_IP6, parse: parseIpv6 },
+    ip: { help: "the host's IPv4 address and network", placeholder: 'ADDRESS/BITS', default: DEFAULT_IP, defaultText: DEFAULT_IP_TEXT, parse: parseIpv4Network },
+    ip6: { help: "the host's IPv6 address (/64), besides its link-local one", placeholder: 'ADDRESS', default: DEFAULT_IP6, defaultText: DEFAULT_IP6_TEXT, parse: parseIpv6 },
     dhcp: {
       help: 'addresses to give out; on: from .15 of the network on',
       placeholder: 'on|off|FIRST-LAST',
@@ -145,8 +147,8 @@ export const driver: VdevDriver<EchoArgs, EchoPort> = {
         return { first: parseIpv4(first), last: parseIpv4(last) };
       },
     },
-    router: addressArg('router that DHCP tells of (default: the host)'),
-    dns: addressArg('name server that DHCP tells of (default: the host, which refuses at once)'),
+    router: addressArg('router that DHCP tells of', 'the host'),
+    dns: addressArg('name server that DHCP tells of', 'the host, which refuses at once'),
     lease: integerArg({ help: 'seconds a DHCP lease lasts', min: 60, max: MAX_LEASE_SECONDS, default: DEFAULT_LEASE_SECONDS }),
     mtu: integerArg({ help: 'MTU that DHCP and router advertisements tell of', min: MIN_MTU, max: MAX_MTU }),
   },

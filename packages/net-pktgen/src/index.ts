@@ -49,7 +49,7 @@ function parseIpv4(text: string): Uint8Array {
   return Uint8Array.from(parts);
 }
 
-const ipArg = (help: string, value: string): ArgSpec<Uint8Array> => ({ help, placeholder: 'A.B.C.D', default: parseIpv4(value), parse: parseIpv4 });
+const ipArg = (help: string, value: string): ArgSpec<Uint8Array> => ({ help, placeholder: 'A.B.C.D', default: parseIpv4(value), defaultText: value, parse: parseIpv4 });
 
 export class PktgenPort implements Port {
   readonly name: string;
