@@ -1,7 +1,7 @@
 /** The card as a PCI device: what a consumer does to it, put together from the parts beside this file. */
 import { Window } from '@emudev/dma';
 import { createChannel, EmudevError, type EmudevProvider, type MemTable, type ProviderChannel, type ProviderPort, type ResetKind } from '@emudev/emudev';
-import { IRQ_INFO_EVENTFD, IRQ_MSIX, REGION_BAR0, REGION_BAR3, REGION_CONFIG, type ConfigSpace, type DetachReason, type IrqDescription, type MsixRegion, type PciDevice, type PciHost, type QuiesceReason, type RegionDescription } from '@emudev/pci';
+import { IRQ_INFO_EVENTFD, IRQ_ERR, IRQ_MSIX, REGION_BAR0, REGION_BAR3, REGION_CONFIG, type ConfigSpace, type DetachReason, type IrqDescription, type MsixRegion, type PciDevice, type PciHost, type QuiesceReason, type RegionDescription } from '@emudev/pci';
 import { AdminQueue, type AdminCounters } from './admin-queue.ts';
 import { IavfAttributes } from './attributes.ts';
 import { BAR3_BYTES, iavfConfigSpace, iavfMsixRegion } from './config-space.ts';
@@ -110,7 +110,11 @@ export class IavfDevice implements PciDevice {
       this.#config.region,
     ];
     // No NORESIZE: QEMU takes all descriptors away and gives more when a guest unmasks another vector.
-    this.irqs = [{ index: IRQ_MSIX, count: vectors, flags: IRQ_INFO_EVENTFD }];
+    this.irqs = [
+      { index: IRQ_MSIX, count: vectors, flags: IRQ_INFO_EVENTFD },
+      // Never signalled: nothing goes wrong that a guest could recover. QEMU warns at every start about a device without it.
+      { index: IRQ_ERR, count: 1, flags: IRQ_INFO_EVENTFD },
+    ];
   }
 
   get counters(): Readonly<AdminCounters> {

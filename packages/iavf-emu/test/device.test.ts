@@ -26,7 +26,7 @@ describe('configuration space', () => {
   it('offers the doorbell pages for mapping, or nothing, and one MSI-X vector more than queue pairs', async () => {
     await using mapped = await Rig.create({ bare: true, maxQueuePairs: 16 });
     expect(mapped.device.regions.find((region) => region.index === REGION_BAR0)?.mmap?.areas).toEqual([{ offset: 0, sizeBytes: 4096 }, { offset: 0x2000, sizeBytes: 4096 }]);
-    expect(mapped.device.irqs).toEqual([{ index: 2, count: 17, flags: 1 }]);
+    expect(mapped.device.irqs).toEqual([{ index: 2, count: 17, flags: 1 }, { index: 3, count: 1, flags: 1 }]);
     await using trapped = await Rig.create({ bare: true, doorbell: 'trap' });
     expect(trapped.device.regions.find((region) => region.index === REGION_BAR0)?.mmap).toBeUndefined();
     expect(trapped.device.regions.find((region) => region.index === REGION_BAR3)).toEqual({ index: 3, sizeBytes: 0x4000, readable: true, writable: true });
