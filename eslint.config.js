@@ -58,7 +58,7 @@ export default tseslint.config(
       eqeqeq: 'error',
     },
   },
-  { files: ['apps/**', 'tools/**', '**/test/**'], rules: { 'no-console': 'off' } },
+  { files: ['apps/**', 'tools/**', '**/test/**', '*.config.ts'], rules: { 'no-console': 'off' } },
   {
     // What runs per burst or per frame: nothing that allocates or deoptimises (docs/architecture.md, hot path).
     files: ['packages/*/src/datapath*.ts', 'packages/*/src/datapath/**/*.ts', 'packages/ethdev/src/engines/**/*.ts'],
