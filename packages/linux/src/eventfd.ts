@@ -1,4 +1,6 @@
 import { blocked } from './files.ts';
+import { NativeSignal } from './native-signal.ts';
+import { POLLOUT } from './sys.ts';
 import { check, libc } from './libc.ts';
 
 const EFD_NONBLOCK = 0o4000;
@@ -12,7 +14,26 @@ export function eventfd(initial = 0): number {
   return check(libc.eventfd(initial, EFD_NONBLOCK | EFD_CLOEXEC), 'eventfd', initial);
 }
 
+/** This thread's; null where the kernel offers none. */
+let native: NativeSignal | null | undefined;
+
+/**
+ * Must not block, whoever else holds the descriptor: O_NONBLOCK belongs to the open file, so a peer that shares it can take the
+ * flag away again and fill the counter, and a write(2) would sleep for as long as the peer likes.
+ */
 export function eventfdSignal(fd: number): boolean {
+  native ??= NativeSignal.open();
+  return native === null ? signalIfRoom(fd) : native.signal(fd);
+}
+
+const pollfd = new Int32Array(new ArrayBuffer(8));
+const NO_TIME = new Int32Array(new ArrayBuffer(16));
+
+/** The second best: a peer that fills the counter between the look and the write still stops this thread. */
+export function signalIfRoom(fd: number): boolean {
+  pollfd[0] = fd;
+  pollfd[1] = POLLOUT;
+  if (libc.ppoll(pollfd, 1, NO_TIME, 0) !== 1 || pollfd[1] >>> 16 !== POLLOUT) return false;
   return libc.write(fd, one, 8) === 8;
 }
 

@@ -1,6 +1,6 @@
 /** Calls on any descriptor, and memory files. */
 import type { FileStatus } from './sys.ts';
-import { EAGAIN, EINTR, EINVAL, EPERM, SYSCALL_STATX, check, errno, libc } from './libc.ts';
+import { EAGAIN, EBADF, EINTR, EINVAL, EPERM, SYSCALL_STATX, check, errno, libc } from './libc.ts';
 import { LinuxError } from './errors.ts';
 
 const F_GETFD = 1;
@@ -15,12 +15,13 @@ const MFD_ALLOW_SEALING = 2;
 const AT_EMPTY_PATH = 0x1000;
 const STATX_BASIC_STATS = 0x7ff;
 
-/** EINTR counts as closed: Linux has released the number, and closing it again could hit somebody else's descriptor. */
+/**
+ * Throws for a descriptor that is not open, and for nothing else: whatever close(2) reports, Linux has released the number, and
+ * closing it again could hit somebody else's. What a file that a peer handed over says on its way out (EIO of a network file
+ * system, of FUSE) is not our failure.
+ */
 export function close(fd: number): void {
-  if (libc.close(fd) < 0) {
-    const e = errno();
-    if (e !== EINTR) throw new LinuxError(e, 'close', String(fd));
-  }
+  if (libc.close(fd) < 0 && errno() === EBADF) throw new LinuxError(EBADF, 'close', String(fd));
 }
 
 export function dup(fd: number): number {

@@ -18,6 +18,9 @@ if (process.platform !== 'linux' || endianness() !== 'LE' || SYS_STATX[process.a
   );
 }
 export const SYSCALL_STATX: number = SYS_STATX[process.arch]!;
+/** No wrappers in libc. The second row is asm-generic's. */
+export const SYSCALLS_AIO: { readonly setup: number; readonly destroy: number; readonly getEvents: number; readonly submit: number } =
+  process.arch === 'x64' ? { setup: 206, destroy: 207, getEvents: 208, submit: 209 } : { setup: 0, destroy: 1, getEvents: 4, submit: 2 };
 
 const lib = koffi.load(null);
 type Address = bigint | number;
@@ -49,6 +52,10 @@ export const libc: {
   munmap(address: Address, length: number): number;
   madvise(address: Address, length: number, advice: number): number;
   eventfd(initial: number, flags: number): number;
+  aioSetup(number: number, completions: number, into: Bytes): number;
+  aioDestroy(number: number, context: Address): number;
+  aioSubmit(number: number, context: Address, count: number, iocbs: Bytes): number;
+  aioGetEvents(number: number, context: Address, least: number, most: number, into: Bytes, timeout: Bytes): number;
   epoll_create1(flags: number): number;
   epoll_ctl(epoll: number, operation: number, fd: number, event: Bytes): number;
   ppoll(fds: Bytes, count: number, timeout: Bytes, sigmask: Address): number;
@@ -81,6 +88,10 @@ export const libc: {
   munmap: lib.func('munmap', 'int', ['uintptr_t', 'size_t']),
   madvise: lib.func('madvise', 'int', ['uintptr_t', 'size_t', 'int']),
   eventfd: lib.func('eventfd', 'int', ['uint', 'int']),
+  aioSetup: lib.func('syscall', 'int64', ['int64', 'int64', 'void *']),
+  aioDestroy: lib.func('syscall', 'int64', ['int64', 'uintptr_t']),
+  aioSubmit: lib.func('syscall', 'int64', ['int64', 'uintptr_t', 'int64', 'void *']),
+  aioGetEvents: lib.func('syscall', 'int64', ['int64', 'uintptr_t', 'int64', 'int64', 'void *', 'void *']),
   epoll_create1: lib.func('epoll_create1', 'int', ['int']),
   epoll_ctl: lib.func('epoll_ctl', 'int', ['int', 'int', 'int', 'void *']),
   ppoll: lib.func('ppoll', 'int', ['void *', 'ulong', 'void *', 'uintptr_t']),

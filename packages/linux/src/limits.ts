@@ -12,3 +12,5 @@ export const CONNECT_TIMEOUT_MS = 5000;
 export const LISTEN_ATTEMPTS = 3;
 /** Period of the fall-back watcher, used where koffi has no readiness watcher. */
 export const FALLBACK_WATCH_MS = 2;
+/** Signals of eventfds between two system calls that clear away what is left of them; counts against fs.aio-max-nr per thread. */
+export const AIO_COMPLETIONS = 64;

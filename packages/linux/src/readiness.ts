@@ -3,7 +3,7 @@ import { isMainThread } from 'node:worker_threads';
 import koffi from 'koffi';
 import { POLLERR, POLLHUP, POLLIN, POLLOUT } from './sys.ts';
 import { LinuxError } from './errors.ts';
-import { close, isValidFd } from './files.ts';
+import { isValidFd } from './files.ts';
 import { EBADF, EEXIST, EINTR, check, errno, libc } from './libc.ts';
 import { FALLBACK_WATCH_MS } from './limits.ts';
 
@@ -117,17 +117,16 @@ export function watch(fd: number, events: Interest, callback: (revents: Readines
  * then but aborts the process.
  */
 function checkPollable(fd: number): void {
-  // Before the epoll descriptor exists: it would get the number that was just closed.
   if (!isValidFd(fd)) throw new LinuxError(EBADF, 'watch', String(fd));
-  const epoll = check(libc.epoll_create1(EPOLL_CLOEXEC), 'epoll_create1');
-  try {
-    check(libc.epoll_ctl(epoll, EPOLL_CTL_ADD, fd, noEvents), 'watch', fd);
-  } finally {
-    close(epoll);
-  }
+  // Kept for good: a process that has run out of descriptors must still be able to watch those it has.
+  if (prober < 0) prober = check(libc.epoll_create1(EPOLL_CLOEXEC), 'epoll_create1');
+  check(libc.epoll_ctl(prober, EPOLL_CTL_ADD, fd, noEvents), 'watch', fd);
+  libc.epoll_ctl(prober, EPOLL_CTL_DEL, fd, noEvents);
 }
+let prober = -1;
 const EPOLL_CLOEXEC = 0o2000000;
 const EPOLL_CTL_ADD = 1;
+const EPOLL_CTL_DEL = 2;
 /** struct epoll_event, at most 16 bytes. */
 const noEvents = new Uint8Array(new ArrayBuffer(16));
 

@@ -93,7 +93,7 @@ export interface Sys {
 
   /** EFD_NONBLOCK | EFD_CLOEXEC. */
   eventfd(initial?: number): number;
-  /** Adds 1; false if the descriptor is not writable (closed peer, overflow): never throws, usable on the hot path. */
+  /** Adds 1; false if the descriptor is no eventfd. Never throws and never blocks, whatever flags it has: usable on the hot path. */
   eventfdSignal(fd: number): boolean;
   /** Reads and clears the counter; 0 when nothing was pending. */
   eventfdDrain(fd: number): number;

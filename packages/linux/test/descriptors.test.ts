@@ -1,7 +1,9 @@
 import { closeSync, openSync } from 'node:fs';
 import { devNull } from 'node:os';
+import koffi from 'koffi';
 import { describe, expect, test } from 'vitest';
 import { LinuxError, OwnedFd, S_IFMT, S_IFREG, countOpenFds, linux } from '../src/index.ts';
+import { libc } from '../src/libc.ts';
 
 const bytes = (...values: number[]): Uint8Array => Uint8Array.from(values);
 
@@ -147,3 +149,20 @@ function flagsOf(fd: number): number {
   closeSync(info);
   return Number.parseInt(/flags:\s*(\d+)/.exec(Buffer.from(into.subarray(0, length)).toString())![1]!, 8);
 }
+
+test('close fails for a descriptor that is not open, not for what a file says on its way out', () => {
+  const fd = linux.eventfd();
+  const real = libc.close;
+  try {
+    libc.close = (n) => {
+      real(n);
+      koffi.errno(5);
+      return -1;
+    };
+    linux.close(fd);
+  } finally {
+    libc.close = real;
+  }
+  expect(linux.isValidFd(fd)).toBe(false);
+  expect(() => { linux.close(fd); }).toThrow(expect.objectContaining({ code: 'EBADF' }));
+});

@@ -2,7 +2,9 @@ import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { signalIfRoom } from '../src/eventfd.ts';
 import { linux } from '../src/index.ts';
+import { libc } from '../src/libc.ts';
 import { watch, watchByTimer } from '../src/readiness.ts';
 
 describe('eventfd', () => {
@@ -14,15 +16,50 @@ describe('eventfd', () => {
     linux.close(fd);
   });
 
-  test('an overflowing counter and a closed descriptor are false, never an error', () => {
-    const fd = linux.eventfd();
-    const full = new Uint8Array(BigUint64Array.of(0xfffffffffffffffen).buffer);
-    linux.write(fd, full);
-    expect(linux.eventfdSignal(fd)).toBe(false);
-    linux.close(fd);
-    expect(linux.eventfdSignal(fd)).toBe(false);
+  test('what is no eventfd, or closed, is false, never an error', () => {
+    const file = linux.memfdCreate('file', { allowSealing: false });
+    expect(linux.eventfdSignal(file)).toBe(false);
+    linux.close(file);
+    expect(linux.eventfdSignal(file)).toBe(false);
     expect(linux.eventfdSignal(-1)).toBe(false);
   });
+
+  test('a peer that makes it blocking and fills it stops nobody', () => {
+    const fd = linux.eventfd();
+    linux.write(fd, new Uint8Array(BigUint64Array.of(0xfffffffffffffffen).buffer));
+    linux.setNonBlocking(fd, false);
+    // More than fit between two reapings; a write would hang here for ever.
+    for (let n = 0; n < 1000; n++) linux.eventfdSignal(fd);
+    expect(linux.eventfdDrain(fd)).toBeGreaterThan(2 ** 63);
+    linux.eventfdSignal(fd);
+    expect(linux.eventfdDrain(fd)).toBe(1);
+    linux.close(fd);
+  });
+
+  test('without AIO of the kernel: signalled while there is room, else left alone', () => {
+    const fd = linux.eventfd();
+    expect(signalIfRoom(fd)).toBe(true);
+    expect(linux.eventfdDrain(fd)).toBe(1);
+    linux.write(fd, new Uint8Array(BigUint64Array.of(0xfffffffffffffffen).buffer));
+    linux.setNonBlocking(fd, false);
+    expect(signalIfRoom(fd)).toBe(false);
+    linux.close(fd);
+    expect(signalIfRoom(fd)).toBe(false);
+  });
+});
+
+test('a process that is out of descriptors can still watch those it has', () => {
+  const [a, b] = linux.unixSocketPair();
+  watch(a, { readable: true }, () => undefined)[Symbol.dispose]();
+  const real = libc.epoll_create1;
+  try {
+    libc.epoll_create1 = () => -1;
+    watch(b, { readable: true }, () => undefined)[Symbol.dispose]();
+  } finally {
+    libc.epoll_create1 = real;
+  }
+  linux.close(a);
+  linux.close(b);
 });
 
 describe('pollIn', () => {
