@@ -156,13 +156,18 @@ export class LcoreLoop {
     this.#reader.offline();
     try {
       addCounter(this.#context.u32, (this.#control + LCORE_SLEEPS) >>> 2, 1);
-      if (this.#sys.pollIn(this.#fds, usePorts ? this.#fdCount : 1, timeoutNs) > 0) this.#fruitlessWakes++;
+      if (this.#sys.pollIn(this.#fds, usePorts ? this.#fdCount : 1, timeoutNs) > 0) {
+        this.#fruitlessWakes++;
+        // The signal of a command that was obeyed before it came: left standing it would end every further sleep at once.
+        // None is lost by this, a command's cell is set before its signal and looked at next.
+        this.drainWake();
+      }
     } finally {
       this.#reader.online();
     }
   }
 
-  /** After the command cell has been cleared. */
+  /** Before the command cell is looked at, or after it has been cleared. */
   drainWake(): void {
     this.#sys.eventfdDrain(this.#wakeFd);
   }

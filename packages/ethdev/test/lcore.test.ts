@@ -195,6 +195,19 @@ describe('idle and busy', () => {
     }
   });
 
+  test('the signal of a command that comes after it was obeyed does not keep the lcore awake', async () => {
+    const late: number[] = [];
+    const sys = { ...linux, eventfdSignal: (fd: number) => late.push(fd) > 0 };
+    lcore = await Lcore.start(0, { window, quiescence, sys }, { idleSpins: 10, maxSleepNs: 1_000_000 });
+    const a = await port('a');
+    // The second one finds the lcore polling: it obeys by the cell alone.
+    await lcore.addStream(stream(a, a));
+    await lcore.addStream(stream(a, a));
+    const wake = late.at(-1)!;
+    linux.eventfdSignal(wake);
+    await until(() => linux.pollIn(Int32Array.of(wake), 1, 0) === 0, 'the signal is taken');
+  });
+
   test('quiescence is reached while traffic flows and while it does not', async () => {
     await startLcore();
     const a = await port('a', { ringBytes: 1 << 20 });
