@@ -90,7 +90,7 @@ export const QS_BYTES = 1;
 export const QS_UNICAST = 2;
 export const QS_MULTICAST = 3;
 export const QS_BROADCAST = 4;
-export const QS_DISCARDS = 5; // Rx: not enough buffers, or a buffer was unmapped; Tx: DUMMY frames are not counted
+export const QS_DISCARDS = 5; // Rx: not enough buffers, or a buffer was unmapped; Tx: segments of a frame that DISABLE or a reset cut short (DUMMY frames are not counted)
 export const QS_ERRORS = 6; // Tx: malformed descriptors, unmapped buffers, MSS 0, lengths out of range; Rx: unmapped buffers
 export const QS_INTERRUPTS = 7; // raised for this queue
 

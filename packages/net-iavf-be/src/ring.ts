@@ -1,8 +1,9 @@
 import type { Window } from '@emudev/dma';
 import type { MemTable } from '@emudev/emudev';
 import {
-  Q_BAD_BUFFERS, Q_BUFFER, Q_DOORBELL, Q_ENABLED, Q_FAULT, Q_HEAD, Q_LENGTH, Q_MAX_PACKET, Q_RING, Q_STAGE, Q_TSO_OFFSET, Q_TSO_TOTAL,
-  Q_VECTOR, QFAULT_BUFFER, QFAULT_NEVER_EOP, QFAULT_NONE, QFAULT_RING_UNMAPPED, QFAULT_TAIL, RX_DESCRIPTOR_BYTES, STAGE_BYTES, TX_DESCRIPTOR_BYTES,
+  Q_BAD_BUFFERS, Q_BUFFER, Q_DOORBELL, Q_ENABLED, Q_FAULT, Q_HEAD, Q_LENGTH, Q_MAX_PACKET, Q_RING, Q_STAGE, Q_STATS, Q_TSO_OFFSET,
+  Q_TSO_STATE, Q_TSO_TOTAL, Q_VECTOR, QFAULT_BUFFER, QFAULT_NEVER_EOP, QFAULT_NONE, QFAULT_RING_UNMAPPED, QFAULT_TAIL, QS_DISCARDS, RX_DESCRIPTOR_BYTES, STAGE_BYTES,
+  TSOS_MSS, TX_DESCRIPTOR_BYTES,
 } from './layout.ts';
 
 /** The guest's direction. */
@@ -91,10 +92,14 @@ export class Ring {
     return offset !== undefined && offset === memory.translate(address, bytes, 'write') ? offset : undefined;
   }
 
-  /** `ring` from `locate`; `doorbell`: window offset of the tail word. ERR_WINDOW_FULL where the staging buffer does not fit. */
+  /** What `enable` needs, so that it cannot fail half way. ERR_WINDOW_FULL where the staging buffer does not fit. */
+  reserve(): void {
+    if (this.direction === 'tx' && this.#stage === 0) this.#stage = this.#window.alloc(STAGE_BYTES);
+  }
+
+  /** After `reserve`. `ring` from `locate`; `doorbell`: window offset of the tail word. */
   enable(ring: number, doorbell: number): void {
     if (this.#wanted || this.#config === undefined) return;
-    if (this.direction === 'tx' && this.#stage === 0) this.#stage = this.#window.alloc(STAGE_BYTES);
     this.#set(Q_RING, ring);
     this.#set(Q_LENGTH, this.#config.descriptors);
     this.#set(Q_HEAD, 0);
@@ -122,7 +127,18 @@ export class Ring {
     this.#set(Q_FAULT, QFAULT_NONE);
     this.#set(Q_RING, 0);
     this.#set(Q_HEAD, 0);
+    this.#countPartialFrame();
     this.#forgetPartialFrame();
+  }
+
+  /** The guest has its descriptors back, so what has not left the staging buffer is lost: counted as the packets it would have been. */
+  #countPartialFrame(): void {
+    const total = this.#get(Q_TSO_TOTAL);
+    if (total === 0) return;
+    const { view } = this.#window;
+    const lost = Math.ceil((total - this.#get(Q_TSO_OFFSET)) / view.getUint16(this.block + Q_TSO_STATE + TSOS_MSS, true));
+    const counter = this.block + Q_STATS + 8 * QS_DISCARDS;
+    view.setBigUint64(counter, view.getBigUint64(counter, true) + BigInt(lost), true);
   }
 
   /** After quiescence: power-on state. */

@@ -106,7 +106,7 @@ export class Statistics {
     return {
       ipackets: this.#sum(this.#tx, QS_PACKETS, zero),
       ibytes: this.#sum(this.#tx, QS_BYTES, zero),
-      ierrors: this.#sum(this.#tx, QS_ERRORS, zero),
+      ierrors: this.#sum(this.#tx, QS_ERRORS, zero) + this.#sum(this.#tx, QS_DISCARDS, zero),
       opackets: this.#sum(this.#rx, QS_PACKETS, zero),
       obytes: this.#sum(this.#rx, QS_BYTES, zero),
       oerrors: device(DEVS_RX_OVERSIZE) + device(DEVS_RX_RUNT),

@@ -5,8 +5,8 @@ import { decodeEthStats, decodeEvent, decodeVfResources, encodeConfigIrqMap, enc
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import {
   DEV_FLAGS, DEV_PAUSED, DEV_PEER_TX_CAPS, DEV_RX_BLOCKS, DEV_STATS, DEV_TX_BLOCKS, DEVS_RX_FILTERED, DEVS_RX_NO_QUEUE, Q_BUFFER, Q_BYTES, Q_DOORBELL, Q_ENABLED, Q_FAULT,
-  Q_HEAD, Q_LENGTH, Q_MAX_PACKET, Q_RING, Q_STAGE, Q_STATS, Q_TSO_TOTAL, Q_VECTOR, QFAULT_NONE, QFAULT_RING_UNMAPPED, QFAULT_TAIL, QS_BYTES, QS_DISCARDS, QS_ERRORS,
-  QS_MULTICAST, QS_PACKETS, QS_UNICAST,
+  Q_HEAD, Q_LENGTH, Q_MAX_PACKET, Q_RING, Q_STAGE, Q_STATS, Q_TSO_OFFSET, Q_TSO_STATE, Q_TSO_TOTAL, Q_VECTOR, QFAULT_NONE, QFAULT_RING_UNMAPPED, QFAULT_TAIL, QS_BYTES, QS_DISCARDS, QS_ERRORS,
+  QS_MULTICAST, QS_PACKETS, QS_UNICAST, STAGE_BYTES, TSOS_MSS,
 } from '../src/layout.ts';
 import { IavfBackEndPort } from '../src/port.ts';
 import { Card, FREEBSD_CAPABILITIES, LINUX_CAPABILITIES, MAC, pair } from './card.ts';
@@ -83,6 +83,7 @@ describe('queues', () => {
     for (const offset of [card.txTail(0), card.rxTail(0), card.rxTail(3)]) poke(offset, 9);
     poke(txBlock(0) + Q_HEAD, 9);
     poke(txBlock(0) + Q_TSO_TOTAL, 1000);
+    card.window.view.setUint16(txBlock(0) + Q_TSO_STATE + TSOS_MSS, 1000, true);
     expect(await card.disable(1, 0xf)).toBe(0);
     expect([card.word(card.txTail(0)), card.word(card.rxTail(0)), card.word(card.rxTail(3))]).toEqual([0, 0, 0]);
     expect([tx(0, Q_ENABLED), tx(0, Q_RING), tx(0, Q_HEAD), tx(0, Q_TSO_TOTAL)]).toEqual([0, 0, 0, 0]);
@@ -203,6 +204,44 @@ describe('guest memory', () => {
     expect([tx(0, Q_FAULT), xstat('rx_fault_tail')]).toEqual([QFAULT_TAIL, 1n]);
     await card.disable(1, 1);
     expect([tx(0, Q_FAULT), xstat('rx_fault_tail')]).toEqual([QFAULT_NONE, 1n]);
+  });
+
+  it('segments that DISABLE or a reset cuts off are counted, once', async () => {
+    await running();
+    const stage = (): void => {
+      poke(txBlock(0) + Q_TSO_OFFSET, 2000);
+      poke(txBlock(0) + Q_TSO_TOTAL, 4001);
+      card.window.view.setUint16(txBlock(0) + Q_TSO_STATE + TSOS_MSS, 1000, true);
+    };
+    stage();
+    await card.disable(1, 1);
+    expect([tx(0, Q_TSO_TOTAL), xstat('rx_q0_dropped'), card.port.stats().ierrors]).toEqual([0, 3n, 3n]);
+    await card.disable(1, 1);
+    expect(xstat('rx_q0_dropped')).toBe(3n);
+    await card.enable(1, 1);
+    stage();
+    await card.provider.reset('family');
+    expect([tx(0, Q_TSO_TOTAL), xstat('rx_q0_dropped')]).toEqual([0, 6n]);
+  });
+
+  it('where there is no memory for one of the queues none is enabled', async () => {
+    await card.negotiate();
+    await card.configure(pair(0), pair(1));
+    const forOne = card.window.alloc(STAGE_BYTES);
+    const taken: number[] = [];
+    for (let bytes = 1 << 28; bytes >= 64; bytes >>>= 1) {
+      try {
+        for (;;) taken.push(card.window.alloc(bytes));
+      } catch {
+        // Smaller ones may fit.
+      }
+    }
+    card.window.free(forOne);
+    const refused = await card.enable(3, 3);
+    for (const offset of taken) card.window.free(offset);
+    expect(refused).not.toBe(0);
+    expect([tx(0, Q_ENABLED), tx(1, Q_ENABLED), rx(0, Q_ENABLED), rx(1, Q_ENABLED)]).toEqual([0, 0, 0, 0]);
+    expect(await card.enable(3, 3)).toBe(0);
   });
 
   it('an interrupt for a queue that is mapped while locked waits for unlock', async () => {

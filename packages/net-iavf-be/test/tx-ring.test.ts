@@ -274,6 +274,19 @@ describe.each(['wasm', 'twins'] as const)('%s', (which) => {
     expect(burst() & 0xffff).toBe(3);
   });
 
+  it('ends at max refused packets: a ring of expensive mistakes is not one burst', () => {
+    const first = send(pattern(100));
+    for (let n = 0; n < 4; n++) post(0xdead_0000n, 100, EOP | RS);
+    for (let n = 0; n < 4; n++) {
+      post(0xdead_0000n, 100, 0);
+      post(0xdead_0000n, 100, EOP | RS);
+    }
+    const last = send(pattern(100));
+    expect([burst(3) & 0xffff, stat(QS_ERRORS), nibble(first + 3), nibble(first + 4)]).toEqual([1, 3, 0xf, 0]);
+    expect([burst(3) & 0xffff, stat(QS_ERRORS)]).toEqual([0, 6]);
+    expect([burst(3) & 0xffff, stat(QS_ERRORS), nibble(last)]).toEqual([1, 8, 0xf]);
+  });
+
   it('latches a tail outside of the ring and leaves the queue alone', () => {
     send(pattern(64));
     rig.setTail(rig.txBlock(0), RING);

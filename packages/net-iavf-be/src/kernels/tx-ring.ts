@@ -23,6 +23,11 @@ import { finishChecksums, headersFit, insertTag } from './tx-offload';
 
 const RAISE: u32 = 1 << 16;
 const MAX_BURST: u32 = 0xffff;
+/**
+ * Packets this burst has refused. One may have cost as much as a good one (a quarter of a megabyte gathered before its last buffer
+ * is found missing), so a burst ends at `max` of them, too. Not a local: the common path would carry it along.
+ */
+let refused: u32 = 0;
 
 /** Frames in the low 16 bits; bit 16: a descriptor with RS was completed, raise the queue's vector. */
 export function rxBurst(device: u32, queue: u32, records: u32, max: u32, arena: u32, arenaBytes: u32): u32 {
@@ -41,6 +46,7 @@ export function rxBurst(device: u32, queue: u32, records: u32, max: u32, arena: 
   const maxFrame = load<u32>(device, DEV_MAX_FRAME);
   const end = arena + arenaBytes;
   if (max > MAX_BURST) max = MAX_BURST;
+  refused = 0;
   useIotlb(load<u32>(device, DEV_IOTLB), IOTLB_READ);
 
   let cursor = arena;
@@ -71,24 +77,30 @@ export function rxBurst(device: u32, queue: u32, records: u32, max: u32, arena: 
       if (valid && !fits && produced != 0) break;
       if (!valid || !fits || !fetch(cursor, load<u64>(descriptor), bytes)) {
         increment(stats + (QS_ERRORS << 3));
-      } else {
-        let flags: u32 = 0;
-        if (works) flags = finishChecksums(cursor, cmd, l2Of(qw1), l3Of(qw1), bytes, caps, load<u32>(block, Q_STAGE) + STAGE_CRC_TABLE);
-        if (bytes < PADDED_FRAME_BYTES) {
-          zero(cursor + bytes, PADDED_FRAME_BYTES - bytes);
-          bytes = PADDED_FRAME_BYTES;
+        if ((qw1 & QW1_RS) != 0) {
+          atomic.store<u64>(descriptor + 8, qw1 | 0xf);
+          raise = RAISE;
         }
-        const record = records + produced * FRAME_RECORD_BYTES;
-        if (flags == 0) writeRecord(record, cursor, bytes, 0, 0, 0, 0, 0, 0, queue);
-        else writeRecord(record, cursor, bytes, flags, 0, 0, l2Of(qw1), l3Of(qw1), l4Of(qw1), queue);
-        const cast = castOf(load<u64>(cursor) & MAC_MASK);
-        if (cast == UNICAST) ++unicast;
-        else increment(stats + ((QS_UNICAST + cast) << 3));
-        plainBytes += bytes;
-        ++plain;
-        ++produced;
-        cursor = min<u32>((cursor + bytes + 63) & ~63, end);
+        if (++head == length) head = 0;
+        if (++refused >= max) break;
+        continue;
       }
+      let flags: u32 = 0;
+      if (works) flags = finishChecksums(cursor, cmd, l2Of(qw1), l3Of(qw1), bytes, caps, load<u32>(block, Q_STAGE) + STAGE_CRC_TABLE);
+      if (bytes < PADDED_FRAME_BYTES) {
+        zero(cursor + bytes, PADDED_FRAME_BYTES - bytes);
+        bytes = PADDED_FRAME_BYTES;
+      }
+      const record = records + produced * FRAME_RECORD_BYTES;
+      if (flags == 0) writeRecord(record, cursor, bytes, 0, 0, 0, 0, 0, 0, queue);
+      else writeRecord(record, cursor, bytes, flags, 0, 0, l2Of(qw1), l3Of(qw1), l4Of(qw1), queue);
+      const cast = castOf(load<u64>(cursor) & MAC_MASK);
+      if (cast == UNICAST) ++unicast;
+      else increment(stats + ((QS_UNICAST + cast) << 3));
+      plainBytes += bytes;
+      ++plain;
+      ++produced;
+      cursor = min<u32>((cursor + bytes + 63) & ~63, end);
       if ((qw1 & QW1_RS) != 0) {
         atomic.store<u64>(descriptor + 8, qw1 | 0xf);
         raise = RAISE;
@@ -121,6 +133,7 @@ export function rxBurst(device: u32, queue: u32, records: u32, max: u32, arena: 
     raise |= complete(ring, length, head, load<u32>(block, Q_STAGE) + STAGE_DESCRIPTORS);
     head += packetDescriptors;
     if (head >= length) head -= length;
+    if (outcome == REFUSED && ++refused >= max) break;
     if (outcome == STAGED) {
       produced = emitSegments(block, queue, records, produced, max, cursor, end);
       cursor = segmentsEnd;
@@ -147,6 +160,7 @@ const DROPPED: u32 = 0;
 const FRAME: u32 = 1;
 const STAGED: u32 = 2;
 const NO_ROOM: u32 = 3;
+const REFUSED: u32 = 4;
 /** What `assemble` did with the packet; NO_ROOM = nothing, it waits for the next burst. */
 let outcome: u32 = DROPPED;
 let frameEnd: u32 = 0;
@@ -224,6 +238,7 @@ function assemble(
 
 function fail(block: u32): u32 {
   increment(block + Q_STATS + (QS_ERRORS << 3));
+  outcome = REFUSED;
   return 0;
 }
 

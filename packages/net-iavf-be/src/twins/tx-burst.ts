@@ -22,6 +22,7 @@ export class TxBurst {
   readonly #memory: TwinMemory;
   readonly #records: number;
   readonly #max: number;
+  #refused = 0;
   readonly #end: number;
   readonly #queue: number;
   readonly #stats: number;
@@ -39,6 +40,10 @@ export class TxBurst {
   }
   isFull(): boolean {
     return this.produced >= this.#max;
+  }
+  /** A packet was refused, which may have cost as much as a good one; true: it was the last this burst puts up with. */
+  refuse(): boolean {
+    return ++this.#refused >= this.#max;
   }
   hasRoom(bytes: number): boolean {
     return this.#end - this.cursor >= bytes;

@@ -16,7 +16,7 @@ import {
   IIPT_IPV6, L4T_SCTP, L4T_TCP, L4T_UDP, packetOf, sizeOf, type TxDescriptor, type TxPacket,
 } from './tx-descriptor.ts';
 
-type Outcome = 'done' | 'staged' | 'no room';
+type Outcome = 'done' | 'refused' | 'staged' | 'no room';
 
 export function rxBurst(
   memory: TwinMemory, device: number, queue: number, records: number, max: number, arena: number, arenaBytes: number,
@@ -52,6 +52,7 @@ export function rxBurst(
       if (outcome === 'no room') break;
       raise = complete(memory, ring, descriptors) || raise;
       head = (head + descriptors.length) % length;
+      if (outcome === 'refused' && burst.refuse()) break;
       if (outcome === 'staged' && !emitSegments(memory, block, burst)) break;
     } else {
       if (dtypeOf(first) !== DTYPE_DONE) memory.count(block + Q_STATS + 8 * QS_ERRORS);
@@ -86,7 +87,7 @@ function collect(memory: TwinMemory, ring: number, length: number, available: nu
 function assemble(memory: TwinMemory, iotlb: TwinIotlb, device: number, block: number, burst: TxBurst, p: TxPacket): Outcome {
   const fail = (): Outcome => {
     memory.count(block + Q_STATS + 8 * QS_ERRORS);
-    return 'done';
+    return 'refused';
   };
   if (p.malformed || p.secondTag) return fail();
   if (p.cmd & CMD_DUMMY) return 'done';

@@ -71,15 +71,15 @@ function enable(adapter: Adapter, select: QueueSelect, opcode: number): Outcome 
     if (doorbell === 0) throw new Error(`the doorbell of ${ring.direction} queue ${ring.pair} is not in memory`);
     return { ring, offset, doorbell };
   });
+  try {
+    for (const ring of rings) ring.reserve();
+  } catch (error) {
+    throw noMemory(opcode, 'room for a staging buffer', error instanceof Error ? error.message : String(error));
+  }
   for (const { ring, offset, doorbell } of located) {
     // The vector's cells may have been unknown when CONFIG_IRQ_MAP came.
     if (ring.vector !== undefined) ring.setVector(ring.vector, adapter.cells(ring.vector));
-    try {
-      ring.enable(offset, doorbell);
-    } catch (error) {
-      for (const undo of located) undo.ring.disable();
-      throw noMemory(opcode, 'room for a staging buffer', error instanceof Error ? error.message : String(error));
-    }
+    ring.enable(offset, doorbell);
   }
   // No completed descriptor can be waiting: heads are zero. Rx tails written earlier are found by the next burst.
   return { linkEvent: true };
