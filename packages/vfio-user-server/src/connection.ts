@@ -11,9 +11,11 @@ import type { Sys } from '@emudev/linux';
 import { encodeErrorReply, FrameReader, isCommand, isPosted, type Frame, type FrameLimits } from '@emudev/vfio-user-protocol';
 import type { DisconnectReason } from './errors.ts';
 import { VfioUserServerError } from './errors.ts';
-import { MAX_FDS_PER_MESSAGE, MAX_OUTPUT_BYTES, RECEIVE_BYTES, RECEIVES_PER_TURN } from './limits.ts';
+import { MAX_FDS_PER_MESSAGE, MAX_OUTPUT_BYTES, RECEIVE_BYTES, RECEIVES_PER_TURN, TURN_MS } from './limits.ts';
 
 export interface ConnectionHandler {
+  /** The event loop has come to this connection; frames may follow. */
+  onTurn(): void;
   /** One message; its descriptors now belong to the handler. */
   onFrame(frame: Frame): void;
   /** Queued output has become less. */
@@ -27,6 +29,9 @@ interface Outgoing {
   /** Own duplicates: the originals may be closed before the socket takes them. */
   fds: number[];
 }
+
+const READABLE = 1;
+const WRITABLE = 2;
 
 // One per thread is enough: FrameReader copies out before anybody else can receive.
 const received = new Uint8Array(new ArrayBuffer(RECEIVE_BYTES));
@@ -45,7 +50,7 @@ export class Connection {
   #closed = false;
 
   /**
-   * Owns `fd` from now on. `dry` is asked whenever the socket has nothing more to read; true means: look again. It is the
+   * Owns `fd` from now on, unless it throws (LinuxError: it cannot be watched). `dry` is asked whenever the socket has nothing more to read; true means: look again. It is the
    * place for an adaptive spin (a blocking look with a short time limit); by default the thread goes back to its event loop.
    */
   constructor(sys: Sys, fd: number, limits: FrameLimits, handler: ConnectionHandler, dry: () => boolean = () => false) {
@@ -54,7 +59,7 @@ export class Connection {
     this.#reader = new FrameReader(limits);
     this.#handler = handler;
     this.#dry = dry;
-    this.#updateWatch();
+    this.#watchFor(READABLE);
   }
 
   get closed(): boolean {
@@ -64,6 +69,11 @@ export class Connection {
   /** Bytes the peer has not taken yet. */
   get pendingOutputBytes(): number {
     return this.#outputBytes;
+  }
+
+  /** Descriptors that wait with them. */
+  get pendingOutputFds(): number {
+    return this.#output.reduce((sum, { fds }) => sum + fds.length, 0);
   }
 
   set limits(limits: FrameLimits) {
@@ -125,11 +135,21 @@ export class Connection {
 
   #updateWatch(): void {
     if (this.#closed) return;
-    const wanted = (this.#paused ? 0 : 1) | (this.#output.length > 0 ? 2 : 0);
+    const wanted = (this.#paused ? 0 : READABLE) | (this.#output.length > 0 ? WRITABLE : 0);
     if (wanted === this.#watching) return;
+    try {
+      this.#watchFor(wanted);
+    } catch (error) {
+      this.#end('connection-lost', error);
+    }
+  }
+
+  #watchFor(wanted: number): void {
     this.#watch?.[Symbol.dispose]();
+    this.#watch = undefined;
     this.#watching = wanted;
-    this.#watch = wanted === 0 ? undefined : this.#sys.watch(this.#fd, { readable: (wanted & 1) !== 0, writable: (wanted & 2) !== 0 }, ({ readable, writable, error }) => {
+    if (wanted === 0) return;
+    this.#watch = this.#sys.watch(this.#fd, { readable: (wanted & READABLE) !== 0, writable: (wanted & WRITABLE) !== 0 }, ({ readable, writable, error }) => {
       if (writable || error) this.#flush();
       if (readable || error) this.#receive();
     });
@@ -157,7 +177,10 @@ export class Connection {
 
   /** Keeps receiving until the socket is dry: a client that answers at once is served without a trip through the event loop. */
   #receive(): void {
+    const until = performance.now() + TURN_MS;
+    this.#handler.onTurn();
     for (let n = 0; n < RECEIVES_PER_TURN && !this.#closed && !this.#paused; n++) {
+      if (n > 0 && performance.now() > until) return;
       let got;
       try {
         got = this.#sys.recvmsg(this.#fd, received, MAX_FDS_PER_MESSAGE);

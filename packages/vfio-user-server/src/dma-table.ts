@@ -7,15 +7,16 @@
  * | fd and FILE_IO        | pread and pwrite on the file, whose descriptor is kept              |
  * | no fd                 | DMA_READ and DMA_WRITE messages, if the client serves them          |
  */
-import { OwnedFd, type Sys } from '@emudev/linux';
+import { OwnedFd, S_IFMT, S_IFREG, type Sys } from '@emudev/linux';
 import { IovaSpace, type RemoteMemory, type Truncation, type Window } from '@emudev/dma';
 import {
   badRequest, VFIO_DMA_MAP_FLAG_READ, VFIO_DMA_MAP_FLAG_WRITE, VFIO_DMA_UNMAP_FLAG_ALL, VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP, VFIO_USER_F_DMA_REGION_FILE_IO, type DmaMap, type DmaUnmap,
 } from '@emudev/vfio-user-protocol';
 import { VfioUserServerError } from './errors.ts';
-import { MAX_DMA_REGION_BYTES } from './limits.ts';
+import { MAX_DMA_REGION_BYTES, type ServerLimits } from './limits.ts';
 
 const EFAULT = 14;
+const EINVAL = 22;
 const ENOSPC = 28;
 
 class FileMemory implements RemoteMemory {
@@ -56,12 +57,14 @@ export class DmaTable implements Disposable {
   readonly memory: IovaSpace;
   readonly #sys: Sys;
   readonly #maxMaps: number;
+  readonly #maxFiles: number;
   /** Descriptors behind FILE_IO regions, by IOVA. */
   readonly #files = new Map<bigint, OwnedFd>();
 
-  constructor(sys: Sys, window: Window, maxMaps: number, truncation: Truncation | undefined) {
+  constructor(sys: Sys, window: Window, limits: Pick<ServerLimits, 'maxDmaMaps' | 'maxFileIoMaps'>, truncation: Truncation | undefined) {
     this.#sys = sys;
-    this.#maxMaps = maxMaps;
+    this.#maxMaps = limits.maxDmaMaps;
+    this.#maxFiles = limits.maxFileIoMaps;
     this.memory = new IovaSpace(window, truncation === undefined ? {} : { truncation });
   }
 
@@ -83,6 +86,9 @@ export class DmaTable implements Disposable {
     const before = this.size;
     if (before >= this.#maxMaps && !this.#has(map)) throw new VfioUserServerError('ERR_SERVER_DMA_MAPS', ENOSPC, `DMA_MAP: ${this.#maxMaps} regions are mapped already, which is what was announced`);
     if (fd !== undefined && (map.flags & VFIO_USER_F_DMA_REGION_FILE_IO) !== 0) {
+      // CLIENT: reading a pipe, a terminal or a socket could block for ever; a regular file cannot be waited for.
+      if ((this.#sys.fstat(fd).mode & S_IFMT) !== S_IFREG) throw new VfioUserServerError('ERR_SERVER_DMA_FILE', EINVAL, 'DMA_MAP: FILE_IO needs a regular file');
+      if (this.#files.size >= this.#maxFiles && !this.#has(map)) throw new VfioUserServerError('ERR_SERVER_DMA_MAPS', ENOSPC, `DMA_MAP: ${this.#maxFiles} FILE_IO regions keep a descriptor already`);
       const kept = new OwnedFd(fd, this.#sys);
       this.memory.map({ ...request, remote: new FileMemory(this.#sys, kept, map) });
       // Mapped once more, identically: the first descriptor serves both.

@@ -24,6 +24,8 @@ export type ServerErrorCode =
   | 'ERR_SERVER_NOT_EVENTFD'
   /** More DMA mappings than announced. */
   | 'ERR_SERVER_DMA_MAPS'
+  /** A FILE_IO region on what is no regular file. */
+  | 'ERR_SERVER_DMA_FILE'
   /** The device did not become quiescent. */
   | 'ERR_SERVER_QUIESCE'
   /** The client answered a DMA message with an error, with nonsense, or not in time; or it left. */

@@ -14,8 +14,13 @@ export interface ServerLimits {
   readonly maxPendingMessages: number;
   readonly maxPendingInputBytes: number;
   readonly maxPendingFds: number;
-  /** Replies the client has not read: beyond this no further command is executed until it does. */
+  /** Replies the client has not read, and descriptors in them: beyond either no further command is executed until it does. */
   readonly maxPendingOutputBytes: number;
+  readonly maxPendingOutputFds: number;
+  /** Regions reached by pread and pwrite: each keeps a descriptor, of which the process has few. */
+  readonly maxFileIoMaps: number;
+  /** How long the end of a session waits for the device to finish the command it is working on. */
+  readonly departureTimeoutMs: number;
 }
 
 export const DEFAULT_LIMITS: ServerLimits = {
@@ -27,6 +32,9 @@ export const DEFAULT_LIMITS: ServerLimits = {
   maxPendingInputBytes: 4 << 20,
   maxPendingFds: 256,
   maxPendingOutputBytes: 1 << 20,
+  maxPendingOutputFds: 64,
+  maxFileIoMaps: 256,
+  departureTimeoutMs: 10_000,
 };
 
 /**
@@ -46,6 +54,12 @@ export const MAX_DMA_REGION_BYTES: bigint = 8n << 40n;
 export const RECEIVE_BYTES: number = 256 << 10;
 /** recvmsg calls before other descriptors of the process get their turn. */
 export const RECEIVES_PER_TURN = 64;
+/** Time after which other descriptors and timers of the process get their turn whatever this client still has to say, ms. */
+export const TURN_MS = 5;
+/** A device that did not become quiescent for a client that has left is asked again after this pause, ms ... */
+export const QUIESCE_RETRY_MS = 100;
+/** ... and this often before `VfioUserServer.close` goes on without; what the client had mapped then stays mapped. */
+export const QUIESCE_ATTEMPTS_ON_CLOSE = 3;
 /** Connections that may wait in the kernel while another one is served. */
 export const LISTEN_BACKLOG = 4;
 /** Pause after accept failed for want of descriptors or memory: the listener stays readable, so retrying at once would spin. */

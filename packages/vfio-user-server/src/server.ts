@@ -68,7 +68,7 @@ export class VfioUserServer implements AsyncDisposable {
     this.#sys = options.sys ?? linux;
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
     this.#regions = new Regions(device);
-    this.#dma = new DmaTable(this.#sys, options.window, this.#limits.maxDmaMaps, options.truncation);
+    this.#dma = new DmaTable(this.#sys, options.window, this.#limits, options.truncation);
   }
 
   /** The client being served, if any. */
@@ -129,8 +129,9 @@ export class VfioUserServer implements AsyncDisposable {
     if (this.#path !== undefined) this.#removeSocketFile(this.#path);
     if (this.#listener !== -1) this.#sys.close(this.#listener);
     this.#listener = -1;
-    await this.#session?.close();
-    this.#dma[Symbol.dispose]();
+    const quiescent = (await this.#session?.close()) ?? true;
+    // What a thread may still be using stays, for as long as the process does.
+    if (quiescent) this.#dma[Symbol.dispose]();
   }
 
   #requireIdle(what: string): void {
@@ -145,7 +146,18 @@ export class VfioUserServer implements AsyncDisposable {
 
   #watchListener(): void {
     if (this.#listener === -1 || this.#closing !== undefined || this.#session !== undefined) return;
-    this.#watch ??= this.#sys.watch(this.#listener, { readable: true }, () => { this.#accept(); });
+    try {
+      this.#watch ??= this.#sys.watch(this.#listener, { readable: true }, () => { this.#accept(); });
+    } catch (error) {
+      this.#retryLater('watching the listener', error);
+    }
+  }
+
+  /** Out of descriptors or memory: others may give some back. */
+  #retryLater(what: string, error: unknown): void {
+    publish('fault', { device: this.device.name, what, error });
+    this.#stopWatching();
+    this.#retry = setTimeout(() => { this.#watchListener(); }, ACCEPT_RETRY_MS);
   }
 
   #stopWatching(): void {
@@ -159,14 +171,17 @@ export class VfioUserServer implements AsyncDisposable {
     try {
       fd = this.#sys.unixAccept(this.#listener);
     } catch (error) {
-      publish('fault', { device: this.device.name, what: 'accept', error });
-      this.#stopWatching();
-      this.#retry = setTimeout(() => { this.#watchListener(); }, ACCEPT_RETRY_MS);
+      this.#retryLater('accept', error);
       return;
     }
     if (fd === undefined) return;
     this.#stopWatching();
-    this.#serve(fd);
+    try {
+      this.#serve(fd);
+    } catch (error) {
+      this.#sys.close(fd);
+      this.#retryLater('serving a connection', error);
+    }
   }
 
   #serve(fd: number): void {

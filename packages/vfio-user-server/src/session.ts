@@ -9,8 +9,10 @@
  * | ended       | forbidden: the socket is closed | forbidden          | forbidden      | forbidden              | nothing                |
  *
  * ending: the socket is closed at once, so nothing more arrives; the running command finishes (its DMA messages fail), then quiesce, device.detach, DMA table cleared, interrupt
- * descriptors closed, resume. A session that never became ready skips all that: the device has not heard of it.
+ * descriptors closed, resume. A session that never became ready skips all that: the device has not heard of it. A device that
+ * does not become quiescent is asked again until it does: the next client waits, because memory and descriptors are in use.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Sys } from '@emudev/linux';
 import type { DetachReason, PciDevice, PciHost, QuiesceReason } from '@emudev/pci';
 import {
@@ -25,7 +27,7 @@ import { DmaMessages } from './dma-messages.ts';
 import type { DmaTable } from './dma-table.ts';
 import { replyErrnoOf, typedErrno, VfioUserServerError, type DisconnectReason } from './errors.ts';
 import { publish } from './events.ts';
-import { ANNOUNCED_MSG_FDS, INPUT_HARD_LIMIT_FACTOR, MAX_FDS_PER_MESSAGE, type ServerLimits } from './limits.ts';
+import { ANNOUNCED_MSG_FDS, INPUT_HARD_LIMIT_FACTOR, MAX_FDS_PER_MESSAGE, QUIESCE_ATTEMPTS_ON_CLOSE, QUIESCE_RETRY_MS, TURN_MS, type ServerLimits } from './limits.ts';
 import type { Regions } from './regions.ts';
 import { Vectors } from './vectors.ts';
 
@@ -106,7 +108,14 @@ export class Session implements SessionView, CommandContext, PciHost {
   #inboxFds = 0;
   /** A command is being executed. */
   #busy = false;
+  #turnBegan = 0;
+  #pumpScheduled = false;
   #attached = false;
+  #finishing = false;
+  #quiescent = true;
+  /** The server is being closed: nobody waits for a stuck device. */
+  #hurried = false;
+  #departureTimer: NodeJS.Timeout | undefined;
   #endReason: DisconnectReason = 'closed';
   #endError: unknown;
 
@@ -129,6 +138,7 @@ export class Session implements SessionView, CommandContext, PciHost {
     }, limits.dmaReplyTimeoutMs);
     // VERSION is small and comes without descriptors; everything else has to wait for it.
     this.#connection = new Connection(sys, fd, { maxFrameBytes: MAX_VERSION_FRAME_BYTES, maxFds: 0 }, {
+      onTurn: () => { this.#turnBegan = performance.now(); },
       onFrame: (frame) => { this.#onFrame(frame); },
       onDrained: () => { this.#pump(); },
       onEnd: (reason, error) => { this.#end(this.state === 'negotiating' && reason === 'protocol-error' ? 'negotiation-failed' : reason, error); },
@@ -166,16 +176,20 @@ export class Session implements SessionView, CommandContext, PciHost {
       throw new VfioUserServerError('ERR_SERVER_QUIESCE', EBUSY, `${this.device.name} did not become quiescent for ${reason}`, { cause });
     }
     try {
+      // The device took longer than anybody waited: what this change was for is released, or the next client's.
+      if (this.#finishing) throw new VfioUserServerError('ERR_SERVER_STATE', EBUSY, 'the session has ended');
       await change();
     } finally {
       this.device.resume();
     }
   }
 
-  /** Ends the session; resolves when everything is released. */
-  close(): Promise<void> {
+  /** Ends the session; resolves when everything is released, to false if something had to stay because the device did not become quiescent. */
+  async close(): Promise<boolean> {
+    this.#hurried = true;
     this.#end('server-closed');
-    return this.ended;
+    await this.ended;
+    return this.#quiescent;
   }
 
   #onFrame(frame: Frame): void {
@@ -183,7 +197,8 @@ export class Session implements SessionView, CommandContext, PciHost {
       // A late reply looks like one that was never asked for: neither gets an answer.
       if (!this.#dmaMessages.onReply(frame)) {
         this.counters.strayReplies++;
-        publish('fault', { device: this.device.name, session: this.id, what: `a reply to ${commandName(frame.command)} that nobody waits for` });
+        // CLIENT: once, or it could fill somebody's log. The counter has them all.
+        if (this.counters.strayReplies === 1) publish('fault', { device: this.device.name, session: this.id, what: `a reply to ${commandName(frame.command)} that nobody waits for` });
       }
       return this.#closeFds(frame.fds);
     }
@@ -194,9 +209,12 @@ export class Session implements SessionView, CommandContext, PciHost {
     this.#regulateInput();
   }
 
-  /** Executes queued commands until one has to be awaited or the client does not take its replies. */
+  /** Executes queued commands until one has to be awaited, the client does not take its replies, or others have to have their turn. */
   #pump(): void {
-    while (!this.#busy && this.#inbox.length > 0 && this.#connection.pendingOutputBytes <= this.#options.limits.maxPendingOutputBytes) {
+    const { maxPendingOutputBytes, maxPendingOutputFds } = this.#options.limits;
+    const connection = this.#connection;
+    while (!this.#busy && !this.#pumpScheduled && this.#inbox.length > 0 && connection.pendingOutputBytes <= maxPendingOutputBytes && connection.pendingOutputFds <= maxPendingOutputFds) {
+      if (performance.now() - this.#turnBegan > TURN_MS) return this.#pumpLater();
       const frame = this.#inbox.shift()!;
       this.#inboxBytes -= frame.size;
       this.#inboxFds -= frame.fds.length;
@@ -213,6 +231,16 @@ export class Session implements SessionView, CommandContext, PciHost {
         this.#regulateInput();
       });
     }
+  }
+
+  #pumpLater(): void {
+    this.#pumpScheduled = true;
+    setImmediate(() => {
+      this.#pumpScheduled = false;
+      this.#turnBegan = performance.now();
+      this.#pump();
+      this.#regulateInput();
+    });
   }
 
   #idle(): void {
@@ -331,23 +359,46 @@ export class Session implements SessionView, CommandContext, PciHost {
     this.#dmaMessages.close();
     for (const frame of this.#inbox) this.#closeFds(frame.fds);
     this.#inbox = [];
-    if (!this.#busy) void this.#finish();
+    if (!this.#busy) return void this.#finish();
+    this.#departureTimer = setTimeout(() => {
+      publish('fault', { device: this.device.name, session: this.id, what: `a command that does not end: its client left ${this.#options.limits.departureTimeoutMs} ms ago` });
+      void this.#finish();
+    }, this.#options.limits.departureTimeoutMs);
   }
 
-  /** Called once, when no command is running any more. Never rejects: whatever the device does, the client's things are released. */
+  /** When no command is running any more, or one has been given up. Never rejects: whatever the device does, the client's things are released. */
   async #finish(): Promise<void> {
+    if (this.#finishing) return;
+    this.#finishing = true;
+    clearTimeout(this.#departureTimer);
     const reason = this.#endReason;
     if (this.#attached) {
-      await this.#guarded('quiesce', () => this.device.quiesce('detach'));
+      this.#quiescent = await this.#quiesceForGood();
       await this.#guarded('detach', () => this.device.detach(DETACH_REASONS[reason]));
     }
-    await this.#guarded('clearing the DMA table', () => { this.dma.clear(); });
-    await this.#guarded('closing interrupts', () => { this.vectors.close(); });
+    if (this.#quiescent) {
+      await this.#guarded('clearing the DMA table', () => { this.dma.clear(); });
+      await this.#guarded('closing interrupts', () => { this.vectors.close(); });
+    }
     if (this.#attached) await this.#guarded('resume', () => { this.device.resume(); });
     this.state = 'ended';
     publish('disconnect', { device: this.device.name, session: this.id, reason, ...(this.#endError === undefined ? {} : { error: this.#endError }) });
     this.#options.onEnded(reason);
     this.#resolveEnded();
+  }
+
+  /** Nothing may be unmapped or closed under a running burst. False only where the server cannot wait any longer. */
+  async #quiesceForGood(): Promise<boolean> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        await this.device.quiesce('detach');
+        return true;
+      } catch (error) {
+        publish('fault', { device: this.device.name, session: this.id, what: 'quiesce', error });
+      }
+      if (this.#hurried && attempt >= QUIESCE_ATTEMPTS_ON_CLOSE) return false;
+      await delay(QUIESCE_RETRY_MS);
+    }
   }
 
   async #guarded(what: string, step: () => void | Promise<void>): Promise<void> {
