@@ -29,13 +29,13 @@ export class UsageError extends Error {
 }
 
 interface Flags {
-  vdev: string[];
-  forward: string[];
+  vdev?: string[];
+  forward?: string[];
   forwardMode: EngineName;
-  socket: string[];
-  socketPath: string[];
-  fd: number[];
-  tap: string[];
+  socket?: string[];
+  socketPath?: string[];
+  fd?: number[];
+  tap?: string[];
   far: (typeof FAR_ENDS)[number] | undefined;
   rxPcap: string | undefined;
   txPcap: string | undefined;
@@ -49,12 +49,16 @@ interface Flags {
   stats: number;
 }
 
-const collect = (value: string, previous: readonly string[]): string[] => [...previous, value];
+/** For repeatable options: a default would be printed in the help. */
+const collect = (value: string, previous: readonly string[] = []): string[] => {
+  if (value === '') throw new InvalidArgumentError('It must not be empty.');
+  return [...previous, value];
+};
 
 function integer(min: number, max: number): (text: string) => number {
   return (text) => {
     const n = Number(text);
-    if (!/^\d+$/.test(text) || n < min || n > max) throw new InvalidArgumentError(`want a whole number from ${min} to ${max}.`);
+    if (!/^\d+$/.test(text) || n < min || n > max) throw new InvalidArgumentError(`It must be a whole number from ${min} to ${max}.`);
     return n;
   };
 }
@@ -73,28 +77,28 @@ Exit codes: 0 ended by SIGINT or SIGTERM, 1 a failure while running, 2 a command
 export function createProgram(drivers: string): Command {
   return new Command('iavf-device')
     .description('An Intel iavf network card for virtual machines, served over vfio-user.')
-    .addOption(new Option('-s, --socket <path>', 'serve a card on this UNIX socket (repeatable: one card each)').argParser(collect).default([], 'none'))
-    .addOption(new Option('--socket-path <path>', 'the same, by the name the vfio-user specification uses').argParser(collect).default([], 'none'))
-    .addOption(new Option('--fd <n>', 'serve a card on this inherited, listening or connected, socket (repeatable)').argParser((t: string, p: number[]) => [...p, integer(0, 0xffff)(t)]).default([], 'none'))
-    .addOption(new Option('-t, --tap <iface>', 'connect the card to this TAP interface (repeatable: one for each card)').argParser(collect).default([], 'none'))
-    .addOption(new Option('--far <what>', 'what else is behind the card: an embedded host, nothing, or the card itself').choices(FAR_ENDS))
-    .option('--rx-pcap <file>', 'connect the card to a capture file: the guest receives its frames')
+    .addOption(new Option('-s, --socket <path>', 'serve a card on this UNIX socket (repeatable: one card each)').argParser(collect))
+    .addOption(new Option('--socket-path <path>', 'the same, by the name the vfio-user specification uses').argParser(collect))
+    .addOption(new Option('--fd <n>', 'serve a card on this inherited socket, listening or connected (repeatable)').argParser((t: string, p: readonly number[] = []) => [...p, integer(0, 0xffff)(t)]))
+    .addOption(new Option('-t, --tap <iface>', 'connect the card to this TAP interface (repeatable: one for each card)').argParser(collect))
+    .addOption(new Option('--far <what>', 'or what else is behind it: an embedded host, a hole that swallows all, or the card itself (default: "echo")').choices(FAR_ENDS))
+    .option('--rx-pcap <file>', 'or a capture file: the guest receives its frames')
     .option('--tx-pcap <file>', '… and what the guest sends is written to this one')
-    .option('-q, --queues <n>', 'queue pairs of the card(s), 1 to 16 (default 4)')
-    .option('-m, --mac <address>', 'MAC address of the card (further cards: counted up)')
-    .addOption(new Option('--doorbell <how>', 'doorbell pages: mapped into the guest, or trapped').choices(['map', 'trap']))
-    .addOption(new Option('--vdev <device>', 'a device the DPDK way: name,key=value,… (repeatable)').argParser(collect).default([], 'none'))
-    .addOption(new Option('--forward <pair>', "ports to connect: 'A=B', or 'A' to loop A back to itself (repeatable)").argParser(collect).default([], 'none'))
+    .option('-q, --queues <n>', 'queue pairs of the card(s), 1 to 16 (default: 4)')
+    .option('-m, --mac <address>', 'MAC address of the card (further cards: counted up; default: random)')
+    .addOption(new Option('--doorbell <how>', 'doorbell pages: mapped into the guest, or trapped (default: "map")').choices(['map', 'trap']))
+    .addOption(new Option('--vdev <device>', 'a device the DPDK way: name,key=value,… (repeatable; see below)').argParser(collect))
+    .addOption(new Option('--forward <pair>', "ports to connect: 'A=B', or 'A' to loop A back to itself (repeatable)").argParser(collect))
     .addOption(new Option('--forward-mode <engine>', 'what happens to frames on the way').choices(ENGINE_NAMES).default('io'))
-    .addOption(new Option('--lcores <n>', 'polling threads').argParser(integer(1, 64)).default(1))
-    .addOption(new Option('--burst <n>', 'frames per burst').argParser(integer(1, 1024)))
-    .addOption(new Option('--stats <seconds>', 'log statistics this often (0: never)').argParser(integer(0, 86_400)).default(0))
+    .addOption(new Option('--lcores <n>', 'polling threads, 1 to 64').argParser(integer(1, 64)).default(1))
+    .addOption(new Option('--burst <n>', 'frames per burst, 1 to 1024').argParser(integer(1, 1024)))
+    .addOption(new Option('--stats <seconds>', 'log statistics this often (0: at the end only)').argParser(integer(0, 86_400)).default(0))
     .addOption(new Option('--log-level <level>', 'least severe log line').choices(LOG_LEVELS).default('info'))
     .addOption(new Option('--log-format <format>', 'log lines for people or for programs').choices(['pretty', 'json']).default('pretty'))
     .allowExcessArguments(false)
     .showHelpAfterError(false)
     .addHelpText('after', EXAMPLES)
-    .addHelpText('after', drivers === '' ? '' : `\nDrivers for --vdev:\n${drivers}`)
+    .addHelpText('after', drivers === '' ? '' : `\nDrivers for --vdev (an emulated device, emu_…, also takes path=SOCKET or fd=NUMBER: where it is served):\n${drivers}`)
     .exitOverride()
     .configureOutput({ writeErr: () => {} });
 }
@@ -109,13 +113,14 @@ function nextMac(mac: string, index: number): string {
 
 /** The vdevs and pairs that the short cuts stand for. */
 function expand(flags: Flags): { vdevs: string[]; pairs: string[] } {
-  const places = [...flags.socket, ...flags.socketPath].map((p) => `path=${p}`).concat(flags.fd.map((n) => `fd=${n}`));
-  const farEnds = [flags.tap.length > 0, flags.far !== undefined, flags.rxPcap !== undefined || flags.txPcap !== undefined].filter(Boolean).length;
+  const taps = flags.tap ?? [];
+  const places = [...(flags.socket ?? []), ...(flags.socketPath ?? [])].map((p) => `path=${p}`).concat((flags.fd ?? []).map((n) => `fd=${n}`));
+  const farEnds = [taps.length > 0, flags.far !== undefined, flags.rxPcap !== undefined || flags.txPcap !== undefined].filter(Boolean).length;
   if (farEnds > 1) throw new UsageError('--tap, --far and --rx-pcap/--tx-pcap are different far ends of one card: give one of them');
   if (places.length === 0 && (farEnds > 0 || flags.queues !== undefined || flags.mac !== undefined || flags.doorbell !== undefined)) {
     throw new UsageError('--tap, --far, --rx-pcap, --tx-pcap, --queues, --mac and --doorbell describe the card of a --socket or --fd: give one');
   }
-  if (flags.tap.length > 0 && flags.tap.length !== places.length) throw new UsageError(`${places.length} cards need ${places.length} --tap, there are ${flags.tap.length}`);
+  if (taps.length > 0 && taps.length !== places.length) throw new UsageError(`${places.length} cards need ${places.length} --tap, there are ${taps.length}`);
   if (places.length > 1 && (flags.rxPcap !== undefined || flags.txPcap !== undefined)) throw new UsageError('--rx-pcap and --tx-pcap are for one card: use --vdev and --forward for more');
   const vdevs: string[] = [];
   const pairs: string[] = [];
@@ -133,7 +138,7 @@ function expand(flags: Flags): { vdevs: string[]; pairs: string[] } {
 }
 
 function farEnd(flags: Flags, i: number): string | undefined {
-  if (flags.tap.length > 0) return `net_tap${i},iface=${flags.tap[i]}`;
+  if (flags.tap !== undefined) return `net_tap${i},iface=${flags.tap[i]}`;
   if (flags.rxPcap !== undefined || flags.txPcap !== undefined) {
     return [`net_pcap${i}`, ...(flags.rxPcap === undefined ? [] : [`rx_pcap=${flags.rxPcap}`]), ...(flags.txPcap === undefined ? [] : [`tx_pcap=${flags.txPcap}`])].join(',');
   }
@@ -155,16 +160,16 @@ export function parseArguments(argv: readonly string[], drivers = ''): Plan {
     program.parse([...argv], { from: 'user' });
   } catch (error) {
     if (error instanceof CommanderError && error.code === 'commander.helpDisplayed') throw new HelpRequested(help.trimEnd());
-    if (error instanceof CommanderError) throw new UsageError(error.message.replace(/^error: /, ''));
+    if (error instanceof CommanderError) throw new UsageError(error.message.replace(/^error: /, '').replaceAll('\n', ' '));
     throw error;
   }
   const flags = program.opts<Flags>();
   const short = expand(flags);
-  const vdevs = [...short.vdevs, ...flags.vdev];
+  const vdevs = [...short.vdevs, ...(flags.vdev ?? [])];
   if (vdevs.length === 0) throw new UsageError('nothing to serve: give --socket PATH, or --vdev (see --help)');
   return {
     vdevs,
-    pairs: [...short.pairs, ...flags.forward],
+    pairs: [...short.pairs, ...(flags.forward ?? [])],
     engine: flags.forwardMode,
     lcores: flags.lcores,
     burst: flags.burst,

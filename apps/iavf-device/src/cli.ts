@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 /** The `iavf-device` program: parse, launch, say what is served, wait for a signal, close. */
+import { resolve } from 'node:path';
 import { VdevBus } from '@emudev/emudev';
 import { HelpRequested, parseArguments, UsageError, type Plan } from './arguments.ts';
 import { driverCatalog, Launcher } from './launcher.ts';
@@ -9,6 +10,8 @@ import { wiring } from './wiring.ts';
 
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
+/** A terminal's Ctrl-C reaches the whole process group, and those who started us pass it on: the same wish twice. */
+const SAME_SIGNAL_MS = 1000;
 
 /** One line, whatever the error: a stack trace helps nobody who mistyped a path. */
 function oneLine(error: unknown): string {
@@ -19,25 +22,38 @@ function logStatistics(launcher: Launcher, log: Logger): void {
   for (const [name, port] of launcher.ports) {
     const { ipackets, opackets, ibytes, obytes, imissed, ierrors, oerrors } = port.stats();
     log.info({ port: name, ipackets, opackets, ibytes, obytes, imissed, ierrors, oerrors }, 'statistics');
+    if (!log.isLevelEnabled('debug')) continue;
+    const counted = [...port.xstats()].filter(([, value]) => value !== 0n);
+    if (counted.length > 0) log.debug({ port: name, ...Object.fromEntries(counted) }, 'extended statistics, those that are not zero');
   }
   for (const { rxPort, txPort, dropped } of launcher.report()) if (dropped > 0n) log.info({ from: rxPort, to: txPort, dropped }, 'frames the far end did not take');
+}
+
+/** Resolves with the first signal that asks us to end; another one, later, means now. SIGHUP: the terminal was closed. */
+function endSignal(): Promise<NodeJS.Signals> {
+  return new Promise((ask) => {
+    let first: number | undefined;
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+      process.on(signal, () => {
+        if (first !== undefined && performance.now() - first > SAME_SIGNAL_MS) process.exit(EXIT_FAILED);
+        first ??= performance.now();
+        ask(signal);
+      });
+    }
+  });
 }
 
 async function serve(plan: Plan): Promise<void> {
   const log = createLogger(plan);
   using _events = logEvents(log);
+  // Before anything is made that a signal would leave behind.
+  const ended = endSignal();
   const launcher = await Launcher.start(plan);
   launcher.onEvent((event) => { log.error(event, 'lcore'); });
-  const ended = new Promise<NodeJS.Signals>((resolve) => {
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-      process.once(signal, () => {
-        // The second signal means now.
-        process.once(signal, () => process.exit(EXIT_FAILED));
-        resolve(signal);
-      });
-    }
-  });
-  for (const { name, path } of launcher.served) console.log(path === undefined ? `${name} is served on the descriptor it was handed` : wiring(name, path));
+  for (const { name, path, connected } of launcher.served) {
+    console.log(path === undefined ? `${name} is served on the descriptor it was handed` : wiring(name, resolve(path)));
+    if (!connected) log.warn({ device: name }, 'a card without link: it needs a back end (--vdev net_iavf_be0,emu=…) and a pair (--forward net_iavf_be0=…)');
+  }
   const ticker = plan.statsPeriod === 0 ? undefined : setInterval(() => { logStatistics(launcher, log); }, plan.statsPeriod * 1000);
   log.info({ signal: await ended }, 'closing');
   clearInterval(ticker);

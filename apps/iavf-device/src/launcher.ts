@@ -2,6 +2,7 @@
  * Composition: devices from their vdev text, ports connected in pairs on lcores, every emulated device served on its socket.
  * Nothing else is decided here.
  */
+import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Quiescence, Window } from '@emudev/dma';
 import { discoverDrivers, parseVdev, takeArgs, VdevBus, type DriverCatalog, type VdevDevice } from '@emudev/emudev';
@@ -16,6 +17,8 @@ export interface Served {
   /** UNIX socket it listens on; undefined when it was handed a descriptor. */
   readonly path: string | undefined;
   readonly server: VfioUserServer;
+  /** False for a card that no back end drives: it can be plugged in, and never has link. */
+  readonly connected: boolean;
 }
 
 /** Where an emulated device is served: keys of its vdev text that are the launcher's, not the driver's. */
@@ -74,18 +77,29 @@ export class Launcher implements AsyncDisposable {
     window.selfTest();
     const bus = undo.use(new VdevBus({ catalog }));
     const places = new Map<string, Place>();
+    /** Back-end port to its emulated device: what every back end's `emu=` says. */
+    const backEnds = new Map<string, string | undefined>();
     for (const text of plan.vdevs) {
       const { name, pairs } = parseVdev(text);
       const { taken, rest } = classOf(catalog, name) === 'emudev' ? takeArgs(pairs, ['path', 'fd']) : { taken: [], rest: pairs };
-      const probed = await bus.probe({ name, pairs: rest });
-      if (probed.driver.class === 'emudev') places.set(name, placeOf(name, taken));
+      // Before the driver looks: a misspelt "path" is missed here, where its message names it.
+      const place = classOf(catalog, name) === 'emudev' && bus.byName(name) === undefined ? placeOf(name, taken) : undefined;
+      await bus.probe({ name, pairs: rest });
+      backEnds.set(name, rest.find(([key]) => key === 'emu')?.[1]);
+      if (place === undefined) continue;
+      const [other] = [...places].find(([, { path, fd }]) => place.fd === undefined ? path !== undefined && resolve(path) === resolve(place.path!) : fd === place.fd) ?? [];
+      if (other !== undefined) throw new UsageError(`${other} and ${name} cannot both be served at ${place.path ?? `descriptor ${place.fd}`}`);
+      places.set(name, place);
     }
+    if (places.size === 0 && plan.pairs.length === 0) throw new UsageError('nothing to do: no device to serve, no ports to connect (see --help)');
     const devices = bus.list();
     const ports = new Map(devices.flatMap(({ name, device }) => (isPort(device) ? [[name, device] as const] : [])));
     const pool = undo.use(await LcorePool.start(plan.lcores, { window, quiescence: Quiescence.of(window) }));
     const forwarding = new Forwarding(pool, { engine: engineChoice(plan.engine), ...(plan.burst === undefined ? {} : { burst: plan.burst }) });
     undo.defer(() => forwarding.stop());
-    await forwarding.start(parsePairs(plan.pairs.join(','), ports));
+    const pairs = parsePairs(plan.pairs.join(','), ports);
+    await forwarding.start(pairs);
+    const connected = new Set(pairs.flatMap(({ a, b }) => [backEnds.get(a.name), backEnds.get(b.name)]));
     const served: Served[] = [];
     for (const { name, device } of devices) {
       const place = places.get(name);
@@ -94,7 +108,7 @@ export class Launcher implements AsyncDisposable {
       if (place.fd !== undefined && isListener(place.fd)) server.adoptListener(place.fd);
       else if (place.fd !== undefined) server.adoptConnection(place.fd);
       else if (place.path !== undefined) await server.listen(place.path);
-      served.push({ name, path: place.path, server });
+      served.push({ name, path: place.path, server, connected: connected.has(name) });
     }
     return new Launcher(served, ports, forwarding, undo.move());
   }

@@ -8,5 +8,5 @@ export type { Logger };
 export function createLogger(plan: Pick<Plan, 'logLevel' | 'logFormat'>): Logger {
   const options = { level: plan.logLevel, base: null };
   if (plan.logFormat === 'json') return pino(options, pino.destination({ dest: 2, sync: true }));
-  return pino(options, pretty({ destination: 2, sync: true, colorize: process.stderr.isTTY, translateTime: 'SYS:HH:MM:ss.l', ignore: 'pid,hostname' }));
+  return pino(options, pretty({ destination: 2, sync: true, colorize: process.stderr.isTTY, translateTime: 'SYS:HH:MM:ss.l', ignore: 'pid,hostname', singleLine: true }));
 }

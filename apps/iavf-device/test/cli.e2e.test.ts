@@ -2,7 +2,7 @@
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { VfioUserClient } from '@emudev/vfio-user-client';
 import { linux } from '@emudev/linux';
@@ -16,7 +16,7 @@ const socket = (): string => join(folder, 'vm0.sock');
 describe('a command line that cannot be carried out ends with 2 and one line that says why', () => {
   test.each<[string, () => string[], RegExp]>([
     ['nothing to do', () => [], /nothing to serve: give --socket PATH/],
-    ['an unknown option', () => ['--sockt', 'x'], /unknown option '--sockt'/],
+    ['an unknown option', () => ['--sockt', 'x'], /unknown option '--sockt'.*Did you mean.*--socket/],
     ['a bad number', () => ['--socket', socket(), '--lcores', 'many'], /lcores.*whole number from 1 to 64/],
     ['an unknown key', () => ['--vdev', `emu_iavf0,path=${socket()},qeues=4`], /qeues.*queues/],
     ['a bad value', () => ['--vdev', `emu_iavf0,path=${socket()},queues=17`], /queues.*17/],
@@ -25,6 +25,10 @@ describe('a command line that cannot be carried out ends with 2 and one line tha
     ['a device twice', () => ['--vdev', 'net_null0', '--vdev', 'net_null0'], /net_null0 already/],
     ['a back end without its device', () => ['--vdev', 'net_iavf_be0,emu=emu_iavf7'], /emu_iavf7/],
     ['a pair of a port that is not there', () => ['--socket', socket(), '--forward', 'net_iavf_be9'], /no port "net_iavf_be9"/],
+    ['a socket for two cards', () => ['--socket', socket(), '--socket', socket()], /emu_iavf0 and emu_iavf1 cannot both be served at/],
+    ['an empty path', () => ['--socket', ''], /--socket.*must not be empty/],
+    ['a misspelt place', () => ['--vdev', 'emu_iavf0,paht=/x'], /emu_iavf0 needs one place.*path=SOCKET/],
+    ['ports and nothing to do', () => ['--vdev', 'net_null0'], /nothing to do/],
     ['no place to be served at', () => ['--vdev', 'emu_iavf0'], /emu_iavf0 needs one place/],
     ['two far ends', () => ['--socket', socket(), '--tap', 'x', '--far', 'echo'], /different far ends/],
     ['a folder that is not there', () => ['--socket', join(folder, 'no/such/folder.sock')], /ENOENT|no such file/i],
@@ -85,10 +89,40 @@ describe('a device process', () => {
     expect((await device.stop()).code).toBe(0);
   });
 
+  test.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)('%s that arrives several times at once, as from a terminal, is one wish', async (signal) => {
+    await using device = await DeviceProcess.start(['--socket', socket()]);
+    for (let i = 0; i < 3; i++) process.kill(device.pid, signal);
+    expect(await device.ended).toEqual({ code: 0, signal: null });
+    expect(existsSync(socket())).toBe(false);
+  });
+
+  test('says so when a card can have no link', async () => {
+    await using device = await DeviceProcess.start(['--vdev', `emu_iavf0,path=${socket()}`]);
+    await device.says(/WARN: a card without link.*emu_iavf0/);
+    expect((await device.stop()).code).toBe(0);
+    await using linked = await DeviceProcess.start(['--socket', socket()]);
+    expect((await linked.stop()).code).toBe(0);
+    expect(linked.stderr).not.toContain('WARN');
+  });
+
+  test('statistics are a line for each port, and the extended ones with --log-level debug', async () => {
+    await using device = await DeviceProcess.start(['--vdev', 'net_null0', '--vdev', 'net_null1', '--forward', 'net_null0=net_null1', '--socket', socket(), '--stats', '1', '--log-level', 'debug']);
+    await device.says(/ statistics \{"port":"net_null0","ipackets":[1-9].*\n(.*\n)*.*extended statistics.*"port":"net_null0",.*"rx_q0_packets":[1-9]/);
+    expect((await device.stop()).code).toBe(0);
+  });
+
+  test('the lines to paste hold wherever they are pasted', async () => {
+    const relativePath = relative(process.cwd(), socket());
+    await using device = await DeviceProcess.start(['--socket', relativePath]);
+    expect(device.stdout).toContain(`"path":"${socket()}"`);
+    expect((await device.stop()).code).toBe(0);
+  });
+
   test('--help explains the options, the drivers, and the exit codes', async () => {
     const { code, stdout } = await DeviceProcess.run(['--help']);
     expect(code).toBe(0);
-    for (const word of ['--socket', '--tap', '--forward', 'emu_iavf', 'net_tap', 'iface', 'Exit codes', 'Examples']) expect(stdout).toContain(word);
+    expect(stdout).not.toMatch(/\[object|default: (none|false|undefined)/);
+    for (const word of ['--socket', '--tap', '--forward', 'emu_iavf', 'net_tap', 'iface', 'Exit codes', 'Examples', 'path=SOCKET', 'ip=ADDRESS/BITS         the host\'s IPv4 address and network (default 10.0.2.2/24)']) expect(stdout).toContain(word);
   });
 
   test('logs are structured', async () => {
