@@ -6,6 +6,8 @@ export { MAX_QUEUE_PAIRS, MAX_FRAME_BYTES } from './contract.ts';
 export const REPLIES_BEFORE_BACK_PRESSURE = 256;
 /** Messages of any kind waiting for receive buffers; what a back end sends beyond is dropped and counted. */
 export const MAX_WAITING_MESSAGES = 512;
+/** Requests taken from the admin queue before the event loop gets its turn: a driver has a few under way, only an attack has more. */
+export const REQUESTS_PER_TURN = 32;
 /** How long a reset waits for the back end to finish the request it is working on, ms. */
 export const RESET_SETTLE_MS = 1000;
 /** A guest that leaves messages unread is reminded after this long, then at doubling intervals up to the limit, ms. */

@@ -7,6 +7,7 @@ import type { AdminRing } from './admin-ring.ts';
 import type { AdminCounters } from './admin-queue.ts';
 import type { MailboxRequest } from './contract.ts';
 import { AccessAbandoned, type DmaGate } from './dma-gate.ts';
+import { REQUESTS_PER_TURN } from './limits.ts';
 
 export interface SendQueueHost {
   readonly ring: AdminRing;
@@ -47,8 +48,15 @@ export class SendQueue {
   async #drain(): Promise<void> {
     const { ring, gate } = this.#host;
     this.#running = true;
+    let inTurn = 0;
     try {
       while (!this.#stuck && gate.isOpen && ring.isUsable && ring.head !== ring.tail && !this.#host.isBackedUp()) {
+        if (++inTurn > REQUESTS_PER_TURN) {
+          inTurn = 0;
+          // GUEST: a ring of requests costs one register write, and the guest may refill it at will. The other devices' turn.
+          await new Promise((resolve) => { setImmediate(resolve); });
+          continue;
+        }
         const generation = ring.generation;
         try {
           // One descriptor a turn; awaited only where it is not done yet, so that a plain request is answered within the doorbell's write.

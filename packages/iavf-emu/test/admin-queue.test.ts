@@ -53,6 +53,24 @@ describe('admin queues, iavf register and AQ test list', () => {
     }
   });
 
+  it('a full ring of requests does not hold up the event loop', async () => {
+    await using rig = await Rig.create();
+    const backEnd = new EchoBackEnd(rig);
+    await settle();
+    const mailbox = new Mailbox(rig, 256).init();
+    for (let i = 0; i < 200; i++) mailbox.place(requestDescriptor(100 + i, 0, 0n));
+    mailbox.ring();
+    const first = rig.read('VF_ATQH1');
+    expect(first).toBeLessThanOrEqual(32);
+    await settle();
+    const second = rig.read('VF_ATQH1');
+    expect(second).toBeGreaterThan(first);
+    expect(second).toBeLessThanOrEqual(2 * 32);
+    while (rig.read('VF_ATQH1') !== 200) await settle();
+    expect(mailbox.receive().map((message) => message.opcode)).toEqual(Array.from({ length: 200 }, (_, i) => 100 + i));
+    void backEnd;
+  });
+
   it('5: 31 requests behind one doorbell are all answered, in order', async () => {
     await using c = await card();
     for (let i = 0; i < 31; i++) c.mailbox.place(requestDescriptor(100 + i, 0, 0n));
