@@ -6,6 +6,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { ENGINE_NAMES, type EngineName } from '@emudev/ethdev';
 
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as const;
+export const UNSEALED_MEMORY = ['map', 'refuse'] as const;
 export const FAR_ENDS = ['echo', 'null', 'loop'] as const;
 
 export interface Plan {
@@ -16,6 +17,8 @@ export interface Plan {
   readonly engine: EngineName;
   readonly lcores: number;
   readonly burst: number | undefined;
+  /** What becomes of a guest whose memory its VMM could truncate under us. */
+  readonly unsealedMemory: (typeof UNSEALED_MEMORY)[number];
   readonly logLevel: (typeof LOG_LEVELS)[number];
   readonly logFormat: 'pretty' | 'json';
   /** Seconds between lines of statistics; 0 = none. */
@@ -44,6 +47,7 @@ interface Flags {
   doorbell: string | undefined;
   lcores: number;
   burst: number | undefined;
+  unsealedMemory: Plan['unsealedMemory'];
   logLevel: Plan['logLevel'];
   logFormat: Plan['logFormat'];
   stats: number;
@@ -91,6 +95,7 @@ export function createProgram(drivers: string): Command {
     .addOption(new Option('--forward <pair>', "ports to connect: 'A=B', or 'A' to loop A back to itself (repeatable)").argParser(collect))
     .addOption(new Option('--forward-mode <engine>', 'what happens to frames on the way').choices(ENGINE_NAMES).default('io'))
     .addOption(new Option('--lcores <n>', 'polling threads, 1 to 64').argParser(integer(1, 64)).default(1))
+    .addOption(new Option('--unsealed-memory <how>', 'guest memory in a file that cannot be sealed (on /dev/shm, say; not memfd), whose truncation would end this process: map it with a warning, or refuse it').choices(UNSEALED_MEMORY).default('map'))
     .addOption(new Option('--burst <n>', 'frames per burst, 1 to 1024').argParser(integer(1, 1024)))
     .addOption(new Option('--stats <seconds>', 'log statistics this often (0: at the end only)').argParser(integer(0, 86_400)).default(0))
     .addOption(new Option('--log-level <level>', 'least severe log line').choices(LOG_LEVELS).default('info'))
@@ -173,6 +178,7 @@ export function parseArguments(argv: readonly string[], drivers = ''): Plan {
     engine: flags.forwardMode,
     lcores: flags.lcores,
     burst: flags.burst,
+    unsealedMemory: flags.unsealedMemory,
     logLevel: flags.logLevel,
     logFormat: flags.logFormat,
     statsPeriod: flags.stats,

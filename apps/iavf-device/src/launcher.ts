@@ -104,7 +104,7 @@ export class Launcher implements AsyncDisposable {
     for (const { name, device } of devices) {
       const place = places.get(name);
       if (place === undefined || !isServable(device)) continue;
-      const server = undo.use(new VfioUserServer(device.pci, { window }));
+      const server = undo.use(new VfioUserServer(device.pci, { window, truncation: plan.unsealedMemory === 'refuse' ? 'refuse' : 'seal' }));
       if (place.fd !== undefined && isListener(place.fd)) server.adoptListener(place.fd);
       else if (place.fd !== undefined) server.adoptConnection(place.fd);
       else if (place.path !== undefined) await server.listen(place.path);
