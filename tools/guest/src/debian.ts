@@ -3,7 +3,7 @@
  * a folder. Needs apt and dpkg on the machine, no root, and changes nothing outside the cache.
  */
 import { execFile } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { cacheDir, once, type Progress } from './cache.ts';
@@ -18,6 +18,7 @@ export class ProvisionError extends Error {
   override readonly name = 'ProvisionError';
 }
 
+const LISTS_FRESH_MS = 24 * 3600 * 1000;
 const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
 
 export function mirror(): string {
@@ -55,7 +56,8 @@ class Apt {
     writeFileSync(join(folder, 'status'), '');
     const base = suite.replace('-backports', '');
     const line = (name: string): string => `deb [signed-by=${KEYRING}] ${mirror()} ${name} main\n`;
-    writeFileSync(join(folder, 'etc', 'sources.list'), line(base) + (base === suite ? '' : line(suite)));
+    const sources = line(base) + (base === suite ? '' : line(suite));
+    writeFileSync(join(folder, 'etc', 'sources.list'), sources);
     mkdirSync(join(folder, 'empty'), { recursive: true });
     writeFileSync(
       join(folder, 'apt.conf'),
@@ -68,10 +70,24 @@ class Apt {
         '',
       ].join('\n'),
     );
-    progress(`apt: reading the package lists of ${suite}`);
     const apt = new Apt(suite, folder);
-    await apt.#apt('apt-get', ['update', '-q']);
+    await apt.#update(sources, progress);
     return apt;
+  }
+
+  /** Reads the lists unless that was done today; those of an earlier day serve where the mirror cannot be reached. */
+  async #update(sources: string, progress: Progress): Promise<void> {
+    const stamp = join(this.folder, 'updated');
+    const read = existsSync(stamp) && readFileSync(stamp, 'utf8') === sources ? statSync(stamp).mtimeMs : undefined;
+    if (read !== undefined && Date.now() - read < LISTS_FRESH_MS) return;
+    progress(`apt: reading the package lists of ${this.#suite}`);
+    try {
+      await this.#apt('apt-get', ['update', '-q', '-o', 'APT::Update::Error-Mode=any']);
+      writeFileSync(stamp, sources);
+    } catch (error) {
+      if (read === undefined) throw error;
+      progress(`apt: the mirror cannot be reached, going on with the lists of ${new Date(read).toISOString().slice(0, 10)}`);
+    }
   }
 
   async #apt(tool: string, args: string[], cwd?: string): Promise<string> {
@@ -102,9 +118,19 @@ class Apt {
   /** Downloads `names` (with everything they need, unless `alone`) into `folder`. */
   async download(names: readonly string[], alone: boolean, folder: string): Promise<string[]> {
     mkdirSync(join(folder, 'partial'), { recursive: true });
+    try {
+      await this.#fetch(names, alone, folder);
+    } catch {
+      // The mirror may have a newer version by now, and the one in our lists no more.
+      await this.#apt('apt-get', ['update', '-q', '-o', 'APT::Update::Error-Mode=any']);
+      await this.#fetch(names, alone, folder);
+    }
+    return readdirSync(folder).filter((f) => f.endsWith('.deb')).map((f) => join(folder, f));
+  }
+
+  async #fetch(names: readonly string[], alone: boolean, folder: string): Promise<void> {
     if (alone) await this.#apt('apt-get', ['-t', this.#suite, '-q', 'download', ...names], folder);
     else await this.#apt('apt-get', ['-t', this.#suite, '-o', `Dir::Cache::archives=${folder}`, '--no-install-recommends', '-y', '-q', '--download-only', 'install', ...names]);
-    return readdirSync(folder).filter((f) => f.endsWith('.deb')).map((f) => join(folder, f));
   }
 }
 

@@ -15,7 +15,15 @@ mkdir -p /dev/pts /tmp /run /root /var/run; mount -t devpts pts /dev/pts; mount 
 hostname guest
 for m in $(cat /modules/order); do insmod /modules/$m.ko || echo "insmod $m failed"; done
 ip link set lo up
-case " $(cat /proc/cmdline) " in *" emudev.shell "*) setsid sh -c 'exec bash -l </dev/ttyS0 >/dev/ttyS0 2>&1; poweroff -f' & ;; esac
+shell=; columns=80; rows=24
+for word in $(cat /proc/cmdline); do
+  case $word in emudev.shell) shell=yes ;; emudev.columns=*) columns=\${word#*=} ;; emudev.rows=*) rows=\${word#*=} ;; esac
+done
+if [ -n "$shell" ]; then
+  # A session with the serial line as its terminal, and not in the background, or Ctrl-C would interrupt nothing.
+  PS1='guest:\\w# ' setsid -c sh -c "stty columns $columns rows $rows; exec bash -l" </dev/ttyS0 >/dev/ttyS0 2>&1
+  poweroff -f
+fi
 exec bash /agent </dev/ttyS1 >/dev/ttyS1 2>/dev/null
 `;
 
