@@ -160,6 +160,7 @@ class PktgenDatapath implements PortDatapath {
     this.#lastAnswer = now;
   }
 
+  /** GUEST: whatever the peer sent; lengths are checked before anything behind them is read. */
   txBurst(_queue: number, burst: Burst, count: number): number {
     for (let i = 0; i < count; i++) {
       const at = burst.records + i * FRAME_RECORD_BYTES;
@@ -175,7 +176,7 @@ class PktgenDatapath implements PortDatapath {
     else if (type === 0x0800 && this.#u8[p + IPV4] === 0x45 && this.#forUs(p + IPV4 + 16)) {
       const protocol = this.#u8[p + IPV4 + 9]!;
       if (protocol === 17) this.#onEcho(p, length);
-      else if (protocol === 1) this.#onPing(p);
+      else if (protocol === 1) this.#onPing(p, length);
     }
   }
 
@@ -198,11 +199,11 @@ class PktgenDatapath implements PortDatapath {
     this.#i32[(this.#state + STATE_RESOLVED) >>> 2] = 1;
   }
 
-  #onPing(p: number): void {
+  #onPing(p: number, length: number): void {
     const i32 = this.#i32;
     const sent = i32[(this.#state + STATE_PINGS_SENT) >>> 2]!;
     // Echo reply to the question that is open; a late or foreign one is nobody's.
-    if (this.#u8[p + ICMP] !== 0 || !this.#pingOpen || this.#view.getUint16(p + ICMP + 6) !== (sent & 0xffff)) return;
+    if (length < PING_BYTES || this.#u8[p + ICMP] !== 0 || !this.#pingOpen || this.#view.getUint16(p + ICMP + 6) !== (sent & 0xffff)) return;
     if (foldSum(sumWords(this.#u8, p + ICMP, PING_BYTES - ICMP)) !== 0xffff) {
       this.#add(STATE_WRONG, 1);
       return;
@@ -215,9 +216,14 @@ class PktgenDatapath implements PortDatapath {
   #onEcho(p: number, length: number): void {
     const view = this.#view;
     if (view.getUint16(p + UDP) !== ECHO_PORT) return;
+    // Before the payload is looked at: a shorter frame may end where memory does.
+    if (length !== this.#init.frameBytes) {
+      this.#add(STATE_WRONG, 1);
+      return;
+    }
     const sequence = view.getUint32(p + PAYLOAD);
     const ahead = (sequence - this.#expected) >>> 0;
-    if (length !== this.#init.frameBytes || view.getUint32(p + PAYLOAD + 4) !== ~sequence >>> 0 || ahead >= this.#nextSequence - this.#expected || !this.#samePayload(p)) {
+    if (view.getUint32(p + PAYLOAD + 4) !== ~sequence >>> 0 || ahead >= this.#nextSequence - this.#expected || !this.#samePayload(p)) {
       this.#add(STATE_WRONG, 1);
       return;
     }

@@ -7,8 +7,9 @@
 import { Window } from '@emudev/dma';
 import { integerArg, macArg, type ArgSpec, type VdevDriver } from '@emudev/emudev';
 import type { DatapathSpec, LinkStatus, Port, PortInfo, PortStats } from '@emudev/ethdev';
+import { MAX_FRAME_BYTES, MAX_WINDOW, MIN_FRAME_BYTES } from './limits.ts';
 import {
-  MAX_FRAME_BYTES, MAX_WINDOW, MIN_FRAME_BYTES, PHASE_DRAIN, PHASE_IDLE, PHASE_PING, PHASE_RESOLVE, PHASE_TRAFFIC, RTT_SLOTS, STATE_BYTES, STATE_LOST, STATE_PHASE,
+  PHASE_DRAIN, PHASE_IDLE, PHASE_PING, PHASE_RESOLVE, PHASE_TRAFFIC, RTT_SLOTS, STATE_BYTES, STATE_LOST, STATE_PHASE,
   STATE_PINGS_ANSWERED, STATE_PINGS_SENT, STATE_PINGS_WANTED, STATE_RESOLVED, STATE_RTTS, STATE_RX_BYTES, STATE_RX_PACKETS, STATE_TX_BYTES, STATE_TX_PACKETS,
   STATE_WRONG, type PktgenInit,
 } from './state.ts';

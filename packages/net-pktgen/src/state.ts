@@ -28,10 +28,6 @@ export const PHASE_TRAFFIC = 3;
 /** Send nothing more, count what still comes. */
 export const PHASE_DRAIN = 4;
 
-export const MIN_FRAME_BYTES = 60;
-export const MAX_FRAME_BYTES = 1514;
-export const MAX_WINDOW = 4096;
-
 /** Plain data for `createDatapath`. */
 export interface PktgenInit {
   readonly state: number;
