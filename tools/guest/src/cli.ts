@@ -43,7 +43,7 @@ function parse(argv: readonly string[]): { options: Options; deviceArgs: string[
     .addOption(new Option('-k, --kernel <version>', 'guest kernel').choices(KERNELS).default('6.12'))
     .addOption(new Option('-m, --memory <MiB>', 'guest memory').argParser(integer(128, 1 << 20)).default(512))
     .addOption(new Option('-c, --cpus <n>', 'guest processors').argParser(integer(1, 64)).default(2))
-    .addOption(new Option('--accel <how>', 'how the guest runs: KVM where it works, emulated otherwise').choices(['auto', 'kvm', 'tcg']).default('auto'))
+    .addOption(new Option('--accel <how>', 'how the guest runs: KVM where it works, emulated otherwise').choices(['auto', 'kvm', 'tcg']).env('EMUDEV_ACCEL').default('auto'))
     .argument('[device arguments...]', 'after --: arguments for the device process that is started (e.g. -- --tap dtap0)')
     .addHelpText('after', '\nQEMU and the kernel are fetched once, into ~/.cache/emudev (EMUDEV_CACHE_DIR). Exit codes: that of QEMU, 1 a failure, 2 wrong arguments.')
     .exitOverride()
