@@ -118,15 +118,14 @@ export function watch(fd: number, events: Interest, callback: (revents: Readines
  */
 function checkPollable(fd: number): void {
   if (!isValidFd(fd)) throw new LinuxError(EBADF, 'watch', String(fd));
-  // Kept for good: a process that has run out of descriptors must still be able to watch those it has.
-  if (prober < 0) prober = check(libc.epoll_create1(EPOLL_CLOEXEC), 'epoll_create1');
   check(libc.epoll_ctl(prober, EPOLL_CTL_ADD, fd, noEvents), 'watch', fd);
   libc.epoll_ctl(prober, EPOLL_CTL_DEL, fd, noEvents);
 }
-let prober = -1;
-const EPOLL_CLOEXEC = 0o2000000;
 const EPOLL_CTL_ADD = 1;
 const EPOLL_CTL_DEL = 2;
+const EPOLL_CLOEXEC = 0o2000000;
+/** From the start and for good: a process that has run out of descriptors must still be able to watch those it has. */
+const prober = check(libc.epoll_create1(EPOLL_CLOEXEC), 'epoll_create1');
 /** struct epoll_event, at most 16 bytes. */
 const noEvents = new Uint8Array(new ArrayBuffer(16));
 
