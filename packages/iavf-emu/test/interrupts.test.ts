@@ -32,6 +32,26 @@ function raise(vector: number): void {
 }
 
 describe('queue vectors', () => {
+  it('a register of a vector that the card does not have reaches no memory', () => {
+    const end = rig.emudev.irqInfo(rig.emudev.info.numVectors - 1).cells + 64;
+    const behind = rig.window.u8.slice(end, end + 1024);
+    for (let index = rig.emudev.info.numVectors - 1; index < 16; index++) {
+      rig.write('VFINT_DYN_CTLN1', SWINT, index);
+      expect(rig.read('VFINT_DYN_CTLN1', index)).toBe(0);
+    }
+    expect(rig.window.u8.slice(end, end + 1024)).toEqual(behind);
+  });
+
+  it('a descriptor assigned while bus mastering is off is used when it is on', async () => {
+    await rig.busMaster(false);
+    await rig.assign(1, rig.vectors[2]!.fd);
+    rig.write('VFINT_DYN_CTLN1', LINUX_ARM, 0);
+    raise(1);
+    expect(rig.interrupts(2)).toBe(0);
+    await rig.busMaster(true);
+    expect(rig.interrupts(2)).toBe(1);
+  });
+
   it('fires once per arming, and INTENA reads 0 once it has', () => {
     rig.write('VFINT_DYN_CTLN1', LINUX_ARM, 0);
     expect(rig.read('VFINT_DYN_CTLN1') & 1).toBe(1);

@@ -80,8 +80,8 @@ export class Vectors {
   }
 
   /**
-   * CLIENT: an interrupt is a write of eight bytes by whichever thread raises it. Into a full pipe or a blocking socket that
-   * write would never return, so nothing but an eventfd is taken, and it is made non-blocking.
+   * CLIENT: whichever thread raises an interrupt must not wait. Writing to a pipe or a socket could, so nothing but an eventfd is
+   * taken, which `eventfdSignal` never waits for; it is made non-blocking for kernels where that takes a write.
    */
   #checkEventfd(fd: number): void {
     const target = readlinkSync(`/proc/self/fd/${fd}`);

@@ -1,4 +1,5 @@
 /** Clients that do not follow the protocol. Whatever they do: no crash, no hang, no descriptor or mapping left behind. */
+import { readFileSync } from 'node:fs';
 import { countMappings, countOpenFds, linux, withFaults } from '@emudev/linux';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
@@ -108,6 +109,15 @@ describe('descriptors', () => {
     expect(await s.client.errno(3, fields(24, 0, 0n, 0x1000n))).toBe(0);
     expect(countOpenFds()).toBe(before);
     linux.close(file);
+  });
+
+  it('for interrupts are made non-blocking, whatever they were', async () => {
+    await using s = await serve();
+    const fd = linux.eventfd();
+    linux.setNonBlocking(fd, false);
+    expect(await s.client.errno(SET_IRQS, fields(20, 0x24, 2, 0, 1), [fd])).toBe(0);
+    expect(Number.parseInt(/^flags:\s+(\d+)/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))![1]!, 8) & 0o4000).toBe(0o4000);
+    linux.close(fd);
   });
 
   it('of messages behind the one at which the connection broke are closed', async () => {
