@@ -118,14 +118,19 @@ export function watch(fd: number, events: Interest, callback: (revents: Readines
  */
 function checkPollable(fd: number): void {
   if (!isValidFd(fd)) throw new LinuxError(EBADF, 'watch', String(fd));
+  if (prober < 0) prober = newProber();
   check(libc.epoll_ctl(prober, EPOLL_CTL_ADD, fd, noEvents), 'watch', fd);
   libc.epoll_ctl(prober, EPOLL_CTL_DEL, fd, noEvents);
 }
 const EPOLL_CTL_ADD = 1;
 const EPOLL_CTL_DEL = 2;
 const EPOLL_CLOEXEC = 0o2000000;
-/** From the start and for good: a process that has run out of descriptors must still be able to watch those it has. */
-const prober = check(libc.epoll_create1(EPOLL_CLOEXEC), 'epoll_create1');
+const newProber = (): number => check(libc.epoll_create1(EPOLL_CLOEXEC), 'epoll_create1');
+/**
+ * From the start and for good: a process that has run out of descriptors must still be able to watch those it has. A worker thread
+ * makes its own when it watches at all: nobody would close that of each lcore there ever was.
+ */
+let prober = isMainThread ? newProber() : -1;
 /** struct epoll_event, at most 16 bytes. */
 const noEvents = new Uint8Array(new ArrayBuffer(16));
 
