@@ -4,7 +4,7 @@ import type { Quiescence, ReaderCells, Window } from '@emudev/dma';
 import { linux, type Sys } from '@emudev/linux';
 import { DEFAULT_ARENA_BYTES, DEFAULT_BURST } from './burst.ts';
 import { allocateBurst, type OwnedBurst } from './burst-memory.ts';
-import { readCounter } from './counter.ts';
+import { addCounter, readCounter } from './counter.ts';
 import type { EngineSpec } from './engines/engine.ts';
 import { EthdevError } from './errors.ts';
 import {
@@ -139,6 +139,12 @@ class RunningStream implements Stream {
       consumed: read(STREAM_CONSUMED),
       generated: read(STREAM_GENERATED),
     };
+  }
+
+  /** The lcore has given the stream up in the middle of a burst: what was under way then is dropped. */
+  countLost(): void {
+    const { received, generated, sent, dropped, consumed } = this.stats();
+    addCounter(this.#window.u32, (this.counters + STREAM_DROPPED) >>> 2, Number(received + generated - sent - dropped - consumed));
   }
 
   /** Once the lcore does not know the stream any more. The last figures stay. */
@@ -380,6 +386,7 @@ export class Lcore {
         if (stream === undefined) return;
         const cause = unpackError(report.error);
         const { rxPort, rxQueue, txPort, txQueue } = stream.spec;
+        stream.countLost();
         stream.state = 'failed';
         stream.error = new EthdevError('ERR_ETHDEV_STREAM', `stream ${rxPort.name}:${String(rxQueue)} → ${txPort.name}:${String(txQueue)} was stopped: ${cause.message}`, { cause });
         this.#emit({ kind: 'stream-failed', lcore: this.id, stream, error: stream.error });

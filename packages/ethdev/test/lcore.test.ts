@@ -132,6 +132,8 @@ describe('failures', () => {
     expect(bad.error?.code).toBe('ERR_ETHDEV_STREAM');
     expect(bad.state).toBe('failed');
     expect(bad.error?.message).toMatch(message);
+    // The frame it stumbled over is accounted for.
+    expect(balanced(bad)).toBe(true);
     c.send(numbered(7));
     await until(() => good.stats().sent === 1n, 'the other stream forwards');
     expect([a.open, b.open, c.open, d.open]).toEqual([0, 0, 1, 1]);
