@@ -59,7 +59,8 @@ const collect = (value: string, previous: readonly string[] = []): string[] => {
   return [...previous, value];
 };
 
-function integer(min: number, max: number): (text: string) => number {
+/** An argument parser for commander: whole numbers from `min` to `max`. */
+export function integer(min: number, max: number): (text: string) => number {
   return (text) => {
     const n = Number(text);
     if (!/^\d+$/.test(text) || n < min || n > max) throw new InvalidArgumentError(`It must be a whole number from ${min} to ${max}.`);

@@ -9,8 +9,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { Command, CommanderError, InvalidArgumentError } from 'commander';
-import { UsageError } from './arguments.ts';
+import { Command, CommanderError } from 'commander';
+import { integer, UsageError } from './arguments.ts';
 import { Demo, type DemoResult } from './demo.ts';
 import { qemuLine } from './wiring.ts';
 
@@ -23,14 +23,6 @@ interface Flags {
   seconds: number | undefined;
   json: boolean;
   size: number;
-}
-
-function integer(min: number, max: number): (text: string) => number {
-  return (text) => {
-    const n = Number(text);
-    if (!/^\d+$/.test(text) || n < min || n > max) throw new InvalidArgumentError(`want a whole number from ${min} to ${max}.`);
-    return n;
-  };
 }
 
 function parse(argv: readonly string[]): Flags {

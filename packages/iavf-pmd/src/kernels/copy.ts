@@ -1,5 +1,4 @@
 /** Copies exactly `bytes` bytes between areas that do not overlap. Plain and SIMD accesses only (memory.copy would not be caught on a hole). */
-// @ts-ignore: decorator
 @inline
 export function copyBytes(to: usize, from: usize, bytes: u32): void {
   if (bytes >= 16) {
@@ -22,7 +21,6 @@ export function copyBytes(to: usize, from: usize, bytes: u32): void {
   }
 }
 
-// @ts-ignore: decorator
 @inline
 export function addCounter(block: u32, counter: u32, amount: u64): void {
   const at: usize = block + counter * 8 + 64;

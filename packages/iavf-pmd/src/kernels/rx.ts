@@ -9,7 +9,6 @@ import {
 } from './layout';
 
 /** Posts what the previous burst consumed, all but the slot before `head`: a full ring would look like an empty one. */
-// @ts-ignore: decorator
 @inline
 function repost(q: u32, ring: u32, length: u32, head: u32): void {
   let tail = load<u32>(q + Q_TAIL);
@@ -29,7 +28,6 @@ function repost(q: u32, ring: u32, length: u32, head: u32): void {
 }
 
 /** The descriptor RX_LOOKAHEAD from here is the device's and done, so all before it are. */
-// @ts-ignore: decorator
 @inline
 function looksFull(q: u32, ring: u32, length: u32, head: u32): bool {
   const tail = load<u32>(q + Q_TAIL);
@@ -40,7 +38,6 @@ function looksFull(q: u32, ring: u32, length: u32, head: u32): bool {
   return (<u32>atomic.load<u64>(ring + at * RX_DESCRIPTOR_BYTES, 8) & RXS_DD) != 0;
 }
 
-// @ts-ignore: decorator
 @inline
 function checksumFlags(status: u32, ptype: u32): u32 {
   let flags: u32 = 0;
@@ -56,7 +53,6 @@ function checksumFlags(status: u32, ptype: u32): u32 {
   return flags;
 }
 
-// @ts-ignore: decorator
 @inline
 function writeRecord(record: u32, data: u32, length: u32, qw0: u64, qw1: u64, queue: u32): void {
   const status = <u32>qw1;

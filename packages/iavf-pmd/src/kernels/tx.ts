@@ -27,7 +27,6 @@ function reclaim(q: u32, ring: u32, length: u32): void {
   store<u32>(q + Q_TAIL, clean);
 }
 
-// @ts-ignore: decorator
 @inline
 function freeSlots(head: u32, clean: u32, length: u32): u32 {
   return (clean > head ? clean - head : clean + length - head) - 1;
