@@ -176,6 +176,9 @@ export class IovaSpace implements Disposable {
     return this.#access(iova, from, 'write');
   }
 
+  /** See `GuestMemory.markDirty` of @emudev/pci. */
+  markDirty(_iova: bigint, _lengthBytes: number): void {}
+
   #access(iova: bigint, bytes: Uint8Array, access: Access): void | Promise<void> {
     const end = iova + BigInt(bytes.byteLength);
     let remote = false;

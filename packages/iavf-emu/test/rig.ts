@@ -65,7 +65,11 @@ export class Rig implements AsyncDisposable {
   }
 
   async connect(): Promise<void> {
-    await this.device.attach({ memory: this.#memory, irqFd: (index, vector) => (index === IRQ_MSIX ? (this.assigned[vector] ?? -1) : -1) });
+    const unused = (): never => { throw new Error('the device uses MSI-X descriptors only'); };
+    await this.device.attach({
+      memory: this.#memory, irqFd: (index, vector) => (index === IRQ_MSIX ? (this.assigned[vector] ?? -1) : -1),
+      trigger: unused, setIntx: unused, functionLevelReset: unused,
+    });
   }
 
   async change(reason: 'dma-map' | 'dma-unmap' | 'irqs', body: () => void): Promise<void> {

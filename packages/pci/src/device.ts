@@ -16,8 +16,12 @@
  * | memoryChanged, irqsChanged   | between quiesce and resume, after the change             | no        |
  * | resume                       | after the change, also when it failed                    | no        |
  * | reset                        | the consumer asks for a function reset (power-on state)  | yes       |
+ * | irqsMasked                   | the consumer masked or unmasked vectors                  | no        |
+ * | migration.*                  | the consumer moves the device's state; see migration.ts  | yes       |
  * | detach                       | the consumer has gone; memory and descriptors still valid| yes       |
  */
+
+import type { Migration } from './migration.ts';
 
 export interface PciDevice {
   readonly name: string;
@@ -40,6 +44,17 @@ export interface PciDevice {
   irqsChanged(index: number, start: number, count: number): void;
   /** DMA mappings and interrupt descriptors survive a reset; everything else returns to power-on. */
   reset(): void | Promise<void>;
+  /** Informative: the host itself holds masked interrupts back and delivers them when they are unmasked. */
+  irqsMasked?(index: number, start: number, count: number, masked: boolean): void;
+  /** Descriptors that a consumer may use instead of messages for writes into a region; asked for at every DEVICE_GET_REGION_IO_FDS. Newest first on the wire. */
+  ioFds?(region: number): readonly IoFd[];
+  /** Present: the device's state can be saved and restored. */
+  readonly migration?: Migration;
+  /**
+   * True when every byte the device writes into guest memory goes through `GuestMemory.write` or is reported to `markDirty`.
+   * Only then may a consumer log dirty pages: a log that misses a page corrupts the migrated guest.
+   */
+  readonly tracksDirtyPages?: boolean;
 }
 
 /** What a transport offers to a device while a consumer is attached. */
@@ -47,6 +62,18 @@ export interface PciHost {
   readonly memory: GuestMemory;
   /** The eventfd of an interrupt vector, or -1. Valid until the next `irqsChanged` or `detach`; owned by the host. */
   irqFd(index: number, vector: number): number;
+  /**
+   * Raises one MSI, MSI-X, ERR or REQ interrupt from the control thread; held back while the vector is masked. False where the
+   * consumer has assigned no descriptor. Threads that poll signal `irqFd` themselves.
+   */
+  trigger(index: number, vector: number): boolean;
+  /**
+   * The level of the INTx pin. Asserting signals once and masks (VFIO automask); as long as it stays asserted every unmask, by
+   * message or by the consumer's resample eventfd, signals again.
+   */
+  setIntx(asserted: boolean): void;
+  /** For `ConfigSpaceHooks.onFlr`: quiesce, `device.reset()`, resume. */
+  functionLevelReset(): Promise<void>;
 }
 
 export type Access = 'read' | 'write';
@@ -65,10 +92,23 @@ export interface GuestMemory {
   write(iova: bigint, from: Uint8Array): void | Promise<void>;
   /** Window offset of a range that is mapped, permitted and contiguous in the window; undefined otherwise. */
   translate(iova: bigint, lengthBytes: number, access: Access): number | undefined;
+  /**
+   * A device that writes through `translate` (not `write`) says here what it has written, after it has. Costs nothing while
+   * no consumer logs dirty pages.
+   */
+  markDirty(iova: bigint, lengthBytes: number): void;
 }
 
+/** A descriptor that stands for writes to [offset, offset + sizeBytes) of a region (linux/kvm.h KVM_IOEVENTFD, ioregionfd, shadow ioeventfd). Borrowed: the device closes it. */
+export type IoFd = { readonly offset: number; readonly sizeBytes: number; readonly fd: number } & (
+  | { readonly kind: 'ioeventfd'; /** KVM_IOEVENTFD_FLAG_*: 1 DATAMATCH, 2 PIO. */ readonly flags: number; readonly datamatch: bigint }
+  | { readonly kind: 'ioregionfd'; /** 1 PIO, 2 POSTED_WRITES. */ readonly flags: number; readonly userData: bigint }
+  /** The value written is stored at `memoryOffset` of `memoryFd` before `fd` is signalled. */
+  | { readonly kind: 'shadow'; readonly flags: number; readonly datamatch: bigint; readonly memoryFd: number; readonly memoryOffset: number }
+);
+
 export type DetachReason = 'closed' | 'connection-lost' | 'protocol-error' | 'server-closed';
-export type QuiesceReason = 'dma-map' | 'dma-unmap' | 'irqs' | 'reset' | 'detach';
+export type QuiesceReason = 'dma-map' | 'dma-unmap' | 'irqs' | 'reset' | 'flr' | 'migration' | 'detach';
 
 export interface RegionDescription {
   readonly index: number;

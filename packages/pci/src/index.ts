@@ -5,6 +5,7 @@
  * @packageDocumentation
  */
 export * from './device.ts';
+export * from './migration.ts';
 export * from './vfio.ts';
 export * from './registers.ts';
 export * from './limits.ts';

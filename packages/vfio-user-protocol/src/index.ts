@@ -7,8 +7,6 @@
  * with consequence 'close'. `encodeX` returns a payload, `newX` a whole message. A decoder never reads past its input and never
  * throws anything else. Data it returns are views of the payload.
  *
- * Not here yet: GET_REGION_IO_FDS, DEVICE_FEATURE, MIG_DATA_READ and MIG_DATA_WRITE; they become a file in `commands/` each, like the others.
- *
  * @packageDocumentation
  */
 export * from './commands.ts';
@@ -19,12 +17,15 @@ export * from './header.ts';
 export * from './limits.ts';
 export * from './peers.ts';
 export * from './version.ts';
+export * from './commands/device-feature.ts';
 export * from './commands/device-get-info.ts';
 export * from './commands/device-get-irq-info.ts';
 export * from './commands/device-get-region-info.ts';
+export * from './commands/device-get-region-io-fds.ts';
 export * from './commands/device-set-irqs.ts';
 export * from './commands/dma-access.ts';
 export * from './commands/dma-map.ts';
 export * from './commands/dma-unmap.ts';
+export * from './commands/mig-data.ts';
 export * from './commands/region-access.ts';
 export * from './commands/region-write-multi.ts';

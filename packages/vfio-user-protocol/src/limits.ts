@@ -25,3 +25,7 @@ export const MAX_REGION_CAPABILITIES = 16;
 export const MAX_WRITE_MULTI = 1024;
 /** Vectors of one interrupt index: the size of an MSI-X table. */
 export const MAX_IRQ_VECTORS = 2048;
+/** Sub-regions of one DEVICE_GET_REGION_IO_FDS reply. */
+export const MAX_IO_FD_RECORDS = 1024;
+/** Ranges of one DMA_LOGGING_START; the kernel's own limit (LOG_MAX_RANGES) is a page of them. */
+export const MAX_DMA_LOGGING_RANGES = 256;

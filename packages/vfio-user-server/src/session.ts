@@ -165,6 +165,19 @@ export class Session implements SessionView, CommandContext, PciHost {
     return this.vectors.fd(index, vector);
   }
 
+  trigger(index: number, vector: number): boolean {
+    const fd = this.vectors.fd(index, vector);
+    return fd !== -1 && this.#options.sys.eventfdSignal(fd);
+  }
+
+  setIntx(asserted: boolean): void {
+    if (asserted) this.trigger(0, 0);
+  }
+
+  functionLevelReset(): Promise<void> {
+    return this.whileQuiesced('flr', () => this.device.reset());
+  }
+
   closeFd(fd: number): void {
     this.#options.sys.close(fd);
   }

@@ -1,0 +1,6 @@
+/**
+ * Small PCI devices to learn from and to test against.
+ *
+ * @packageDocumentation
+ */
+export {};
