@@ -1,5 +1,6 @@
 /** Debian's stock kernels: the image and the few modules a guest needs, unpacked into the cache. */
 import { execFile } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
@@ -22,8 +23,8 @@ export interface Kernel {
   readonly modules: readonly string[];
 }
 
-/** The driver under test, what tests of it use, and the NICs it is compared with. */
-const MODULES = ['iavf', '8021q', 'bridge', 'e1000e', 'igb', 'virtio_net', 'virtio_pci', 'af_packet'];
+/** The driver under test, what tests of it use, the NICs it is compared with, and drivers of the example devices. */
+const MODULES = ['iavf', '8021q', 'bridge', 'e1000e', 'igb', 'virtio_net', 'virtio_pci', 'af_packet', 'gpio-pci-idio-16', 'uio_pci_generic'];
 
 /** `depends=` of a module's .modinfo section. */
 function dependsOn(module: Buffer): string[] {
@@ -46,7 +47,8 @@ export async function findKernel(name: KernelName, progress: Progress): Promise<
   const [pkg] = await dependencies(suite, 'linux-image-amd64', /^linux-image-/, progress);
   if (pkg === undefined) throw new ProvisionError(`${suite} has no current linux-image`);
   const version = await candidate(suite, pkg, progress);
-  const folder = await once(`kernel/${pkg}_${version.replace(/[^\w.+-]/g, '_')}`, async (target) => {
+  const selection = createHash('sha256').update(MODULES.join()).digest('hex').slice(0, 8);
+  const folder = await once(`kernel/${pkg}_${version.replace(/[^\w.+-]/g, '_')}_${selection}`, async (target) => {
     // Newer packages are split in image and modules.
     const parts = [pkg, ...(await dependencies(suite, pkg, /^linux-(binary|modules)-/, progress))];
     const tree = await unpacked(`unpacked/${pkg}`, suite, parts, { alone: true, progress });

@@ -1,4 +1,4 @@
-/** The guest's programs: busybox, bash (busybox' own shell prefers its applets to the programs of the same name), and the real ethtool, ip, ping, iperf3 and tcpdump, with the libraries they load. */
+/** The guest's programs: busybox, bash (busybox' own shell prefers its applets to the programs of the same name), and the real ethtool, ip, ping, iperf3, tcpdump, lspci and setpci, with the libraries they load. */
 import { cpSync, existsSync, lstatSync, readFileSync, readdirSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { once, type Progress } from './cache.ts';
@@ -10,8 +10,8 @@ import type { CpioEntry } from './cpio.ts';
  * fills a field of `-X` that Linux 6.1 refuses and the iavf driver of 6.12 takes for a wish for a symmetric hash).
  */
 const SUITE = 'bookworm';
-const PACKAGES = ['busybox-static', 'ethtool', 'iproute2', 'iputils-ping', 'iperf3', 'tcpdump', 'bash', 'libc6'];
-const PROGRAMS = ['ethtool', 'ip', 'ss', 'tc', 'bridge', 'ping', 'iperf3', 'tcpdump', 'bash'];
+const PACKAGES = ['busybox-static', 'ethtool', 'iproute2', 'iputils-ping', 'iperf3', 'tcpdump', 'pciutils', 'bash', 'libc6'];
+const PROGRAMS = ['ethtool', 'ip', 'ss', 'tc', 'bridge', 'ping', 'iperf3', 'tcpdump', 'lspci', 'setpci', 'bash'];
 
 async function tree(progress: Progress): Promise<string> {
   const stamp = await candidate(SUITE, 'iperf3', progress);
