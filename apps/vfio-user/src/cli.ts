@@ -1,2 +1,33 @@
 #!/usr/bin/env node
-export {};
+/** The `vfio-user` program: one file per command, each of which adds itself here. */
+import { Command, CommanderError } from 'commander';
+import { EXIT_OK, EXIT_USAGE, explain } from './exit.ts';
+import { addInfo } from './info.ts';
+
+// `vfio-user … | head` is no error.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(EXIT_OK);
+  throw error;
+});
+
+const program = new Command('vfio-user')
+  .description('Shows, reads, writes, traces and replays what is behind a vfio-user socket.')
+  .exitOverride()
+  .showHelpAfterError('(--help shows what there is)')
+  .addHelpText('after', `
+Exit codes: 0 done, 1 the device said no, 2 wrong usage, 3 cannot connect.
+Every command has --help with examples.`);
+
+addInfo(program);
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  if (error instanceof CommanderError) {
+    process.exitCode = error.exitCode === 0 ? EXIT_OK : EXIT_USAGE;
+  } else {
+    const { exitCode, message } = explain(error);
+    process.stderr.write(`vfio-user: ${message}\n`);
+    process.exitCode = exitCode;
+  }
+}
