@@ -2,20 +2,24 @@
  * Migration as VFIO has it (linux/vfio.h, "migration v2"): a device is in one state, and its state travels as a stream of bytes
  * that only the device understands.
  *
- * Direct arcs; any other change is the shortest chain of them whose interior has no saving state (PRE_COPY, STOP_COPY):
+ * Direct arcs of a device with peer-to-peer states; any other change is the shortest chain of them, see `migrationPath`:
  *
- * | from       | to                                                      |
- * | ---------- | ------------------------------------------------------- |
- * | stop       | running (running-p2p with P2P), stop-copy, resuming     |
- * | running    | stop (running-p2p with P2P), pre-copy                   |
- * | running-p2p| running, stop, pre-copy-p2p                             |
- * | pre-copy   | running, stop-copy (pre-copy-p2p with P2P)              |
- * | pre-copy-p2p | running-p2p, pre-copy, stop-copy                      |
- * | stop-copy  | stop                                                    |
- * | resuming   | stop                                                    |
+ * | from         | to                                  |
+ * | ------------ | ----------------------------------- |
+ * | stop         | running-p2p, stop-copy, resuming    |
+ * | running      | running-p2p, pre-copy               |
+ * | running-p2p  | running, stop, pre-copy-p2p         |
+ * | pre-copy     | running, pre-copy-p2p               |
+ * | pre-copy-p2p | running-p2p, pre-copy, stop-copy    |
+ * | stop-copy    | stop                                |
+ * | resuming     | stop                                |
  *
- * Forbidden: stop-copy → pre-copy (the final state cannot become provisional again), and every way into or out of `error`,
- * which nothing here enters: a hop that fails leaves the device at the last state it reached.
+ * A device without some of these states passes over them: without peer-to-peer stop → running is one hop, and so is
+ * pre-copy → stop-copy.
+ *
+ * Forbidden: stop-copy → pre-copy and pre-copy-p2p (the final state cannot become provisional again), states that the device
+ * does not have, and every way into or out of `error`, which nothing here enters: a hop that fails leaves the device at the
+ * last state it reached.
  */
 
 /** Index is the number on the wire (enum vfio_device_mig_state). */
@@ -34,4 +38,47 @@ export interface Migration {
   readState(into: Uint8Array): number | Promise<number>;
   /** The next bytes of the state, in `resuming`. Valid during the call only. */
   writeState(from: Uint8Array): void | Promise<void>;
+}
+
+const ARCS: Readonly<Record<MigrationState, readonly MigrationState[]>> = {
+  error: [],
+  stop: ['running-p2p', 'stop-copy', 'resuming'],
+  running: ['running-p2p', 'pre-copy'],
+  'running-p2p': ['running', 'stop', 'pre-copy-p2p'],
+  'pre-copy': ['running', 'pre-copy-p2p'],
+  'pre-copy-p2p': ['running-p2p', 'pre-copy', 'stop-copy'],
+  'stop-copy': ['stop'],
+  resuming: ['stop'],
+};
+
+/** The states in which the device's state is read. */
+const isSaving = (state: MigrationState): boolean => state === 'pre-copy' || state === 'pre-copy-p2p' || state === 'stop-copy';
+const isPreCopy = (state: MigrationState): boolean => state === 'pre-copy' || state === 'pre-copy-p2p';
+const isPeerToPeer = (state: MigrationState): boolean => state === 'running-p2p' || state === 'pre-copy-p2p';
+
+/**
+ * The states to enter one after the other, the last of them `to`; none where the device is there already; undefined where the
+ * change is forbidden. The same as the kernel's `vfio_mig_get_next_state`, applied until it arrives.
+ */
+export function migrationPath(from: MigrationState, to: MigrationState, options: Pick<Migration, 'preCopy' | 'peerToPeer'>): MigrationState[] | undefined {
+  const exists = (state: MigrationState): boolean => state !== 'error' && (options.preCopy || !isPreCopy(state)) && (options.peerToPeer || !isPeerToPeer(state));
+  if (!exists(from) || !exists(to)) return undefined;
+  if (from === 'stop-copy' && isPreCopy(to)) return undefined;
+  return shortestChain(from, to)?.filter(exists);
+}
+
+/** Breadth first. A stream must neither begin nor end on the way, so a saving state is passed through only between two of them. */
+function shortestChain(from: MigrationState, to: MigrationState): MigrationState[] | undefined {
+  const streamGoesOn = isSaving(from) && isSaving(to);
+  const before = new Map<MigrationState, MigrationState | undefined>([[from, undefined]]);
+  // The map grows under the loop: it is the queue of the search, too.
+  for (const state of before.keys()) {
+    if (state === to) break;
+    if (state !== from && isSaving(state) && !streamGoesOn) continue;
+    for (const next of ARCS[state]) if (!before.has(next)) before.set(next, state);
+  }
+  if (!before.has(to)) return undefined;
+  const chain: MigrationState[] = [];
+  for (let state = to; state !== from; state = before.get(state)!) chain.unshift(state);
+  return chain;
 }
