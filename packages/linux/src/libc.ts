@@ -45,6 +45,7 @@ export const libc: {
   listen(fd: number, backlog: number): number;
   connect(fd: number, address: Bytes, length: number): number;
   accept4(fd: number, address: Address, length: Address, flags: number): number;
+  shutdown(fd: number, how: number): number;
   sendmsg(fd: number, message: Bytes, flags: number): number;
   recvmsg(fd: number, message: Bytes, flags: number): number;
   memfd_create(name: string, flags: number): number;
@@ -81,6 +82,7 @@ export const libc: {
   listen: lib.func('listen', 'int', ['int', 'int']),
   connect: lib.func('connect', 'int', ['int', 'void *', 'uint']),
   accept4: lib.func('accept4', 'int', ['int', 'uintptr_t', 'uintptr_t', 'int']),
+  shutdown: lib.func('shutdown', 'int', ['int', 'int']),
   sendmsg: lib.func('sendmsg', 'int64', ['int', 'void *', 'int']),
   recvmsg: lib.func('recvmsg', 'int64', ['int', 'void *', 'int']),
   memfd_create: lib.func('memfd_create', 'int', ['str', 'uint']),
@@ -111,6 +113,7 @@ export const EINVAL = 22;
 export const ENAMETOOLONG = 36;
 export const EADDRINUSE = 98;
 export const ECONNABORTED = 103;
+export const ENOTCONN = 107;
 export const ETIMEDOUT = 110;
 export const ECONNREFUSED = 111;
 

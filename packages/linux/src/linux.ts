@@ -25,6 +25,7 @@ export const linux: Sys = {
   unixAccept: sockets.unixAccept,
   unixConnect: sockets.unixConnect,
   unixSocketPair: sockets.unixSocketPair,
+  shutdownWrite: sockets.shutdownWrite,
   sendmsg: sockets.sendmsg,
   recvmsg: sockets.recvmsg,
   memfdCreate: files.memfdCreate,

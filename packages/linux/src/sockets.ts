@@ -5,7 +5,7 @@ import { S_IFMT, S_IFSOCK } from './constants.ts';
 import { LinuxError } from './errors.ts';
 import { blocked, close, setNonBlocking } from './files.ts';
 import {
-  EADDRINUSE, EAGAIN, ECONNABORTED, ECONNREFUSED, EINTR, EINVAL, ENAMETOOLONG, ENOENT, ETIMEDOUT,
+  EADDRINUSE, EAGAIN, ECONNABORTED, ECONNREFUSED, EINTR, EINVAL, ENAMETOOLONG, ENOENT, ENOTCONN, ETIMEDOUT,
   addressOf, check, errno, libc,
 } from './libc.ts';
 import { CONNECT_TIMEOUT_MS, LISTEN_ATTEMPTS, MAX_FDS_PER_MESSAGE, MAX_SOCKET_PATH_BYTES } from './limits.ts';
@@ -16,6 +16,7 @@ const SOCK_NONBLOCK = 0o4000;
 const SOCK_CLOEXEC = 0o2000000;
 const SOL_SOCKET = 1;
 const SO_SNDTIMEO = 21;
+const SHUT_WR = 1;
 const SCM_RIGHTS = 1;
 const MSG_CTRUNC = 0x08;
 const MSG_DONTWAIT = 0x40;
@@ -115,6 +116,13 @@ const pair = new Int32Array(new ArrayBuffer(8));
 export function unixSocketPair(): [number, number] {
   check(libc.socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 'socketpair');
   return [pair[0]!, pair[1]!];
+}
+
+/** SHUT_WR: what was sent still arrives, then the peer reads the end; this side goes on receiving. ENOTCONN (the peer is gone) is fine. */
+export function shutdownWrite(socket: number): void {
+  if (libc.shutdown(socket, SHUT_WR) >= 0) return;
+  const e = errno();
+  if (e !== ENOTCONN) throw new LinuxError(e, 'shutdown', String(socket));
 }
 
 /*

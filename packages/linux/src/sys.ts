@@ -73,6 +73,8 @@ export interface Sys {
   /** Connects (blocking, local), then switches to non-blocking. */
   unixConnect(path: string): number;
   unixSocketPair(): [number, number];
+  /** Half-close: the peer reads everything sent so far, then the end of the stream; this side can still receive. */
+  shutdownWrite(socket: number): void;
   /** One sendmsg(MSG_NOSIGNAL) of `bytes` with `fds` as SCM_RIGHTS on the first byte; returns bytes sent, undefined = EAGAIN. */
   sendmsg(socket: number, bytes: Uint8Array, fds: readonly number[]): number | undefined;
   /** One recvmsg(MSG_DONTWAIT | MSG_CMSG_CLOEXEC); undefined = EAGAIN. At most `maxFds` descriptors are received (253 is the kernel's limit). */

@@ -34,6 +34,16 @@ describe('messages', () => {
     for (const fd of got.fds) linux.close(fd);
   });
 
+  test('a half-close ends what is read over there, not what is read here', () => {
+    linux.sendmsg(a, Uint8Array.of(7), []);
+    linux.shutdownWrite(a);
+    expect(linux.recvmsg(b, new Uint8Array(8), 0)!.bytes).toBe(1);
+    expect(linux.recvmsg(b, new Uint8Array(8), 0)!.bytes).toBe(0);
+    expect(linux.sendmsg(b, Uint8Array.of(8), [])).toBe(1);
+    expect(linux.recvmsg(a, new Uint8Array(8), 0)!.bytes).toBe(1);
+    expect(() => linux.sendmsg(a, Uint8Array.of(9), [])).toThrow(expect.objectContaining({ code: 'EPIPE' }));
+  });
+
   test('254 descriptors are refused before the kernel sees them', () => {
     expect(() => linux.sendmsg(a, Uint8Array.of(1), Array<number>(254).fill(a))).toThrow(/at most 253/);
     expect(linux.recvmsg(b, new Uint8Array(8), 1)).toBeUndefined();
