@@ -11,6 +11,7 @@
  */
 export * from './commands.ts';
 export * from './constants.ts';
+export * from './describe.ts';
 export * from './errors.ts';
 export * from './framing.ts';
 export * from './header.ts';
