@@ -24,6 +24,7 @@ export const linux: Sys = {
   unixListen: sockets.unixListen,
   unixAccept: sockets.unixAccept,
   unixConnect: sockets.unixConnect,
+  unixTryConnect: sockets.unixTryConnect,
   unixSocketPair: sockets.unixSocketPair,
   shutdownWrite: sockets.shutdownWrite,
   sendmsg: sockets.sendmsg,

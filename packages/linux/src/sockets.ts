@@ -111,6 +111,22 @@ export function unixConnect(path: string): number {
   });
 }
 
+export function unixTryConnect(path: string): number | undefined {
+  const address = socketAddress(path, 'connect');
+  const fd = newSocket(SOCK_NONBLOCK);
+  let full = false;
+  guarded(fd, () => {
+    while (!full && libc.connect(fd, address, address.byteLength) < 0) {
+      const e = errno();
+      if (e === EAGAIN) full = true;
+      else if (e !== EINTR) throw new LinuxError(e, 'connect', `'${path}'`, e === ECONNREFUSED || e === ENOENT ? 'is the device process running?' : '');
+    }
+  });
+  if (!full) return fd;
+  close(fd);
+  return undefined;
+}
+
 const pair = new Int32Array(new ArrayBuffer(8));
 
 export function unixSocketPair(): [number, number] {

@@ -72,6 +72,8 @@ export interface Sys {
   unixAccept(listener: number): number | undefined;
   /** Connects (blocking, local), then switches to non-blocking. */
   unixConnect(path: string): number;
+  /** As unixConnect, never waiting: undefined where the listener's backlog is full. */
+  unixTryConnect(path: string): number | undefined;
   unixSocketPair(): [number, number];
   /** Half-close: the peer reads everything sent so far, then the end of the stream; this side can still receive. */
   shutdownWrite(socket: number): void;

@@ -168,6 +168,20 @@ describe('listening', () => {
     expect(() => linux.unixConnect(path)).toThrow(expect.objectContaining({ code: 'ECONNREFUSED' }));
   });
 
+  test('a connection that must not wait is made at once, or not at all where the backlog is full', () => {
+    const path = join(folder, 's');
+    using listener = new OwnedFd(linux.unixListen(path, 0));
+    using first = new OwnedFd(linux.unixTryConnect(path)!);
+    const before = countOpenFds();
+    expect(linux.unixTryConnect(path)).toBeUndefined();
+    expect(countOpenFds()).toBe(before);
+    using _accepted = new OwnedFd(linux.unixAccept(listener.fd)!);
+    using _second = new OwnedFd(linux.unixTryConnect(path)!);
+    expect(linux.recvmsg(first.fd, new Uint8Array(1), 0)).toBeUndefined();
+    expect(() => linux.unixTryConnect(join(folder, 'nobody'))).toThrow(expect.objectContaining({ code: 'ENOENT' }));
+    expect(countOpenFds()).toBe(before + 2);
+  });
+
   test('the longest path works, one byte more is ENAMETOOLONG', () => {
     const longest = join(folder, 'x'.repeat(MAX_SOCKET_PATH_BYTES - folder.length - 1));
     using _listener = new OwnedFd(linux.unixListen(longest, 4));
