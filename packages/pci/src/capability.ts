@@ -3,11 +3,12 @@
  * links them into the list; nothing here knows an address.
  */
 import { PciLayoutError } from './errors.ts';
-import { MAX_MSIX_VECTORS } from './limits.ts';
+import { MAX_MSI_VECTORS, MAX_MSIX_VECTORS } from './limits.ts';
 import {
   EXP_BYTES, EXP_DEVCAP, EXP_DEVCAP2, EXP_DEVCAP_FLR, EXP_DEVCTL, EXP_DEVCTL2, EXP_DEVSTA, EXP_LNKCAP, EXP_LNKCAP2, EXP_LNKCTL, EXP_LNKCTL2, EXP_LNKSTA,
+  MSI_ADDRESS, MSI_ADDRESS_HI, MSI_CONTROL, MSI_CONTROL_64, MSI_CONTROL_ENABLE, MSI_CONTROL_LOG_MASK, MSI_CONTROL_MASKING, MSI_CONTROL_MMC_SHIFT, MSI_CONTROL_MME_SHIFT, MSI_DATA_64, MSI_MASK_64,
   MSIX_CONTROL, MSIX_CONTROL_ENABLE, MSIX_CONTROL_MASKALL, MSIX_PBA, MSIX_TABLE,
-  PCI_CAP_ID_EXP, PCI_CAP_ID_MSIX, PCI_CAP_ID_PM, PCI_CAP_ID_VNDR, PCI_EXT_CAP_ID_DSN, PM_BYTES, PM_CONTROL,
+  PCI_CAP_ID_EXP, PCI_CAP_ID_MSI, PCI_CAP_ID_MSIX, PCI_CAP_ID_PM, PCI_CAP_ID_VNDR, PCI_EXT_CAP_ID_DSN, PM_BYTES, PM_CONTROL,
 } from './registers.ts';
 
 export interface Capability {
@@ -57,6 +58,34 @@ function build(id: number, sizeBytes: number, placement: Placement, fields: read
     writable: put((f) => f.writable),
     writeOneToClear: put((f) => f.writeOneToClear),
   };
+}
+
+export interface MsiOptions extends Placement {
+  /** A power of two from 1 to 32. */
+  readonly vectors: number;
+  /** 64-bit message address; true by default. */
+  readonly address64?: boolean;
+  /** Mask and pending bits per vector; true by default. */
+  readonly masking?: boolean;
+}
+
+/**
+ * MSI (PCI Local Bus 3.0, 6.8.1), 24 bytes with both options, 20, 14 or 10 with fewer. A consumer changes Enable, Multiple Message Enable (never above
+ * what is capable: `ConfigSpace` sees to it), address, data and the mask bits of vectors that exist; pending bits are the device's.
+ */
+export function msiCapability(options: MsiOptions): Capability {
+  const { vectors, address64 = true, masking = true } = options;
+  const log = Math.log2(vectors);
+  if (!Number.isInteger(log) || vectors < 1 || vectors > MAX_MSI_VECTORS) throw new PciLayoutError(`MSI with ${vectors} vectors: expected a power of two from 1 to ${MAX_MSI_VECTORS}`);
+  const shift = address64 ? 0 : 4;
+  const control = (log << MSI_CONTROL_MMC_SHIFT) | (address64 ? MSI_CONTROL_64 : 0) | (masking ? MSI_CONTROL_MASKING : 0);
+  return build(PCI_CAP_ID_MSI, (masking ? 24 : 14) - shift, options, [
+    { at: MSI_CONTROL, bits: 16, value: control, writable: MSI_CONTROL_ENABLE | (MSI_CONTROL_LOG_MASK << MSI_CONTROL_MME_SHIFT) },
+    { at: MSI_ADDRESS, bits: 32, writable: 0xfffffffc },
+    ...(address64 ? [{ at: MSI_ADDRESS_HI, bits: 32, writable: 0xffffffff } as const] : []),
+    { at: MSI_DATA_64 - shift, bits: 16, writable: 0xffff },
+    ...(masking ? [{ at: MSI_MASK_64 - shift, bits: 32, writable: 2 ** vectors - 1 } as const] : []),
+  ]);
 }
 
 /** A place inside a BAR; `offset` is a multiple of 8 (its low three bits are the BAR number in the register). */

@@ -7,8 +7,9 @@ import type { RegionDescription } from './device.ts';
 import { checkRange } from './errors.ts';
 import { buildImage, type ConfigSpaceLayout, type Image } from './layout.ts';
 import {
-  EXP_DEVCAP, EXP_DEVCAP_FLR, EXP_DEVCTL, EXP_DEVCTL_INITIATE_FLR, MSIX_CONTROL, MSIX_CONTROL_ENABLE, MSIX_CONTROL_MASKALL, PCI_BAR_IO, PCI_BASE_ADDRESS_0,
-  PCI_CAP_ID_EXP, PCI_CAP_ID_MSIX, PCI_COMMAND, PCI_COMMAND_INTX_DISABLE, PCI_COMMAND_IO, PCI_COMMAND_MASTER, PCI_COMMAND_MEMORY,
+  EXP_DEVCAP, EXP_DEVCAP_FLR, EXP_DEVCTL, EXP_DEVCTL_INITIATE_FLR, MSI_ADDRESS, MSI_ADDRESS_HI, MSI_CONTROL, MSI_CONTROL_64, MSI_CONTROL_ENABLE, MSI_CONTROL_LOG_MASK,
+  MSI_CONTROL_MASKING, MSI_CONTROL_MMC_SHIFT, MSI_CONTROL_MME_SHIFT, MSI_DATA_64, MSI_MASK_64, MSI_PENDING_64, MSIX_CONTROL, MSIX_CONTROL_ENABLE, MSIX_CONTROL_MASKALL, PCI_BAR_IO, PCI_BASE_ADDRESS_0,
+  PCI_CAP_ID_EXP, PCI_CAP_ID_MSI, PCI_CAP_ID_MSIX, PCI_COMMAND, PCI_COMMAND_INTX_DISABLE, PCI_COMMAND_IO, PCI_COMMAND_MASTER, PCI_COMMAND_MEMORY, PCI_STATUS, PCI_STATUS_INTERRUPT,
 } from './registers.ts';
 import { REGION_CONFIG } from './vfio.ts';
 
@@ -24,10 +25,35 @@ export interface MsixControl {
   readonly masked: boolean;
 }
 
+/** What a consumer programmed into the MSI capability. Informative: a virtual machine monitor delivers through eventfds. */
+export interface MsiControl {
+  readonly enabled: boolean;
+  /** Vectors granted: 1 to what the capability offers. */
+  readonly vectors: number;
+  readonly address: bigint;
+  readonly data: number;
+  /** Bit n: vector n is masked. Always 0 without per-vector masking. */
+  readonly mask: number;
+}
+
+export interface PlacedCapability {
+  readonly id: number;
+  /** In the extended list, from 0x100. */
+  readonly extended: boolean;
+  readonly offset: number;
+  readonly lengthBytes: number;
+}
+
 /** Called after a write is complete, in this order, and only for what changed. Not called by `reset`. */
 export interface ConfigSpaceHooks {
   onCommand?(command: Command): void;
+  onMsi?(control: MsiControl): void;
   onMsix?(control: MsixControl): void;
+  /**
+   * Bytes [start, start + lengthBytes) of a capability were written, relative to it and without what the same write did to its neighbours. Also
+   * when no bit changed: a vendor's register may act on the write itself.
+   */
+  onCapability?(capability: PlacedCapability, start: number, lengthBytes: number): void;
   /** Initiate-FLR was written (and FLR is announced). What it returns is what `write` returns. */
   onFlr?(): void | Promise<void>;
 }
@@ -40,7 +66,11 @@ export class ConfigSpace {
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
   readonly #hooks: ConfigSpaceHooks;
-  /** Offset of Message Control, or -1. */
+  /** In list order, the extended list last. */
+  readonly capabilities: readonly PlacedCapability[];
+  /** Offset of the MSI capability, or -1. */
+  readonly #msi: number;
+  /** Offset of MSI-X' Message Control, or -1. */
   readonly #msixControl: number;
   /** Offset of Device Control where FLR is announced, or -1. */
   readonly #flrControl: number;
@@ -53,6 +83,10 @@ export class ConfigSpace {
     this.#bytes = this.#image.powerOn.slice();
     this.#view = new DataView(this.#bytes.buffer);
     this.#hooks = hooks;
+    this.capabilities = this.#image.placed.map(({ capability, offset }) => ({
+      id: capability.id, extended: capability.extendedVersion !== undefined, offset, lengthBytes: capability.bytes.length,
+    }));
+    this.#msi = this.capabilityOffset(PCI_CAP_ID_MSI) ?? -1;
     const msix = this.capabilityOffset(PCI_CAP_ID_MSIX);
     const express = this.capabilityOffset(PCI_CAP_ID_EXP);
     this.#msixControl = msix === undefined ? -1 : msix + MSIX_CONTROL;
@@ -61,7 +95,7 @@ export class ConfigSpace {
 
   /** Where a capability was placed: the first of that id in list order. */
   capabilityOffset(id: number, extended = false): number | undefined {
-    return this.#image.placed.find((p) => p.capability.id === id && (p.capability.extendedVersion !== undefined) === extended)?.offset;
+    return this.capabilities.find((c) => c.id === id && c.extended === extended)?.offset;
   }
 
   get command(): Command {
@@ -71,6 +105,21 @@ export class ConfigSpace {
       memory: (bits & PCI_COMMAND_MEMORY) !== 0,
       busMaster: (bits & PCI_COMMAND_MASTER) !== 0,
       intxDisabled: (bits & PCI_COMMAND_INTX_DISABLE) !== 0,
+    };
+  }
+
+  /** Undefined without the capability. */
+  get msi(): MsiControl | undefined {
+    if (this.#msi < 0) return undefined;
+    const control = this.#view.getUint16(this.#msi + MSI_CONTROL, true);
+    const wide = (control & MSI_CONTROL_64) !== 0;
+    const shift = wide ? 0 : 4;
+    return {
+      enabled: (control & MSI_CONTROL_ENABLE) !== 0,
+      vectors: 1 << ((control >> MSI_CONTROL_MME_SHIFT) & MSI_CONTROL_LOG_MASK),
+      address: BigInt(this.#view.getUint32(this.#msi + MSI_ADDRESS, true)) | (wide ? BigInt(this.#view.getUint32(this.#msi + MSI_ADDRESS_HI, true)) << 32n : 0n),
+      data: this.#view.getUint16(this.#msi + MSI_DATA_64 - shift, true),
+      mask: (control & MSI_CONTROL_MASKING) !== 0 ? this.#view.getUint32(this.#msi + MSI_MASK_64 - shift, true) : 0,
     };
   }
 
@@ -100,6 +149,7 @@ export class ConfigSpace {
    */
   write(offset: number, from: Uint8Array): void | Promise<void> {
     checkRange('configuration space', offset, from.length, this.sizeBytes);
+    const msiBefore = this.#hooks.onMsi === undefined ? undefined : this.msi;
     const commandBefore = this.#view.getUint16(PCI_COMMAND, true);
     const msixBefore = this.#msixBits();
     let flr = false;
@@ -110,8 +160,11 @@ export class ConfigSpace {
       // Initiate-FLR is the top bit of Device Control's upper byte and always reads as zero.
       if (at === this.#flrControl + 1 && this.#flrControl >= 0 && (value & (EXP_DEVCTL_INITIATE_FLR >> 8)) !== 0) flr = true;
     }
+    this.#limitMsiVectors();
     if (this.#view.getUint16(PCI_COMMAND, true) !== commandBefore) this.#hooks.onCommand?.(this.command);
+    if (msiBefore !== undefined) this.#reportMsi(msiBefore);
     if (this.#msixBits() !== msixBefore) this.#hooks.onMsix?.(this.msix);
+    if (this.#hooks.onCapability !== undefined) this.#reportCapabilities(offset, from.length);
     if (flr) return this.#hooks.onFlr?.();
   }
 
@@ -121,6 +174,23 @@ export class ConfigSpace {
     this.#bytes.set(value, offset);
   }
 
+  /** The pending bit of an MSI vector, for a device that holds interrupts back. Nothing without per-vector masking. */
+  setMsiPending(vector: number, pending: boolean): void {
+    if (this.#msi < 0) return;
+    const control = this.#view.getUint16(this.#msi + MSI_CONTROL, true);
+    if ((control & MSI_CONTROL_MASKING) === 0 || vector >= 1 << ((control >> MSI_CONTROL_MMC_SHIFT) & MSI_CONTROL_LOG_MASK)) return;
+    const at = this.#msi + MSI_PENDING_64 - ((control & MSI_CONTROL_64) !== 0 ? 0 : 4);
+    const bit = 1 << vector;
+    const bits = this.#view.getUint32(at, true);
+    this.#view.setUint32(at, pending ? bits | bit : bits & ~bit, true);
+  }
+
+  /** Interrupt Status in STATUS: what the function's INTx wants, before COMMAND's disable bit. */
+  setInterruptStatus(asserted: boolean): void {
+    const status = this.#bytes[PCI_STATUS]!;
+    this.#bytes[PCI_STATUS] = asserted ? status | PCI_STATUS_INTERRUPT : status & ~PCI_STATUS_INTERRUPT;
+  }
+
   /** Power-on values. Calls no hook: whoever resets the function knows. */
   reset(): void {
     this.#bytes.set(this.#image.powerOn);
@@ -128,5 +198,29 @@ export class ConfigSpace {
 
   #msixBits(): number {
     return this.#msixControl < 0 ? 0 : this.#view.getUint16(this.#msixControl, true);
+  }
+
+  /** Software must not ask for more vectors than there are (6.8.1.3); what it gets then is undefined, here all of them. */
+  #limitMsiVectors(): void {
+    if (this.#msi < 0) return;
+    const at = this.#msi + MSI_CONTROL;
+    const control = this.#view.getUint16(at, true);
+    const capable = (control >> MSI_CONTROL_MMC_SHIFT) & MSI_CONTROL_LOG_MASK;
+    if (((control >> MSI_CONTROL_MME_SHIFT) & MSI_CONTROL_LOG_MASK) <= capable) return;
+    this.#view.setUint16(at, (control & ~(MSI_CONTROL_LOG_MASK << MSI_CONTROL_MME_SHIFT)) | (capable << MSI_CONTROL_MME_SHIFT), true);
+  }
+
+  #reportMsi(before: MsiControl): void {
+    const now = this.msi!;
+    if ((Object.keys(now) as (keyof MsiControl)[]).some((key) => now[key] !== before[key])) this.#hooks.onMsi?.(now);
+  }
+
+  /** A write that begins in one capability and reaches into the next is two writes, each inside its own. */
+  #reportCapabilities(offset: number, lengthBytes: number): void {
+    for (const capability of this.capabilities) {
+      const from = Math.max(offset, capability.offset);
+      const to = Math.min(offset + lengthBytes, capability.offset + capability.lengthBytes);
+      if (from < to) this.#hooks.onCapability?.(capability, from - capability.offset, to - from);
+    }
   }
 }

@@ -72,8 +72,20 @@ export interface PciHost {
    * message or by the consumer's resample eventfd, signals again.
    */
   setIntx(asserted: boolean): void;
+  /**
+   * The consumer's memory by DMA_READ and DMA_WRITE messages even where it is mapped; undefined where the consumer serves none.
+   * The consumer itself marks the pages dirty that it writes for a message.
+   */
+  readonly dmaMessages?: DmaMessageAccess | undefined;
   /** For `ConfigSpaceHooks.onFlr`: quiesce, `device.reset()`, resume. */
   functionLevelReset(): Promise<void>;
+}
+
+/** Rejects with a typed error: the consumer's errno, a time-out, or that the consumer has gone. */
+export interface DmaMessageAccess {
+  read(iova: bigint, into: Uint8Array): Promise<void>;
+  /** Long transfers go in pieces; those before a piece that failed have been written. */
+  write(iova: bigint, from: Uint8Array): Promise<void>;
 }
 
 export type Access = 'read' | 'write';

@@ -15,6 +15,18 @@ export class PciRangeError extends Error {
   }
 }
 
+/** A device refuses an access or a change of state: what it throws from `read`, `write` or a migration hop. `errno` is what the consumer sees. */
+export class PciAccessError extends Error {
+  readonly code = 'ERR_PCI_ACCESS';
+  readonly errno: number;
+  override readonly name = 'PciAccessError';
+  /** EINVAL (22) unless something else fits better. */
+  constructor(message: string, errno = 22) {
+    super(message);
+    this.errno = errno;
+  }
+}
+
 export function checkRange(what: string, offset: number, lengthBytes: number, sizeBytes: number): void {
   if (!Number.isInteger(offset) || offset < 0 || offset + lengthBytes > sizeBytes) throw new PciRangeError(what, offset, lengthBytes, sizeBytes);
 }

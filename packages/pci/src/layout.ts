@@ -21,6 +21,11 @@ export interface ConfigSpaceLayout {
   /** 0: no INTx (the default); 1 to 4: INTA to INTD. */
   readonly interruptPin?: number;
   readonly bars?: readonly Bar[];
+  /**
+   * Bytes laid over everything else, last: read-only, and nothing checks that they make sense. For functions that break the
+   * rules on purpose (a region that no BAR can express, a copy of a defective device); anything else is said with the fields above.
+   */
+  readonly rawPowerOn?: readonly { readonly offset: number; readonly bytes: Uint8Array }[];
   /** In list order: each one's next pointer names the one after it. */
   readonly capabilities?: readonly Capability[];
 }
@@ -121,6 +126,14 @@ class Builder {
   }
 }
 
+function override(image: Image, layout: ConfigSpaceLayout): void {
+  for (const { offset, bytes } of layout.rawPowerOn ?? []) {
+    if (!Number.isInteger(offset) || offset < 0 || offset + bytes.length > layout.sizeBytes) throw new PciLayoutError(`raw power-on bytes at 0x${offset.toString(16)} + ${bytes.length} do not lie in ${layout.sizeBytes} bytes`);
+    image.powerOn.set(bytes, offset);
+    for (const mask of [image.writable, image.writeOneToClear]) mask.fill(0, offset, offset + bytes.length);
+  }
+}
+
 /** @throws PciLayoutError naming what does not fit */
 export function buildImage(layout: ConfigSpaceLayout): Image {
   if (layout.sizeBytes !== CONFIG_BYTES && layout.sizeBytes !== CONFIG_EXTENDED_BYTES) throw new PciLayoutError(`configuration space of ${String(layout.sizeBytes)} bytes: expected 256 or 4096`);
@@ -135,5 +148,7 @@ export function buildImage(layout: ConfigSpaceLayout): Image {
   const placedExtended = builder.place(extended, true);
   builder.link(placed);
   builder.link(placedExtended);
-  return { powerOn: builder.powerOn, writable: builder.writable, writeOneToClear: builder.writeOneToClear, placed: [...placed, ...placedExtended] };
+  const image = { powerOn: builder.powerOn, writable: builder.writable, writeOneToClear: builder.writeOneToClear, placed: [...placed, ...placedExtended] };
+  override(image, layout);
+  return image;
 }

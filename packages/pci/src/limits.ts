@@ -1,3 +1,5 @@
+/** PCI Local Bus 3.0, 6.8.1: Multiple Message Capable has no encoding beyond 32 vectors. */
+export const MAX_MSI_VECTORS = 32;
 /** PCI Local Bus 3.0, 6.8.2: the table size field has 11 bits. */
 export const MAX_MSIX_VECTORS = 2048;
 /** Sizes are numbers here: the largest power of two that arithmetic on them keeps exact. */

@@ -31,6 +31,8 @@ export const PCI_COMMAND_PARITY = 0x0040;
 export const PCI_COMMAND_SERR = 0x0100;
 export const PCI_COMMAND_INTX_DISABLE = 0x0400;
 
+/** The function asserts INTx; shown whether or not COMMAND lets it through (PCI Local Bus 3.0, 6.2.3). */
+export const PCI_STATUS_INTERRUPT = 0x0008;
 export const PCI_STATUS_CAP_LIST = 0x0010;
 /** Error bits 8 and 11 to 15: a one clears them. */
 export const PCI_STATUS_RW1C = 0xf900;
@@ -40,11 +42,27 @@ export const PCI_BAR_64 = 0x4;
 export const PCI_BAR_PREFETCH = 0x8;
 
 export const PCI_CAP_ID_PM = 0x01;
+export const PCI_CAP_ID_MSI = 0x05;
 export const PCI_CAP_ID_VNDR = 0x09;
 export const PCI_CAP_ID_EXP = 0x10;
 export const PCI_CAP_ID_MSIX = 0x11;
 export const PCI_EXT_CAP_ID_DSN = 0x0003;
 export const PCI_EXT_CAP_ID_VNDR = 0x000b;
+
+/** Offsets inside the MSI capability; with a 32-bit address what follows MSI_ADDRESS_HI lies 4 bytes lower. */
+export const MSI_CONTROL = 0x02;
+export const MSI_ADDRESS = 0x04;
+export const MSI_ADDRESS_HI = 0x08;
+export const MSI_DATA_64 = 0x0c;
+export const MSI_MASK_64 = 0x10;
+export const MSI_PENDING_64 = 0x14;
+export const MSI_CONTROL_ENABLE = 0x0001;
+/** Multiple Message Capable and Enable: logarithms of a number of vectors. */
+export const MSI_CONTROL_MMC_SHIFT = 1;
+export const MSI_CONTROL_MME_SHIFT = 4;
+export const MSI_CONTROL_LOG_MASK = 7;
+export const MSI_CONTROL_64 = 0x0080;
+export const MSI_CONTROL_MASKING = 0x0100;
 
 /** Offsets inside the MSI-X capability. */
 export const MSIX_CONTROL = 0x02;

@@ -174,6 +174,10 @@ export class Session implements SessionView, CommandContext, PciHost {
     if (asserted) this.trigger(0, 0);
   }
 
+  get dmaMessages(): PciHost['dmaMessages'] {
+    return this.messages;
+  }
+
   functionLevelReset(): Promise<void> {
     return this.whileQuiesced('flr', () => this.device.reset());
   }
