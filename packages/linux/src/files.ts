@@ -4,6 +4,8 @@ import { EAGAIN, EBADF, EINTR, EINVAL, EPERM, SYSCALL_STATX, check, errno, libc 
 import { LinuxError } from './errors.ts';
 
 const F_GETFD = 1;
+const F_SETFD = 2;
+const FD_CLOEXEC = 1;
 const F_GETFL = 3;
 const F_SETFL = 4;
 const F_DUPFD_CLOEXEC = 1030;
@@ -84,6 +86,10 @@ export function setNonBlocking(fd: number, on: boolean): void {
   const flags = check(libc.fcntl(fd, F_GETFL, 0), 'fcntl', `${fd}, F_GETFL`);
   const wanted = on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK;
   if (wanted !== flags) check(libc.fcntl(fd, F_SETFL, wanted), 'fcntl', `${fd}, F_SETFL`);
+}
+
+export function setCloseOnExec(fd: number, on: boolean): void {
+  check(libc.fcntl(fd, F_SETFD, on ? FD_CLOEXEC : 0), 'fcntl', `${fd}, F_SETFD`);
 }
 
 export function isValidFd(fd: number): boolean {

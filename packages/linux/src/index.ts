@@ -14,3 +14,5 @@ export { OwnedFd } from './owned-fd.ts';
 export { countMappings, countOpenFds, listMappings } from './process-state.ts';
 export { withFaults } from './faults.ts';
 export type { Fault } from './faults.ts';
+export { AdaptiveSpin, SpinPolicy } from './adaptive-spin.ts';
+export type { SpinOptions, Spinner } from './adaptive-spin.ts';

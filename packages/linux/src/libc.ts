@@ -41,11 +41,13 @@ export const libc: {
   socket(domain: number, type: number, protocol: number): number;
   socketpair(domain: number, type: number, protocol: number, into: Bytes): number;
   setsockopt(fd: number, level: number, option: number, value: Bytes, length: number): number;
+  getsockopt(fd: number, level: number, option: number, value: Bytes, length: Bytes): number;
   bind(fd: number, address: Bytes, length: number): number;
   listen(fd: number, backlog: number): number;
   connect(fd: number, address: Bytes, length: number): number;
   accept4(fd: number, address: Address, length: Address, flags: number): number;
   shutdown(fd: number, how: number): number;
+  send(fd: number, from: Bytes, length: number, flags: number): number;
   sendmsg(fd: number, message: Bytes, flags: number): number;
   recvmsg(fd: number, message: Bytes, flags: number): number;
   memfd_create(name: string, flags: number): number;
@@ -78,11 +80,13 @@ export const libc: {
   socket: lib.func('socket', 'int', ['int', 'int', 'int']),
   socketpair: lib.func('socketpair', 'int', ['int', 'int', 'int', 'void *']),
   setsockopt: lib.func('setsockopt', 'int', ['int', 'int', 'int', 'void *', 'uint']),
+  getsockopt: lib.func('getsockopt', 'int', ['int', 'int', 'int', 'void *', 'void *']),
   bind: lib.func('bind', 'int', ['int', 'void *', 'uint']),
   listen: lib.func('listen', 'int', ['int', 'int']),
   connect: lib.func('connect', 'int', ['int', 'void *', 'uint']),
   accept4: lib.func('accept4', 'int', ['int', 'uintptr_t', 'uintptr_t', 'int']),
   shutdown: lib.func('shutdown', 'int', ['int', 'int']),
+  send: lib.func('send', 'int64', ['int', 'void *', 'size_t', 'int']),
   sendmsg: lib.func('sendmsg', 'int64', ['int', 'void *', 'int']),
   recvmsg: lib.func('recvmsg', 'int64', ['int', 'void *', 'int']),
   memfd_create: lib.func('memfd_create', 'int', ['str', 'uint']),
@@ -111,6 +115,7 @@ export const EBUSY = 16;
 export const EEXIST = 17;
 export const EINVAL = 22;
 export const ENAMETOOLONG = 36;
+export const ENOTSOCK = 88;
 export const EADDRINUSE = 98;
 export const ECONNABORTED = 103;
 export const ENOTCONN = 107;

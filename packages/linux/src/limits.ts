@@ -14,3 +14,9 @@ export const LISTEN_ATTEMPTS = 3;
 export const FALLBACK_WATCH_MS = 2;
 /** Signals of eventfds between two system calls that clear away what is left of them; counts against fs.aio-max-nr per thread. */
 export const AIO_COMPLETIONS = 64;
+/** How long threads that spin keep their event loop waiting at a time, microseconds: one more turn of it costs some 5. */
+export const SPIN_TURN_US = 200;
+/** Spins in a row that found nothing before a socket's traffic counts as sparse ... */
+export const SPIN_VAIN_LIMIT = 3;
+/** ... and then up to this many times as many messages in close succession are wanted before the next spin. */
+export const SPIN_MAX_BACKOFF = 64;

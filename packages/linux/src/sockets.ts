@@ -1,13 +1,14 @@
 /** UNIX stream sockets that pass descriptors. */
 import { lstatSync, unlinkSync } from 'node:fs';
-import type { Received } from './sys.ts';
+import type { PeerCredentials, Received } from './sys.ts';
 import { S_IFMT, S_IFSOCK } from './constants.ts';
 import { LinuxError } from './errors.ts';
 import { blocked, close, setNonBlocking } from './files.ts';
 import {
-  EADDRINUSE, EAGAIN, ECONNABORTED, ECONNREFUSED, EINTR, EINVAL, ENAMETOOLONG, ENOENT, ENOTCONN, ETIMEDOUT,
+  EADDRINUSE, EAGAIN, ECONNABORTED, ECONNREFUSED, EINTR, EINVAL, ENAMETOOLONG, ENOENT, ENOTCONN, ENOTSOCK, ETIMEDOUT,
   addressOf, check, errno, libc,
 } from './libc.ts';
+import { pollIn } from './readiness.ts';
 import { CONNECT_TIMEOUT_MS, LISTEN_ATTEMPTS, MAX_FDS_PER_MESSAGE, MAX_SOCKET_PATH_BYTES } from './limits.ts';
 
 const AF_UNIX = 1;
@@ -18,6 +19,10 @@ const SOL_SOCKET = 1;
 const SO_SNDTIMEO = 21;
 const SHUT_WR = 1;
 const SCM_RIGHTS = 1;
+const SO_TYPE = 3;
+const SO_PEERCRED = 17;
+const SO_ACCEPTCONN = 30;
+const SO_DOMAIN = 39;
 const MSG_CTRUNC = 0x08;
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
@@ -141,8 +146,38 @@ export function shutdownWrite(socket: number): void {
   if (e !== ENOTCONN) throw new LinuxError(e, 'shutdown', String(socket));
 }
 
+const option = new Int32Array(new ArrayBuffer(12));
+const optionBytes = new Int32Array(new ArrayBuffer(4));
+
+/** 0, or -1 as the kernel said it; the value is in `option`. */
+function getSocketOption(fd: number, name: number): number {
+  option.fill(0);
+  optionBytes[0] = option.byteLength;
+  return libc.getsockopt(fd, SOL_SOCKET, name, option, optionBytes);
+}
+
+export function unixSocketKind(fd: number): 'listening' | 'connected' | undefined {
+  const wanted: readonly (readonly [number, number])[] = [[SO_DOMAIN, AF_UNIX], [SO_TYPE, SOCK_STREAM]];
+  for (const [name, value] of wanted) {
+    if (getSocketOption(fd, name) < 0) {
+      const e = errno();
+      if (e === ENOTSOCK) return undefined;
+      throw new LinuxError(e, 'getsockopt', String(fd));
+    }
+    if (option[0] !== value) return undefined;
+  }
+  check(getSocketOption(fd, SO_ACCEPTCONN), 'getsockopt', `${fd}, SO_ACCEPTCONN`);
+  return option[0] === 0 ? 'connected' : 'listening';
+}
+
+export function peerCredentials(socket: number): PeerCredentials {
+  check(getSocketOption(socket, SO_PEERCRED), 'getsockopt', `${socket}, SO_PEERCRED`);
+  // struct ucred. An id that no process has is (uid_t)-1.
+  return { pid: option[0]!, uid: option[1]! >>> 0, gid: option[2]! >>> 0 };
+}
+
 /*
- * One message header for all calls of this thread, in one buffer that is never collected: struct msghdr (56 bytes) at 0,
+ * Message headers for all calls of this thread, one for each direction, in buffers that are never collected: struct msghdr (56 bytes) at 0,
  * struct iovec (16) at 64, the control message (cmsghdr 16 + 4 per descriptor) at 80. Lengths are written as 64 bits; musl
  * has 32 bits and padding there, which is the same on little-endian machines.
  */
@@ -154,56 +189,95 @@ const MSG_IOVLEN = 24;
 const MSG_CONTROL = 32;
 const MSG_CONTROLLEN = 40;
 const MSG_FLAGS = 48;
-const header = new Uint8Array(new ArrayBuffer(CONTROL + CMSG_HEADER + 4 * (MAX_FDS_PER_MESSAGE + 1)));
-const message = new DataView(header.buffer);
-const HEADER_ADDRESS = addressOf(header);
 
-function prepare(bytes: Uint8Array, controlBytes: number): void {
-  message.setBigUint64(IOVEC, addressOf(bytes), true);
-  message.setBigUint64(IOVEC + 8, BigInt(bytes.byteLength), true);
-  message.setBigUint64(MSG_IOV, HEADER_ADDRESS + BigInt(IOVEC), true);
-  message.setBigUint64(MSG_IOVLEN, 1n, true);
-  message.setBigUint64(MSG_CONTROL, controlBytes === 0 ? 0n : HEADER_ADDRESS + BigInt(CONTROL), true);
-  message.setBigUint64(MSG_CONTROLLEN, BigInt(controlBytes), true);
-  message.setInt32(MSG_FLAGS, 0, true);
+class MessageHeader {
+  readonly bytes: Uint8Array = new Uint8Array(new ArrayBuffer(CONTROL + CMSG_HEADER + 4 * (MAX_FDS_PER_MESSAGE + 1)));
+  readonly view: DataView = new DataView(this.bytes.buffer);
+  readonly #address = addressOf(this.bytes);
+
+  prepare(data: Uint8Array, controlBytes: number): void {
+    const { view } = this;
+    view.setBigUint64(IOVEC, addressOf(data), true);
+    view.setBigUint64(IOVEC + 8, BigInt(data.byteLength), true);
+    view.setBigUint64(MSG_IOV, this.#address + BigInt(IOVEC), true);
+    view.setBigUint64(MSG_IOVLEN, 1n, true);
+    view.setBigUint64(MSG_CONTROL, controlBytes === 0 ? 0n : this.#address + BigInt(CONTROL), true);
+    view.setBigUint64(MSG_CONTROLLEN, BigInt(controlBytes), true);
+    view.setInt32(MSG_FLAGS, 0, true);
+  }
 }
+
+const outgoing = new MessageHeader();
+const incoming = new MessageHeader();
 
 export function sendmsg(socket: number, bytes: Uint8Array, fds: readonly number[]): number | undefined {
   if (fds.length > MAX_FDS_PER_MESSAGE) throw new LinuxError(EINVAL, 'sendmsg', String(socket), `at most ${MAX_FDS_PER_MESSAGE} descriptors fit, got ${fds.length}`);
   if (fds.length > 0 && bytes.byteLength === 0) throw new LinuxError(EINVAL, 'sendmsg', String(socket), 'descriptors travel with at least one byte');
-  // CMSG_LEN, not CMSG_SPACE: one message needs no trailing padding.
-  const controlBytes = fds.length === 0 ? 0 : CMSG_HEADER + 4 * fds.length;
-  prepare(bytes, controlBytes);
-  if (controlBytes > 0) {
-    message.setBigUint64(CONTROL, BigInt(controlBytes), true);
-    message.setInt32(CONTROL + 8, SOL_SOCKET, true);
-    message.setInt32(CONTROL + 12, SCM_RIGHTS, true);
-    for (let i = 0; i < fds.length; i++) message.setInt32(CONTROL + CMSG_HEADER + 4 * i, fds[i]!, true);
+  if (fds.length > 0) {
+    // CMSG_LEN, not CMSG_SPACE: one message needs no trailing padding.
+    const controlBytes = CMSG_HEADER + 4 * fds.length;
+    outgoing.prepare(bytes, controlBytes);
+    const { view } = outgoing;
+    view.setBigUint64(CONTROL, BigInt(controlBytes), true);
+    view.setInt32(CONTROL + 8, SOL_SOCKET, true);
+    view.setInt32(CONTROL + 12, SCM_RIGHTS, true);
+    for (let i = 0; i < fds.length; i++) view.setInt32(CONTROL + CMSG_HEADER + 4 * i, fds[i]!, true);
   }
   for (;;) {
-    const n = libc.sendmsg(socket, header, MSG_NOSIGNAL | MSG_DONTWAIT);
+    // Without descriptors the same thing with less to prepare: the usual case, and the reply to every register access.
+    const n = fds.length === 0 ? libc.send(socket, bytes, bytes.byteLength, MSG_NOSIGNAL | MSG_DONTWAIT) : libc.sendmsg(socket, outgoing.bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n >= 0) return n;
     if (blocked('sendmsg', socket)) return undefined;
   }
 }
 
-export function recvmsg(socket: number, into: Uint8Array, maxFds: number): Received | undefined {
+/** What `incoming` is prepared for: a thread that looks again and again does so with the same buffer. Held, so its address stays what it is. */
+let preparedInto: Uint8Array | undefined;
+let preparedLength = 0;
+let preparedControl = 0;
+
+function receive(socket: number, into: Uint8Array, maxFds: number, flags: number): Received | undefined {
   const room = Math.max(0, Math.min(maxFds, MAX_FDS_PER_MESSAGE));
   // An exact CMSG_LEN: the kernel would fill the padding of CMSG_SPACE with one descriptor more.
   const controlBytes = room === 0 ? 0 : CMSG_HEADER + 4 * room;
   for (;;) {
-    prepare(into, controlBytes);
-    const bytes = libc.recvmsg(socket, header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (preparedInto !== into || preparedLength !== into.byteLength || preparedControl !== controlBytes) {
+      incoming.prepare(into, controlBytes);
+      preparedInto = into;
+      preparedLength = into.byteLength;
+      preparedControl = controlBytes;
+    }
+    const bytes = libc.recvmsg(socket, incoming.bytes, flags | MSG_CMSG_CLOEXEC);
     if (bytes >= 0) {
-      const truncated = (message.getInt32(MSG_FLAGS, true) & MSG_CTRUNC) !== 0;
-      return { bytes, fds: receivedFds(), fdsTruncated: truncated };
+      const truncated = (incoming.view.getInt32(MSG_FLAGS, true) & MSG_CTRUNC) !== 0;
+      const fds = receivedFds();
+      // The kernel has written the lengths it used; a call that fails leaves the header alone.
+      incoming.view.setInt32(MSG_CONTROLLEN, controlBytes, true);
+      return { bytes, fds, fdsTruncated: truncated };
     }
     if (blocked('recvmsg', socket)) return undefined;
   }
 }
 
+export function recvmsg(socket: number, into: Uint8Array, maxFds: number): Received | undefined {
+  return receive(socket, into, maxFds, MSG_DONTWAIT);
+}
+
+const forEver = new Int32Array(1);
+
+/** The descriptor may be non-blocking (all of ours are): then the wait is a poll, else it is recvmsg's own. */
+export function recvmsgBlocking(socket: number, into: Uint8Array, maxFds: number): Received {
+  for (;;) {
+    const got = receive(socket, into, maxFds, 0);
+    if (got !== undefined) return got;
+    forEver[0] = socket;
+    pollIn(forEver, 1, -1);
+  }
+}
+
 function receivedFds(): number[] {
   const fds: number[] = [];
+  const message = incoming.view;
   const end = CONTROL + message.getUint32(MSG_CONTROLLEN, true);
   let at = CONTROL;
   while (at + CMSG_HEADER <= end) {

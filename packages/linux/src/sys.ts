@@ -16,6 +16,13 @@ export interface Received {
   readonly fdsTruncated: boolean;
 }
 
+/** Who was at the other end of a UNIX socket when it was connected (SO_PEERCRED). */
+export interface PeerCredentials {
+  readonly pid: number;
+  readonly uid: number;
+  readonly gid: number;
+}
+
 export interface FileStatus {
   readonly dev: bigint;
   readonly ino: bigint;
@@ -64,6 +71,7 @@ export interface Sys {
   fstat(fd: number): FileStatus;
   ftruncate(fd: number, lengthBytes: number): void;
   setNonBlocking(fd: number, on: boolean): void;
+  setCloseOnExec(fd: number, on: boolean): void;
   isValidFd(fd: number): boolean;
 
   /** Non-blocking, close-on-exec UNIX stream listener. A stale socket file (nobody listens) is replaced; a live one is EADDRINUSE. */
@@ -81,6 +89,11 @@ export interface Sys {
   sendmsg(socket: number, bytes: Uint8Array, fds: readonly number[]): number | undefined;
   /** One recvmsg(MSG_DONTWAIT | MSG_CMSG_CLOEXEC); undefined = EAGAIN. At most `maxFds` descriptors are received (253 is the kernel's limit). */
   recvmsg(socket: number, into: Uint8Array, maxFds: number): Received | undefined;
+  /** As `recvmsg`, but sleeps in the kernel until something is there: for threads that have nothing else to do. */
+  recvmsgBlocking(socket: number, into: Uint8Array, maxFds: number): Received;
+  /** What kind of UNIX stream socket a descriptor is; undefined for any other descriptor (EBADF throws). */
+  unixSocketKind(fd: number): 'listening' | 'connected' | undefined;
+  peerCredentials(socket: number): PeerCredentials;
 
   memfdCreate(name: string, options: { allowSealing: boolean }): number;
   /** F_GET_SEALS; undefined where the file does not support seals. */

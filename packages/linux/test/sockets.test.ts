@@ -196,3 +196,42 @@ describe('listening', () => {
     expect(() => linux.unixListen(join(folder, 'a\0b'), 4)).toThrow(expect.objectContaining({ code: 'EINVAL' }));
   });
 });
+
+describe('what a socket is', () => {
+  test('listening, connected, or none of these', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'emudev-linux-'));
+    const listener = linux.unixListen(join(folder, 's'), 1);
+    const [a, b] = linux.unixSocketPair();
+    const file = linux.eventfd();
+    try {
+      expect([listener, a, file].map((fd) => linux.unixSocketKind(fd))).toEqual(['listening', 'connected', undefined]);
+      expect(() => linux.unixSocketKind(9999)).toThrow(expect.objectContaining({ code: 'EBADF' }) as Error);
+    } finally {
+      for (const fd of [listener, a, b, file]) linux.close(fd);
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  test('who is at the other end', () => {
+    const [a, b] = linux.unixSocketPair();
+    expect(linux.peerCredentials(a)).toEqual({ pid: process.pid, uid: process.getuid!(), gid: process.getgid!() });
+    for (const fd of [a, b]) linux.close(fd);
+  });
+});
+
+describe('recvmsgBlocking', () => {
+  test('takes what is there, on blocking and non-blocking sockets, and sees the end', () => {
+    const [a, b] = linux.unixSocketPair();
+    const into = new Uint8Array(8);
+    linux.sendmsg(a, Uint8Array.of(1), [a]);
+    const got = linux.recvmsgBlocking(b, into, 1);
+    expect([got.bytes, got.fds.length, into[0]]).toEqual([1, 1, 1]);
+    linux.close(got.fds[0]!);
+    linux.setNonBlocking(b, false);
+    linux.sendmsg(a, Uint8Array.of(2, 3), []);
+    expect(linux.recvmsgBlocking(b, into, 0).bytes).toBe(2);
+    linux.close(a);
+    expect(linux.recvmsgBlocking(b, into, 0).bytes).toBe(0);
+    linux.close(b);
+  });
+});
