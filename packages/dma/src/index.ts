@@ -12,6 +12,7 @@ export { Window, attachWindow } from './window.ts';
 export type { WindowMapRequest, WindowMapping, WindowOffset, WindowView } from './window.ts';
 export { IovaSpace } from './iova-space.ts';
 export type { DmaEntry, DmaMapRequest, RemoteMemory } from './iova-space.ts';
+export type { DirtyLog, IovaRange } from './dirty-log.ts';
 export { UNSEALED_CHANNEL } from './map-file.ts';
 export type { Truncation, UnsealedEvent } from './map-file.ts';
 export { Quiescence, QuiescenceTimeoutError, QuiescentReader } from './quiescence.ts';

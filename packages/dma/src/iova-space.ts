@@ -1,18 +1,25 @@
 /** One device's DMA table. */
 import { ChunkTable } from './chunk-table.ts';
 import type { MappedRange } from './chunk-table.ts';
+import { DirtyLog } from './dirty-log.ts';
+import type { LoggedRegion } from './dirty-log.ts';
 import { DmaError } from './errors.ts';
 import { CHUNK_BYTES, IOTLB_READ, IOTLB_WRITE, PAGE_BYTES } from './iotlb.ts';
 import { MAX_DMA_MAPS } from './limits.ts';
 import { checkFile, mapFile } from './map-file.ts';
 import type { Truncation } from './map-file.ts';
+import { RegionIndex } from './region-index.ts';
 import { isPageMultiple } from './window.ts';
 import type { Window, WindowMapping, WindowOffset } from './window.ts';
 
-/** Memory behind a region that came without a descriptor: whoever serves the device asks the consumer by message. */
+/** Memory behind a region that is not mapped: whoever serves the device asks the consumer by message, or goes through a file. */
 export interface RemoteMemory {
+  /** True where the consumer does not see what is written, so that it has to be logged here when dirty pages are. */
+  readonly direct?: boolean;
   read(iova: bigint, into: Uint8Array): Promise<void>;
   write(iova: bigint, from: Uint8Array): Promise<void>;
+  /** Whether mapping `other` at the same place would be mapping the same once more. Without this: if it is the same object. */
+  isSame?(other: RemoteMemory): boolean;
 }
 
 export interface DmaMapRequest {
@@ -39,8 +46,7 @@ export interface DmaEntry {
   readonly offset: WindowOffset | undefined;
 }
 
-interface Region extends DmaEntry {
-  readonly end: bigint;
+interface Region extends DmaEntry, LoggedRegion {
   readonly mapping: WindowMapping | undefined;
   readonly file: { readonly dev: bigint; readonly ino: bigint; readonly fdOffset: number } | undefined;
   readonly remote: RemoteMemory | undefined;
@@ -54,17 +60,20 @@ const ADDRESS_SPACE_END = 1n << 64n;
  * `GuestMemory` of @emudev/pci. Change it only while every thread of the device is quiescent.
  */
 export class IovaSpace implements Disposable {
+  /** What the device writes, for a consumer that moves its guest elsewhere. */
+  readonly dirtyLog: DirtyLog;
   readonly #window: Window;
   readonly #table: ChunkTable;
   readonly #truncation: Truncation;
-  /** Sorted by IOVA, disjoint. */
-  readonly #regions: Region[] = [];
+  /** Disjoint. */
+  readonly #regions = new RegionIndex<Region>();
   #disposed = false;
 
   constructor(window: Window, options: { truncation?: Truncation } = {}) {
     this.#window = window;
     this.#truncation = options.truncation ?? 'seal';
     this.#table = new ChunkTable(window);
+    this.dirtyLog = new DirtyLog(this.#regions);
   }
 
   /** Grows with every change: a translation is valid for one generation. */
@@ -79,11 +88,16 @@ export class IovaSpace implements Disposable {
 
   /** Number of regions. */
   get size(): number {
-    return this.#regions.length;
+    return this.#regions.size;
   }
 
   *entries(): Generator<DmaEntry, void, void> {
     for (const { iova, sizeBytes, readable, writable, offset } of this.#regions) yield { iova, sizeBytes, readable, writable, offset };
+  }
+
+  /** Whether a region begins there. */
+  has(iova: bigint): boolean {
+    return this.#regions.atOrBefore(iova)?.iova === iova;
   }
 
   /**
@@ -95,47 +109,51 @@ export class IovaSpace implements Disposable {
     const { iova, end, sizeBytes, fdOffset } = checkRequest(request);
     const { readable, writable, fd } = request;
     const file = fd === undefined ? undefined : { iova, sizeBytes, fd, fdOffset, writable };
-    const at = this.#indexAfter(iova);
-    const before = this.#regions[at - 1];
-    const after = this.#regions[at];
-    if (before?.iova === iova && before.end === end && before.readable === readable && before.writable === writable && this.#isSame(before, fd, fdOffset)) return;
+    const before = this.#regions.atOrBefore(iova);
+    const after = this.#regions.after(iova);
+    if (before?.iova === iova && before.end === end && before.readable === readable && before.writable === writable && this.#isSame(before, request, fdOffset)) return;
     if ((before !== undefined && before.end > iova) || (after !== undefined && after.iova < end)) {
       throw new DmaError('ERR_DMA_OVERLAP', `${range(iova, sizeBytes)} overlaps a mapped region`);
     }
-    if (this.#regions.length >= MAX_DMA_MAPS) throw new DmaError('ERR_DMA_LIMIT', `a device has at most ${MAX_DMA_MAPS} DMA regions`);
+    if (this.#regions.size >= MAX_DMA_MAPS) throw new DmaError('ERR_DMA_LIMIT', `a device has at most ${MAX_DMA_MAPS} DMA regions`);
     const common = { iova, end, sizeBytes, readable, writable };
     if (file === undefined) {
-      this.#regions.splice(at, 0, { ...common, offset: undefined, mapping: undefined, file: undefined, remote: request.remote });
+      const { remote } = request;
+      this.#regions.insert({ ...common, offset: undefined, mapping: undefined, file: undefined, remote, logged: remote?.direct === true });
       this.#table.touch();
       return;
     }
     const status = checkFile(this.#window.sys, file, this.#truncation);
     // Only a region that can hold a whole chunk gains from congruence; small ones are packed.
     const mapping = mapFile(this.#window, file, status, sizeBytes >= CHUNK_BYTES ? iova : undefined);
-    const region: Region = { ...common, offset: mapping.offset, mapping, file: { dev: status.dev, ino: status.ino, fdOffset }, remote: undefined };
+    const region: Region = { ...common, offset: mapping.offset, mapping, file: { dev: status.dev, ino: status.ino, fdOffset }, remote: undefined, logged: true };
     try {
       this.#table.add(mappedRange(region));
     } catch (error) {
       mapping[Symbol.dispose]();
       throw error;
     }
-    this.#regions.splice(at, 0, region);
+    this.#regions.insert(region);
   }
 
   /** Removes a region that was mapped with exactly this range; ERR_DMA_NOT_MAPPED (ENOENT) otherwise. */
   unmap(iova: bigint, sizeBytes: number | bigint): void {
-    const at = this.#indexAfter(iova) - 1;
-    const region = this.#regions[at];
-    if (region?.iova !== iova || BigInt(region.sizeBytes) !== BigInt(sizeBytes)) {
-      throw new DmaError('ERR_DMA_NOT_MAPPED', `${range(iova, sizeBytes)} is not a mapped region`);
-    }
-    this.#regions.splice(at, 1);
-    this.#release(region);
+    this.#remove(this.#exactly(iova, sizeBytes));
+  }
+
+  /** As `unmap`, with a last report of the region's dirty pages. When there can be none (see `DirtyLog.report`) the region stays. */
+  unmapReporting(iova: bigint, sizeBytes: number | bigint, pageSize: bigint): Uint8Array {
+    const region = this.#exactly(iova, sizeBytes);
+    const dirty = this.dirtyLog.report(iova, BigInt(sizeBytes), pageSize);
+    this.#remove(region);
+    return dirty;
   }
 
   /** Removes all regions. */
   clear(): void {
-    for (const region of this.#regions.splice(0)) this.#release(region);
+    const regions = [...this.#regions];
+    this.#regions.clear();
+    for (const region of regions) this.#release(region);
   }
 
   [Symbol.dispose](): void {
@@ -149,11 +167,10 @@ export class IovaSpace implements Disposable {
   translate(iova: bigint, lengthBytes: number, access: Access): WindowOffset | undefined {
     if (!Number.isSafeInteger(lengthBytes) || lengthBytes <= 0) return undefined;
     let offset: number | undefined;
-    let at = this.#indexAfter(iova) - 1;
     let next = iova;
     const end = iova + BigInt(lengthBytes);
     while (next < end) {
-      const region = this.#regions[at++];
+      const region = this.#regions.atOrBefore(next);
       if (region?.offset === undefined || !covers(region, next) || !permits(region, access)) return undefined;
       const here = region.offset + Number(next - region.iova);
       offset ??= here;
@@ -177,7 +194,9 @@ export class IovaSpace implements Disposable {
   }
 
   /** See `GuestMemory.markDirty` of @emudev/pci. */
-  markDirty(_iova: bigint, _lengthBytes: number): void {}
+  markDirty(iova: bigint, lengthBytes: number): void {
+    this.dirtyLog.mark(iova, lengthBytes);
+  }
 
   #access(iova: bigint, bytes: Uint8Array, access: Access): void | Promise<void> {
     const end = iova + BigInt(bytes.byteLength);
@@ -201,7 +220,12 @@ export class IovaSpace implements Disposable {
         continue;
       }
       const piece = bytes.subarray(done, Math.min(bytes.byteLength, done + Number(region.end - next)));
-      await region.remote![access](next, piece);
+      try {
+        await region.remote![access](next, piece);
+      } finally {
+        // One that fails may have written something.
+        if (access === 'write') this.dirtyLog.mark(next, piece.byteLength);
+      }
       done += piece.byteLength;
     }
   }
@@ -214,7 +238,10 @@ export class IovaSpace implements Disposable {
     const { u8 } = this.#window;
     // GUEST: the bytes may change while they are copied; whoever asked uses the copy only.
     if (access === 'read') bytes.set(u8.subarray(offset, offset + length), done);
-    else u8.set(bytes.subarray(done, done + length), offset);
+    else {
+      u8.set(bytes.subarray(done, done + length), offset);
+      this.dirtyLog.mark(next, length);
+    }
     return length;
   }
 
@@ -226,29 +253,32 @@ export class IovaSpace implements Disposable {
   }
 
   #find(iova: bigint): Region | undefined {
-    const region = this.#regions[this.#indexAfter(iova) - 1];
+    const region = this.#regions.atOrBefore(iova);
     return region !== undefined && covers(region, iova) ? region : undefined;
   }
 
-  /** Index of the first region that begins after `iova`. */
-  #indexAfter(iova: bigint): number {
-    let low = 0;
-    let high = this.#regions.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (this.#regions[middle]!.iova <= iova) low = middle + 1;
-      else high = middle;
+  #exactly(iova: bigint, sizeBytes: number | bigint): Region {
+    const region = this.#regions.atOrBefore(iova);
+    if (region?.iova !== iova || BigInt(region.sizeBytes) !== BigInt(sizeBytes)) {
+      throw new DmaError('ERR_DMA_NOT_MAPPED', `${range(iova, sizeBytes)} is not a mapped region`);
     }
-    return low;
+    return region;
   }
 
-  #isSame(region: Region, fd: number | undefined, fdOffset: number): boolean {
-    if (fd === undefined || region.file === undefined) return fd === undefined && region.file === undefined;
+  #isSame(region: Region, { fd, remote }: DmaMapRequest, fdOffset: number): boolean {
+    if (fd === undefined) return region.file === undefined && (region.remote === remote || (remote !== undefined && region.remote?.isSame?.(remote) === true));
+    if (region.file === undefined) return false;
     const status = this.#window.sys.fstat(fd);
     return status.dev === region.file.dev && status.ino === region.file.ino && fdOffset === region.file.fdOffset;
   }
 
+  #remove(region: Region): void {
+    this.#regions.remove(region);
+    this.#release(region);
+  }
+
   #release(region: Region): void {
+    this.dirtyLog.forget(region.iova, region.end);
     if (region.offset === undefined) {
       this.#table.touch();
       return;

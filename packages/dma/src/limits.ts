@@ -14,6 +14,10 @@ export const ALLOC_GRAIN_BYTES = 64;
 export const MAX_WINDOW_MAPPINGS = 24576;
 /** Regions of one IovaSpace: what vfio-user calls max_dma_maps. */
 export const MAX_DMA_MAPS = 65535;
+/** Regions in one node of their index: what inserting or removing one has to move. */
+export const REGION_INDEX_NODE = 64;
+/** The bitmap of one report of dirty pages: QEMU's own limit (`max_bitmap_size`). */
+export const MAX_DIRTY_BITMAP_BYTES = 0x1000_0000;
 /** Largest file alignment that is honoured: 1 GiB huge pages. */
 export const MAX_FILE_BLOCK_BYTES = 0x4000_0000;
 /** Default deadline of `Quiescence.synchronize`. An lcore loop takes microseconds. */
