@@ -1,7 +1,7 @@
 /** What a device describes, checked once, as the replies and range checks of the region commands need it. */
 import type { PciDevice, RegionDescription } from '@emudev/pci';
 import {
-  badRequest, VFIO_PCI_NUM_REGIONS, VFIO_REGION_INFO_FLAG_MMAP, VFIO_REGION_INFO_FLAG_READ, VFIO_REGION_INFO_FLAG_WRITE, type RegionAccess, type RegionInfo,
+  badRequest, MAX_IRQ_VECTORS, VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_NUM_IRQS, VFIO_PCI_NUM_REGIONS, VFIO_REGION_INFO_FLAG_MMAP, VFIO_REGION_INFO_FLAG_READ, VFIO_REGION_INFO_FLAG_WRITE, type RegionAccess, type RegionInfo,
 } from '@emudev/vfio-user-protocol';
 import { VfioUserServerError } from './errors.ts';
 
@@ -11,8 +11,23 @@ function check(device: PciDevice, region: RegionDescription): void {
   };
   if (!Number.isInteger(region.index) || region.index < 0 || region.index >= VFIO_PCI_NUM_REGIONS) bad('regions have indexes 0 to 8');
   if (!Number.isSafeInteger(region.sizeBytes) || region.sizeBytes < 0) bad(`size ${region.sizeBytes}`);
-  for (const area of region.mmap?.areas ?? []) {
+  // Size 0: a region that is not there.
+  if (region.sizeBytes > 0 && !region.readable && !region.writable) bad('neither readable nor writable');
+  if (region.mmap === undefined) return;
+  if (region.index === VFIO_PCI_CONFIG_REGION_INDEX) bad('configuration space is not for mapping: every access must reach the device');
+  if (region.mmap.areas.length === 0 || region.mmap.backing.fd < 0) bad('mappable, without areas or without a descriptor');
+  for (const area of region.mmap.areas) {
     if (area.offset < 0 || area.sizeBytes <= 0 || area.offset + area.sizeBytes > region.sizeBytes) bad(`mappable area ${area.offset}+${area.sizeBytes} is not inside its ${region.sizeBytes} bytes`);
+  }
+}
+
+function checkIrqs({ name, irqs }: PciDevice): void {
+  const seen = new Set<number>();
+  for (const { index, count } of irqs) {
+    const why = !Number.isInteger(index) || index < 0 || index >= VFIO_PCI_NUM_IRQS ? 'indexes are 0 to 4'
+      : !Number.isInteger(count) || count < 0 || count > MAX_IRQ_VECTORS ? `${count} vectors` : seen.has(index) ? 'described twice' : undefined;
+    if (why !== undefined) throw new VfioUserServerError('ERR_SERVER_DEVICE', 22, `${name}: interrupt index ${index}: ${why}`);
+    seen.add(index);
   }
 }
 
@@ -21,6 +36,7 @@ export class Regions {
 
   /** @throws VfioUserServerError ERR_SERVER_DEVICE */
   constructor(device: PciDevice) {
+    checkIrqs(device);
     const byIndex: (RegionDescription | undefined)[] = Array.from({ length: VFIO_PCI_NUM_REGIONS }, () => undefined);
     for (const region of device.regions) {
       check(device, region);

@@ -29,6 +29,8 @@ import { replyErrnoOf, typedErrno, VfioUserServerError, type DisconnectReason } 
 import { publish } from './events.ts';
 import { ANNOUNCED_MSG_FDS, INPUT_HARD_LIMIT_FACTOR, MAX_FDS_PER_MESSAGE, QUIESCE_ATTEMPTS_ON_CLOSE, QUIESCE_RETRY_MS, TURN_MS, type ServerLimits } from './limits.ts';
 import type { Regions } from './regions.ts';
+import { MaskEventfds } from './mask-eventfds.ts';
+import { setMasks } from './set-irqs.ts';
 import { Vectors } from './vectors.ts';
 
 export type SessionState = 'negotiating' | 'ready' | 'ending' | 'ended';
@@ -88,7 +90,9 @@ export class Session implements SessionView, CommandContext, PciHost {
   readonly id: number;
   readonly device: PciDevice;
   readonly regions: Regions;
+  readonly sys: Sys;
   readonly vectors: Vectors;
+  readonly maskEventfds: MaskEventfds;
   readonly dma: DmaTable;
   readonly counters: SessionCounters = { commands: 0, errors: 0, unexpectedErrors: 0, strayReplies: 0 };
   /** Resolves when the session has ended. */
@@ -106,6 +110,8 @@ export class Session implements SessionView, CommandContext, PciHost {
   #inbox: Frame[] = [];
   #inboxBytes = 0;
   #inboxFds = 0;
+  /** What is to be done between two commands. */
+  #jobs: { readonly run: () => Promise<void>; readonly done: () => void }[] = [];
   /** A command is being executed. */
   #busy = false;
   #turnBegan = 0;
@@ -127,7 +133,16 @@ export class Session implements SessionView, CommandContext, PciHost {
     this.device = device;
     this.regions = options.regions;
     this.dma = options.dma;
+    this.sys = sys;
     this.vectors = new Vectors(sys, device.irqs);
+    this.maskEventfds = new MaskEventfds(sys, (action, index, vector) => {
+      if (this.vectors.masked(index, vector) === (action === 'mask')) {
+        // What the device was told already; only the level of INTx may have something new to say.
+        if (action === 'unmask' && index === IRQ_INTX) this.vectors.unmaskLevel();
+        return undefined;
+      }
+      return this.#whenIdle(() => setMasks(this, action, index, [vector]));
+    }, (error) => { publish('fault', { device: device.name, session: this.id, what: 'watching an eventfd that masks', error }); });
     const { promise, resolve } = Promise.withResolvers<undefined>();
     this.ended = promise;
     this.#resolveEnded = () => { resolve(undefined); };
@@ -166,31 +181,30 @@ export class Session implements SessionView, CommandContext, PciHost {
   }
 
   trigger(index: number, vector: number): boolean {
-    const fd = this.vectors.fd(index, vector);
-    return fd !== -1 && this.#options.sys.eventfdSignal(fd);
+    return this.vectors.trigger(index, vector);
   }
 
   setIntx(asserted: boolean): void {
-    if (asserted) this.trigger(0, 0);
+    this.vectors.setIntx(asserted);
   }
 
-  get dmaMessages(): PciHost['dmaMessages'] {
-    return this.messages;
-  }
-
+  /** Within a command (the configuration write that asks for it) at once; else no command may begin before it is done. */
   functionLevelReset(): Promise<void> {
-    return this.whileQuiesced('flr', () => this.device.reset());
+    return this.#busy ? this.reset('flr') : this.#whenIdle(() => this.reset('flr'));
   }
 
-  closeFd(fd: number): void {
-    this.#options.sys.close(fd);
+  reset(reason: 'reset' | 'flr'): Promise<void> {
+    return this.whileQuiesced(reason, () => {
+      this.vectors.clearPending();
+      return this.device.reset();
+    });
   }
 
   async whileQuiesced(reason: QuiesceReason, change: () => void | Promise<void>): Promise<void> {
     try {
       await this.device.quiesce(reason);
     } catch (cause) {
-      throw new VfioUserServerError('ERR_SERVER_QUIESCE', EBUSY, `${this.device.name} did not become quiescent for ${reason}`, { cause });
+      throw new VfioUserServerError('ERR_SERVER_QUIESCE', typedErrno(cause) ?? EBUSY, `${this.device.name} did not become quiescent for ${reason}`, { cause });
     }
     try {
       // The device took longer than anybody waited: what this change was for is released, or the next client's.
@@ -226,10 +240,39 @@ export class Session implements SessionView, CommandContext, PciHost {
     this.#regulateInput();
   }
 
+  /** Like a command, but nobody waits for a reply. Not at all if the session ends before; never rejects. */
+  #whenIdle(work: () => void | Promise<void>): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<undefined>();
+    this.#jobs.push({
+      run: async () => {
+        try {
+          await work();
+        } catch (error) {
+          publish('fault', { device: this.device.name, session: this.id, what: 'an interrupt or reset of its own', error });
+          if (error instanceof VfioUserServerError && error.code === 'ERR_SERVER_QUIESCE') this.#end('quiesce-failed', error);
+        }
+      },
+      done: () => { resolve(undefined); },
+    });
+    this.#pump();
+    return promise;
+  }
+
   /** Executes queued commands until one has to be awaited, the client does not take its replies, or others have to have their turn. */
   #pump(): void {
     const { maxPendingOutputBytes, maxPendingOutputFds } = this.#options.limits;
     const connection = this.#connection;
+    if (!this.#busy && this.#jobs.length > 0) {
+      const job = this.#jobs.shift()!;
+      this.#busy = true;
+      void job.run().then(() => {
+        this.#idle();
+        job.done();
+        this.#pump();
+        this.#regulateInput();
+      });
+      return;
+    }
     while (!this.#busy && !this.#pumpScheduled && this.#inbox.length > 0 && connection.pendingOutputBytes <= maxPendingOutputBytes && connection.pendingOutputFds <= maxPendingOutputFds) {
       if (performance.now() - this.#turnBegan > TURN_MS) return this.#pumpLater();
       const frame = this.#inbox.shift()!;
@@ -376,6 +419,8 @@ export class Session implements SessionView, CommandContext, PciHost {
     this.#dmaMessages.close();
     for (const frame of this.#inbox) this.#closeFds(frame.fds);
     this.#inbox = [];
+    this.maskEventfds.close();
+    for (const job of this.#jobs.splice(0)) job.done();
     if (!this.#busy) return void this.#finish();
     this.#departureTimer = setTimeout(() => {
       publish('fault', { device: this.device.name, session: this.id, what: `a command that does not end: its client left ${this.#options.limits.departureTimeoutMs} ms ago` });
