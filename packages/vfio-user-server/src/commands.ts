@@ -1,5 +1,4 @@
 /** What each command does. One function per command; a reply is a whole message, descriptors apart. */
-import type { PciDevice, QuiesceReason } from '@emudev/pci';
 import {
   badRequest, COMMANDS, commandName, decodeDeviceGetInfo, decodeDmaMap, decodeDmaUnmap, decodeGetIrqInfo, decodeGetRegionInfo, decodeRegionRead, decodeRegionWrite,
   decodeRegionWriteMulti, decodeSetIrqs, encodeDeviceInfo, encodeDmaUnmapReply, encodeIrqInfo, encodeMessage, encodeRegionInfo, encodeRegionWriteMultiReply,
@@ -11,20 +10,16 @@ import {
 import type { RemoteMemory } from '@emudev/dma';
 import type { DmaTable } from './dma-table.ts';
 import type { Regions } from './regions.ts';
-import type { Vectors } from './vectors.ts';
+import { setIrqs, type IrqContext } from './set-irqs.ts';
 
 /** What a command works on: the session, as far as commands may see it. */
-export interface CommandContext {
-  readonly device: PciDevice;
+export interface CommandContext extends IrqContext {
   readonly regions: Regions;
-  readonly vectors: Vectors;
   readonly dma: DmaTable;
   readonly maxDataXferBytes: number;
   /** How memory without a descriptor is reached; undefined where the client serves no DMA messages. */
   readonly messages: RemoteMemory | undefined;
-  closeFd(fd: number): void;
-  /** `device.quiesce(reason)`, then `change`, then `device.resume()` whatever happened. */
-  whileQuiesced(reason: QuiesceReason, change: () => void | Promise<void>): Promise<void>;
+  reset(reason: 'reset' | 'flr'): Promise<void>;
 }
 
 export type Reply = Uint8Array | { readonly message: Uint8Array; readonly fds: readonly number[] };
@@ -70,22 +65,10 @@ const getIrqInfo: Handler = ({ device }, frame) => {
   return withPayload(frame, encodeIrqInfo({ index, flags: irq?.flags ?? 0, count: irq?.count ?? 0 }));
 };
 
-const setIrqs: Handler = (context, frame, fds) => {
-  const { device, vectors } = context;
-  const request = decodeSetIrqs(frame.payload, fds.length, (index) => vectors.countOf(index));
-  vectors.fire(request);
-  const change = vectors.change(request, fds);
-  if (change === undefined) return headerOnly(frame);
-  const applied = context.whileQuiesced('irqs', () => {
-    const replaced = vectors.apply(change);
-    fds.length = 0;
-    try {
-      device.irqsChanged(change.index, change.start, change.count);
-    } finally {
-      for (const fd of replaced) context.closeFd(fd);
-    }
-  });
-  return applied.then(() => headerOnly(frame));
+const setInterrupts: Handler = (context, frame, fds) => {
+  const request = decodeSetIrqs(frame.payload, fds.length, (index) => context.vectors.countOf(index));
+  const pending = setIrqs(context, request, fds);
+  return pending === undefined ? headerOnly(frame) : pending.then(() => headerOnly(frame));
 };
 
 const dmaMap: Handler = async (context, frame, fds) => {
@@ -135,7 +118,7 @@ const regionWriteMulti: Handler = async ({ device, regions }, frame) => {
 
 const deviceReset: Handler = async (context, frame) => {
   if (!context.device.resettable) throw badRequest('ERR_VFU_COMMAND', 'DEVICE_RESET: the device did not announce it');
-  await context.whileQuiesced('reset', () => context.device.reset());
+  await context.reset('reset');
   return headerOnly(frame);
 };
 
@@ -144,7 +127,7 @@ const HANDLERS: ReadonlyMap<number, Handler> = new Map([
   [VFIO_USER_DEVICE_GET_REGION_INFO, getRegionInfo],
   [VFIO_USER_DEVICE_GET_REGION_IO_FDS, getRegionIoFds],
   [VFIO_USER_DEVICE_GET_IRQ_INFO, getIrqInfo],
-  [VFIO_USER_DEVICE_SET_IRQS, setIrqs],
+  [VFIO_USER_DEVICE_SET_IRQS, setInterrupts],
   [VFIO_USER_DMA_MAP, dmaMap],
   [VFIO_USER_DMA_UNMAP, dmaUnmap],
   [VFIO_USER_REGION_READ, regionRead],

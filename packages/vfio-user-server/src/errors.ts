@@ -22,6 +22,8 @@ export type ServerErrorCode =
   | 'ERR_SERVER_DEVICE'
   /** A descriptor for an interrupt that is not an eventfd. */
   | 'ERR_SERVER_NOT_EVENTFD'
+  /** More eventfds that mask or unmask than can be watched. */
+  | 'ERR_SERVER_MASK_EVENTFDS'
   /** More DMA mappings than announced. */
   | 'ERR_SERVER_DMA_MAPS'
   /** A FILE_IO region on what is no regular file. */

@@ -60,6 +60,8 @@ export const TURN_MS = 5;
 export const QUIESCE_RETRY_MS = 100;
 /** ... and this often before `VfioUserServer.close` goes on without; what the client had mapped then stays mapped. */
 export const QUIESCE_ATTEMPTS_ON_CLOSE = 3;
+/** Eventfds of one client that mask or unmask vectors: each is watched, and INTx, the one index that VFIO has them for, needs two. */
+export const MAX_MASK_EVENTFDS = 64;
 /** Connections that may wait in the kernel while another one is served. */
 export const LISTEN_BACKLOG = 4;
 /** Pause after accept failed for want of descriptors or memory: the listener stays readable, so retrying at once would spin. */

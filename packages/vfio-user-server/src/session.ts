@@ -14,7 +14,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Sys } from '@emudev/linux';
-import type { DetachReason, PciDevice, PciHost, QuiesceReason } from '@emudev/pci';
+import { IRQ_INTX, type DetachReason, type PciDevice, type PciHost, type QuiesceReason } from '@emudev/pci';
 import {
   commandName, decodeVersion, effectiveCapabilities, encodeErrorReply, encodeMessage, encodeVersion, guessPeer, HEADER_BYTES, isCommand, isPosted, isReply,
   MAX_FRAME_BYTES, MAX_VERSION_FRAME_BYTES, negotiateVersion, newMessage, ProtocolError, VFIO_USER_F_ERROR, VFIO_USER_F_TYPE_REPLY, VFIO_USER_MAJOR, VFIO_USER_VERSION,
@@ -83,6 +83,12 @@ const DETACH_REASONS: Readonly<Record<DisconnectReason, DetachReason>> = {
   'server-closed': 'server-closed',
 };
 
+/** Neither rejects nor throws. */
+interface Job {
+  run(): Promise<void>;
+  done(): void;
+}
+
 const EINVAL = 22;
 const EBUSY = 16;
 
@@ -111,7 +117,7 @@ export class Session implements SessionView, CommandContext, PciHost {
   #inboxBytes = 0;
   #inboxFds = 0;
   /** What is to be done between two commands. */
-  #jobs: { readonly run: () => Promise<void>; readonly done: () => void }[] = [];
+  #jobs: Job[] = [];
   /** A command is being executed. */
   #busy = false;
   #turnBegan = 0;
@@ -242,6 +248,7 @@ export class Session implements SessionView, CommandContext, PciHost {
 
   /** Like a command, but nobody waits for a reply. Not at all if the session ends before; never rejects. */
   #whenIdle(work: () => void | Promise<void>): Promise<void> {
+    if (this.state === 'ending' || this.state === 'ended') return Promise.resolve();
     const { promise, resolve } = Promise.withResolvers<undefined>();
     this.#jobs.push({
       run: async () => {
@@ -262,18 +269,9 @@ export class Session implements SessionView, CommandContext, PciHost {
   #pump(): void {
     const { maxPendingOutputBytes, maxPendingOutputFds } = this.#options.limits;
     const connection = this.#connection;
-    if (!this.#busy && this.#jobs.length > 0) {
-      const job = this.#jobs.shift()!;
-      this.#busy = true;
-      void job.run().then(() => {
-        this.#idle();
-        job.done();
-        this.#pump();
-        this.#regulateInput();
-      });
-      return;
-    }
-    while (!this.#busy && !this.#pumpScheduled && this.#inbox.length > 0 && connection.pendingOutputBytes <= maxPendingOutputBytes && connection.pendingOutputFds <= maxPendingOutputFds) {
+    while (!this.#busy && !this.#pumpScheduled) {
+      if (this.#jobs.length > 0) return this.#runJob(this.#jobs.shift()!);
+      if (this.#inbox.length === 0 || connection.pendingOutputBytes > maxPendingOutputBytes || connection.pendingOutputFds > maxPendingOutputFds) return;
       if (performance.now() - this.#turnBegan > TURN_MS) return this.#pumpLater();
       const frame = this.#inbox.shift()!;
       this.#inboxBytes -= frame.size;
@@ -291,6 +289,16 @@ export class Session implements SessionView, CommandContext, PciHost {
         this.#regulateInput();
       });
     }
+  }
+
+  #runJob({ run, done }: Job): void {
+    this.#busy = true;
+    void run().then(() => {
+      this.#idle();
+      done();
+      this.#pump();
+      this.#regulateInput();
+    });
   }
 
   #pumpLater(): void {
