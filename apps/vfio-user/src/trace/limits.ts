@@ -1,0 +1,38 @@
+/** Everything the two peers of a traced connection can make us hold, in one place. */
+
+/** A message up to this length is forwarded by one sendmsg, header included; a longer one goes in pieces as it comes. */
+export const MAX_WHOLE_MESSAGE_BYTES = 1_310_720;
+/** How much of a longer message is kept for decoding and for the capture. */
+export const MAX_CAPTURED_BYTES: number = MAX_WHOLE_MESSAGE_BYTES;
+/** First size of a direction's buffer; it grows to what its longest message needs. */
+export const INITIAL_BUFFER_BYTES = 4096;
+/** A message that stops in the middle is passed on as far as it came after this time. */
+export const STALLED_MESSAGE_MS = 20;
+/** A header with a size beyond this is reported (QEMU announces at most 64 MiB of data); its bytes are passed on all the same. */
+export const MAX_PLAUSIBLE_MESSAGE_BYTES = 67_108_912;
+/** Messages of one direction per turn of the event loop. */
+export const MESSAGES_PER_TURN = 64;
+/** Sessions at a time; a client beyond them waits in the listener's backlog. */
+export const MAX_SESSIONS = 64;
+export const LISTEN_BACKLOG = 16;
+/** How long a client waits for a server whose backlog is full, and how often it is tried again. */
+export const CONNECT_PATIENCE_MS = 5000;
+export const CONNECT_RETRY_MS = 50;
+/** Out of descriptors: when accepting is tried again. */
+export const ACCEPT_RETRY_MS = 100;
+/** How often a peer that sends nothing more is asked whether it still lives. */
+export const HALF_CLOSED_PROBE_MS = 1000;
+
+/** Observed messages that wait to be decoded: decoding begins at the latest when there are so many, or so many bytes. */
+export const MAX_DEFERRED_MESSAGES = 4096;
+export const MAX_DEFERRED_BYTES = 16_777_216;
+/** How long decoding may be put off while messages keep coming. */
+export const DEFER_MS = 20;
+/** Requests without an answer that are remembered per direction of a session; older ones are given up. */
+export const MAX_OPEN_REQUESTS = 4096;
+/** Latencies remembered per command for median and p99; beyond it a fair sample of all. */
+export const MAX_LATENCY_SAMPLES = 65_536;
+
+/** A dictionary file, and what is in it. */
+export const MAX_DICTIONARY_BYTES = 16_777_216;
+export const MAX_REGISTER_COUNT = 65_536;

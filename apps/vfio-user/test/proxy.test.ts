@@ -1,0 +1,245 @@
+import { lstatSync, existsSync } from 'node:fs';
+import { countOpenFds, linux } from '@emudev/linux';
+import { encodeMessage, encodeVersion, newMessage } from '@emudev/vfio-user-protocol';
+import fc from 'fast-check';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { MAX_WHOLE_MESSAGE_BYTES } from '../src/trace/limits.ts';
+import { memfd, proxied, until } from './wire.ts';
+
+let before: number;
+beforeEach(() => { before = countOpenFds(); });
+afterEach(() => { expect(countOpenFds()).toBe(before); });
+
+interface Part {
+  readonly bytes: Uint8Array;
+  readonly fds: number;
+}
+
+const message = fc.tuple(fc.nat(0xffff), fc.integer({ min: 1, max: 20 }), fc.uint8Array({ maxLength: 300 }))
+  .map(([id, command, payload]) => encodeMessage(id, command, 0, payload));
+
+/** Sends as told, in pieces; a new file for each descriptor, whose size tells which it is. */
+async function send(to: { send(bytes: Uint8Array, fds?: readonly number[]): Promise<void> }, parts: readonly Part[], firstSize: number): Promise<void> {
+  let size = firstSize;
+  for (const { bytes, fds } of parts) {
+    if (bytes.length === 0) continue;
+    const files = Array.from({ length: fds }, () => memfd(size++));
+    await to.send(bytes, files);
+    for (const fd of files) linux.close(fd);
+  }
+}
+
+describe('what goes in comes out', () => {
+  it('messages in any pieces, each with its descriptors', async () => {
+    await fc.assert(fc.asyncProperty(fc.array(fc.tuple(message, fc.nat(3), fc.array(fc.nat(330), { maxLength: 3 })), { minLength: 1, maxLength: 20 }), async (messages) => {
+      using wire = await proxied();
+      let size = 1;
+      const expected: { at: number; sizes: number[] }[] = [];
+      let at = 0;
+      for (const [bytes, fds, cuts] of messages) {
+        if (fds > 0) expected.push({ at, sizes: Array.from({ length: fds }, (_, i) => size + i) });
+        const edges = [...new Set([0, ...cuts.filter((c) => c < bytes.length), bytes.length])].sort((a, b) => a - b);
+        await send(wire.client, edges.slice(1).map((end, i) => ({ bytes: bytes.subarray(edges[i], end), fds: i === 0 ? fds : 0 })), size);
+        size += fds;
+        at += bytes.length;
+        // A receive of everything there is ends where a sendmsg with descriptors ends; without, messages are told apart by waiting for each.
+        await until(() => wire.server.read() && wire.server.got.length === at, 'the message');
+      }
+      expect(Uint8Array.from(wire.server.got)).toEqual(Uint8Array.from(messages.flatMap(([bytes]) => [...bytes])));
+      expect(wire.server.files).toEqual(expected);
+      expect(wire.seen.messages.map((m) => [m.framing, m.size, m.fds.length])).toEqual(messages.map(([bytes, fds]) => ['whole', bytes.length, fds]));
+    }), { numRuns: 30 });
+  });
+
+  it('arbitrary bytes in arbitrary pieces with descriptors: in order, none lost, none added', async () => {
+    const part = fc.record({ bytes: fc.uint8Array({ minLength: 1, maxLength: 600 }), fds: fc.nat(4) });
+    await fc.assert(fc.asyncProperty(fc.array(part, { minLength: 1, maxLength: 12 }), fc.array(part, { maxLength: 12 }), async (up, down) => {
+      using wire = await proxied();
+      await Promise.all([send(wire.client, up, 1), send(wire.server, down, 10_001)]);
+      for (const [from, to, parts, first] of [[wire.client, wire.server, up, 1], [wire.server, wire.client, down, 10_001]] as const) {
+        linux.shutdownWrite(from.fd);
+        await until(() => { to.read(); return to.ended; }, 'the end of the stream');
+        expect(Uint8Array.from(to.got)).toEqual(Uint8Array.from(parts.flatMap(({ bytes }) => [...bytes])));
+        const fds = parts.reduce((n, p) => n + p.fds, 0);
+        expect(to.files.flatMap(({ sizes }) => sizes)).toEqual(Array.from({ length: fds }, (_, i) => first + i));
+      }
+    }), { numRuns: 40 });
+  });
+
+  it('behind a malformed header descriptors stay on the very byte they were sent with', async () => {
+    using wire = await proxied();
+    await wire.client.send(new Uint8Array(16));
+    await until(() => wire.server.read() && wire.server.got.length === 16, 'the header');
+    const parts = [{ bytes: new Uint8Array(5).fill(1), fds: 0 }, { bytes: new Uint8Array(7).fill(2), fds: 2 }, { bytes: new Uint8Array(3).fill(3), fds: 0 }, { bytes: new Uint8Array(2).fill(4), fds: 1 }];
+    await send(wire.client, parts, 1);
+    await until(() => { while (wire.server.read(1)); return wire.server.got.length === 33; }, 'the rest');
+    expect(wire.server.files).toEqual([{ at: 21, sizes: [1, 2] }, { at: 31, sizes: [3] }]);
+    expect(wire.seen.anomalies).toEqual([expect.stringContaining('0 bytes') as string]);
+  });
+
+  it('a message larger than what is held goes through whole', async () => {
+    using wire = await proxied();
+    const bytes = newMessage(1, 10, 0, MAX_WHOLE_MESSAGE_BYTES + 100_000);
+    for (let i = 16; i < bytes.length; i++) bytes[i] = i % 251;
+    const sending = wire.client.send(bytes);
+    await until(() => { wire.server.read(); return wire.server.got.length === bytes.length; }, 'all of it');
+    await sending;
+    expect(Buffer.compare(Buffer.from(wire.server.got), Buffer.from(bytes))).toBe(0);
+    await until(() => wire.seen.messages.length === 1, 'the report');
+    expect(wire.seen.messages[0]).toMatchObject({ framing: 'cut', size: bytes.length });
+  });
+
+  it('253 descriptors with one message, and more in its second half', async () => {
+    using wire = await proxied();
+    const bytes = encodeMessage(1, 8, 0, new Uint8Array(100));
+    await send(wire.client, [{ bytes: bytes.subarray(0, 50), fds: 253 }, { bytes: bytes.subarray(50), fds: 253 }], 1);
+    await until(() => { wire.server.read(); return wire.server.got.length === 116; }, 'the message');
+    expect(wire.server.files.flatMap(({ sizes }) => sizes)).toEqual(Array.from({ length: 506 }, (_, i) => i + 1));
+    await until(() => wire.seen.messages.length === 1, 'the report');
+    expect(wire.seen.messages[0]!.fds).toHaveLength(506);
+    expect(wire.seen.messages[0]!.fds[252]).toEqual({ kind: 'memfd', sizeBytes: 253, file: 253, name: 'memfd:ram' });
+  });
+
+  it('half a message is passed on when no more comes', async () => {
+    using wire = await proxied();
+    await wire.client.send(encodeMessage(1, 9, 0, new Uint8Array(16)).subarray(0, 20));
+    await until(() => { wire.server.read(); return wire.server.got.length === 20; }, 'the half');
+    await wire.client.send(new Uint8Array(12));
+    await until(() => { wire.server.read(); return wire.server.got.length === 32; }, 'the other half');
+    await until(() => wire.seen.messages.length === 1, 'the report');
+    expect(wire.seen.messages[0]).toMatchObject({ framing: 'whole', size: 32 });
+  });
+});
+
+describe('flow', () => {
+  it('a server that reads nothing stops its client, and the other direction goes on', async () => {
+    using wire = await proxied();
+    const block = encodeMessage(1, 10, 0x10, new Uint8Array(100_000));
+    let taken = 0;
+    let at = 0;
+    const push = (): boolean => {
+      const n = linux.sendmsg(wire.client.fd, Uint8Array.from(block.subarray(at)), []);
+      if (n === undefined) return false;
+      taken += n;
+      at = (at + n) % block.length;
+      return true;
+    };
+    for (let idle = 0; idle < 200;) {
+      idle = push() ? 0 : idle + 1;
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    // Two socket buffers and one message of ours: not what a client would like to push.
+    expect(taken).toBeLessThan(4 << 20);
+    await wire.server.send(encodeMessage(7, 11, 0, new Uint8Array(16)));
+    await until(() => { wire.client.read(); return wire.client.got.length === 32; }, 'the other direction');
+    await until(() => { wire.server.read(); return wire.server.got.length === taken; }, 'everything after all');
+  });
+
+  it('a half-close is passed on, and the answer still comes back', async () => {
+    using wire = await proxied();
+    await wire.client.send(encodeMessage(1, 13, 0, new Uint8Array(0)));
+    linux.shutdownWrite(wire.client.fd);
+    await until(() => { wire.server.read(); return wire.server.ended; }, 'the end');
+    expect(wire.server.got).toHaveLength(16);
+    await wire.server.send(encodeMessage(1, 13, 1, new Uint8Array(0)));
+    await until(() => { wire.client.read(); return wire.client.got.length === 16; }, 'the answer');
+    expect(wire.seen.ends).toEqual([]);
+    linux.close(wire.server.fd);
+    await until(() => { wire.client.read(); return wire.client.ended; }, 'the end of the session');
+    await until(() => wire.seen.ends.length === 1, 'the report');
+    expect(wire.seen.ends).toEqual(['the server hung up']);
+  });
+
+  it('what a client said last reaches the server', async () => {
+    using wire = await proxied();
+    await wire.client.send(encodeMessage(1, 10, 0x10, new Uint8Array(20)), []);
+    linux.close(wire.client.fd);
+    await until(() => { wire.server.read(); return wire.server.ended; }, 'the end');
+    expect(wire.server.got).toHaveLength(36);
+    expect(wire.seen.ends).toEqual(['the client hung up']);
+  });
+
+  it('the last words of a server that hangs up reach the client, also when it left something unread', async () => {
+    using wire = await proxied();
+    await wire.client.send(encodeMessage(1, 1, 0, new Uint8Array(20)));
+    await until(() => wire.seen.messages.length === 1, 'the request');
+    await wire.server.send(encodeMessage(1, 1, 0x21, new Uint8Array(0)));
+    linux.close(wire.server.fd);
+    await until(() => { wire.client.read(); return wire.client.ended; }, 'the end');
+    expect(wire.client.got).toHaveLength(16);
+  });
+
+  it('a client that half-closed and then dies ends its session although its server is silent', async () => {
+    using wire = await proxied();
+    linux.shutdownWrite(wire.client.fd);
+    await until(() => { wire.server.read(); return wire.server.ended; }, 'the end');
+    linux.close(wire.client.fd);
+    await until(() => wire.seen.ends.length === 1, 'the session ends');
+    expect(wire.proxy.sessions).toBe(0);
+  });
+
+  it('sessions one after the other and side by side do not mix', async () => {
+    using wire = await proxied();
+    const pairs = [{ client: wire.client, server: wire.server }, await wire.another(), await wire.another()];
+    for (const [i, { client }] of pairs.entries()) await client.send(encodeMessage(i, 9, 0, new Uint8Array(16).fill(i)));
+    for (const [i, { server }] of pairs.entries()) {
+      await until(() => { server.read(); return server.got.length === 32; }, 'the message');
+      expect(server.got[0]).toBe(i);
+    }
+    linux.close(pairs[1]!.client.fd);
+    await until(() => { pairs[1]!.server.read(); return pairs[1]!.server.ended; }, 'the end');
+    expect(wire.proxy.sessions).toBe(2);
+    const again = await wire.another();
+    await again.client.send(encodeMessage(9, 9, 0, new Uint8Array(16)));
+    await until(() => { again.server.read(); return again.server.got.length === 32; }, 'the message');
+    expect(new Set(wire.seen.messages.map((m) => m.session)).size).toBe(4);
+  });
+
+  it('hangs up on clients whose server is not there', async () => {
+    using wire = await proxied();
+    linux.close(wire.listener);
+    const client = linux.unixConnect(wire.listen);
+    await until(() => linux.recvmsg(client, new Uint8Array(new ArrayBuffer(8)), 0)?.bytes === 0, 'the end');
+    expect(wire.seen.ends).toEqual([expect.stringContaining('ECONNREFUSED') as string]);
+    linux.close(client);
+    // For the fixture to close.
+    expect(memfd(1)).toBe(wire.listener);
+  });
+});
+
+describe('the twin socket', () => {
+  it('is traced: the client gets one of ours, and the reply stays as it is', async () => {
+    using wire = await proxied();
+    const [ours, theirs] = linux.unixSocketPair();
+    const payload = encodeVersion({ major: 0, minor: 2, capabilities: { twinSocket: { supported: true, fdIndex: 1 } } });
+    const reply = encodeMessage(3, 1, 1, payload);
+    const other = memfd(5);
+    await wire.server.send(reply, [other, theirs]);
+    linux.close(theirs);
+    linux.close(other);
+    const into = new Uint8Array(new ArrayBuffer(4096));
+    let got: ReturnType<typeof linux.recvmsg>;
+    await until(() => (got = linux.recvmsg(wire.client.fd, into, 8)) !== undefined, 'the reply');
+    expect(into.subarray(0, got!.bytes)).toEqual(reply);
+    expect(linux.fstat(got!.fds[0]!).sizeBytes).toBe(5);
+    const twin = got!.fds[1]!;
+    linux.sendmsg(ours, encodeMessage(1, 11, 0, new Uint8Array(16)), []);
+    await until(() => linux.recvmsg(twin, into, 0) !== undefined, 'a command by the twin');
+    linux.sendmsg(twin, encodeMessage(1, 11, 1, new Uint8Array(20)), []);
+    await until(() => linux.recvmsg(ours, into, 0) !== undefined, 'its reply');
+    expect(wire.seen.messages.map((m) => [m.channel, m.from, m.size])).toEqual([['main', 'server', reply.length], ['twin', 'server', 32], ['twin', 'client', 36]]);
+    // Both close together.
+    linux.close(wire.client.fd);
+    await until(() => linux.recvmsg(ours, into, 0)?.bytes === 0, 'the end of the twin');
+    for (const fd of [ours, twin, got!.fds[0]!]) linux.close(fd);
+  });
+});
+
+describe('the listening socket', () => {
+  it('is ours alone, replaces a stale one, and is removed at the end', async () => {
+    const wire = await proxied();
+    expect(lstatSync(wire.listen).mode & 0o777).toBe(0o600);
+    wire[Symbol.dispose]();
+    expect(existsSync(wire.listen)).toBe(false);
+  });
+});
