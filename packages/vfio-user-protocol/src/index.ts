@@ -3,9 +3,9 @@
  * negotiation; what differs between peers. Bytes only: no I/O, no Node API.
  *
  * Names: `decodeX(payload)` reads a request and throws a `ProtocolError` with consequence 'reply'; `decodeXReply` (and
- * `decodeDeviceInfo`, `decodeRegionInfo`, `decodeIrqInfo`, the answers of the three GET commands) reads a reply and throws one
- * with consequence 'close'. `encodeX` returns a payload, `newX` a whole message. A decoder never reads past its input and never
- * throws anything else. Data it returns are views of the payload.
+ * `decodeDeviceInfo`, `decodeRegionInfo`, `decodeIrqInfo`, `decodeRegionIoFds`, the answers of the GET commands) reads a reply and
+ * throws one with consequence 'close', as do `decodeHeader` and `decodeVersion`. `encodeX` returns a payload, `newX` a whole message. A decoder never reads past its input and never
+ * throws anything else. Data it returns are views of the payload. `describeMessage` is for people: it judges nothing and never throws.
  *
  * @packageDocumentation
  */

@@ -1,10 +1,14 @@
 /** Bytes as libvfio-user and QEMU put them on the wire. */
 import { expect, test } from 'vitest';
 import {
-  decodeDeviceInfo, decodeDmaMap, decodeDmaUnmap, decodeHeader, decodeIrqInfo, decodeRegionInfo, decodeRegionRead, decodeVersion,
-  encodeDeviceInfo, encodeDmaMap, encodeDmaRead, encodeDmaReadReply, encodeDmaUnmap, encodeDmaWrite, encodeDmaWriteReply, encodeErrorReply, encodeIrqInfo,
-  encodeMessage, encodeRegionData, encodeRegionInfo, encodeRegionRead, encodeRegionWriteMulti, encodeSetIrqs, encodeVersion,
-  newRegionReadReply, newRegionWriteReply, REGION_DATA_AT, replyErrno,
+  decodeDeviceFeature, decodeDeviceFeatureReply, decodeDeviceInfo, decodeDmaLogging, decodeDmaLoggingReport, decodeDmaLoggingReportReply, decodeDmaMap,
+  decodeDmaUnmap, decodeDmaWriteReply, decodeGetRegionInfo, decodeHeader, decodeIrqInfo, decodeMigDataRead, decodeMigDataReadReply,
+  decodeMigDeviceStateReply, decodeRegionInfo, decodeRegionIoFds, decodeRegionRead, decodeVersion, encodeDeviceFeature, encodeDeviceInfo,
+  encodeDmaLogging, encodeDmaLoggingReport, encodeDmaMap, encodeDmaRead, encodeDmaReadReply, encodeDmaUnmap, encodeDmaWrite, encodeDmaWriteReply,
+  encodeErrorReply, encodeGetRegionInfo, encodeIrqInfo, encodeMessage, encodeMigDataRead, encodeMigDataReadReply, encodeMigDataWrite,
+  encodeMigDeviceState, encodeMigrationFeature, encodeRegionData, encodeRegionInfo, encodeRegionIoFds, encodeRegionRead, encodeRegionWriteMulti,
+  encodeSetIrqs, encodeVersion, newRegionReadReply, newRegionWriteReply, REGION_DATA_AT, replyErrno, VFIO_DEVICE_FEATURE_DMA_LOGGING_START,
+  VFIO_DEVICE_FEATURE_GET, VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE, VFIO_DEVICE_FEATURE_PROBE, VFIO_DEVICE_FEATURE_SET,
 } from '../src/index.ts';
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
@@ -113,4 +117,78 @@ test('DMA messages, QEMU dialect: 32-bit count, data at 12, a tail of zeroes, an
   expectHex(encodeDmaWrite(0x400n, data, 'qemu'), '0004000000000000 05000000 0102030405');
   expectHex(encodeDmaWrite(0x400n, Uint8Array.of(1), 'qemu'), '0004000000000000 01000000 01 000000');
   expectHex(encodeDmaWriteReply({ address: 0x400n, count: 5 }, 'qemu'), '');
+});
+
+test('an error of libvfio-user with the body of a success: the header is all that counts', () => {
+  const header = decodeHeader(bytes('0df0 0900 24000000 21000000 16000000'));
+  expect([header.size, replyErrno(header)]).toEqual([36, 22]);
+});
+
+test('GET_REGION_INFO of the sample client: padded to its argsz', () => {
+  expectHex(encodeGetRegionInfo(1), '20000000 00000000 01000000 00000000 0000000000000000 0000000000000000');
+  expect(decodeGetRegionInfo(bytes(`50000000 00000000 01000000 00000000 ${'00'.repeat(64)}`))).toEqual({ argsz: 80, index: 1 });
+});
+
+test('DEVICE_FEATURE: the state, a probe, START without ranges, a report, PRE_COPY', () => {
+  const state = bytes('10000000 02000100 02000000 00000000');
+  expect(decodeDeviceFeatureReply(state)).toMatchObject({ argsz: 16, feature: VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE, operations: VFIO_DEVICE_FEATURE_GET });
+  expect(decodeMigDeviceStateReply(decodeDeviceFeatureReply(state).data)).toBe(2);
+  expectHex(encodeDeviceFeature(VFIO_DEVICE_FEATURE_DMA_LOGGING_START, VFIO_DEVICE_FEATURE_PROBE), '08000000 06000400');
+  expect(decodeDeviceFeature(bytes('08000000 06000400'))).toMatchObject({ feature: 6, operations: VFIO_DEVICE_FEATURE_PROBE });
+  const start = '18000000 06000200 0010000000000000 00000000 00000000';
+  expectHex(encodeDeviceFeature(6, VFIO_DEVICE_FEATURE_SET, encodeDmaLogging({ pageSize: 4096n, ranges: [] })), start);
+  expect(decodeDmaLogging(decodeDeviceFeature(bytes(start)).data)).toEqual({ pageSize: 4096n, ranges: [] });
+  expectHex(encodeDeviceFeature(2, VFIO_DEVICE_FEATURE_SET, encodeMigDeviceState(6)), '10000000 02000200 06000000 ffffffff');
+  const range = { iova: 0x1000n, length: 0x1000n, pageSize: 4096n };
+  const report = encodeDeviceFeature(8, VFIO_DEVICE_FEATURE_GET, encodeDmaLoggingReport(range), 40);
+  expectHex(report, '28000000 08000100 0010000000000000 0010000000000000 0010000000000000');
+  expect(decodeDmaLoggingReport(decodeDeviceFeature(report).data, 40)).toEqual({ ...range, bitmapBytes: 8 });
+  const reply = bytes('28000000 08000100 0010000000000000 0010000000000000 0010000000000000 0100000000000000');
+  expect(encodeMessage(153, 16, 1, reply)).toHaveLength(56);
+  expectHex(encodeDeviceFeature(8, VFIO_DEVICE_FEATURE_GET, encodeDmaLoggingReport(range, Uint8Array.of(1, 0, 0, 0, 0, 0, 0, 0))), hex(reply));
+  expect(decodeDmaLoggingReportReply(decodeDeviceFeatureReply(reply).data)).toEqual({ ...range, bitmap: Uint8Array.of(1, 0, 0, 0, 0, 0, 0, 0) });
+  expectHex(encodeDeviceFeature(1, VFIO_DEVICE_FEATURE_GET, encodeMigrationFeature(5)), '10000000 01000100 0500000000000000');
+});
+
+test('MIG_DATA_READ: the last chunk of the sample is padded to what was asked for', () => {
+  expectHex(encodeMigDataRead(1024), '08040000 00040000');
+  expect(decodeMigDataRead(bytes('08040000 00040000'), 1024)).toBe(1024);
+  const last = encodeMigDataReadReply(Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8), 1024);
+  expectHex(last, `10000000 08000000 0102030405060708 ${'00'.repeat(1016)}`);
+  expect(encodeMessage(1, 17, 1, last)).toHaveLength(1048);
+  expect(decodeMigDataReadReply(last, 1024)).toEqual(Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8));
+  expectHex(encodeMigDataWrite(Uint8Array.of(1, 2)), '0a000000 02000000 0102');
+});
+
+test('DMA_WRITE of 1024 bytes and its reply', () => {
+  const data = new Uint8Array(1024).fill(0x41);
+  expectHex(encodeDmaWrite(0n, data, 'lvu'), `0000000000000000 0004000000000000 ${'41'.repeat(1024)}`);
+  expect(decodeDmaWriteReply(bytes('0000000000000000 0004000000000000'), 'lvu')).toEqual({ address: 0n, count: 1024 });
+});
+
+test('GET_REGION_IO_FDS: a shadow ioeventfd in 48 bytes, an ioeventfd of the specification in 40', () => {
+  const shadow = { kind: 'shadow', offset: 8, sizeBytes: 0x16, fdIndex: 0, flags: 0, datamatch: 0n, memoryFdIndex: 1, memoryOffset: 0x10 } as const;
+  const wide = '40000000 00000000 00000000 01000000 0800000000000000 1600000000000000 00000000 02000000 00000000 01000000 1000000000000000 0000000000000000';
+  expectHex(encodeRegionIoFds(0, [shadow], 64).payload, wide);
+  expect(decodeRegionIoFds(bytes(wide), 2).records).toEqual([shadow]);
+  const ioeventfd = { kind: 'ioeventfd', offset: 8, sizeBytes: 4, fdIndex: -1, flags: 1, datamatch: 0x0102n } as const;
+  const narrow = '38000000 00000000 02000000 01000000 0800000000000000 0400000000000000 ffffffff 00000000 01000000 00000000 0201000000000000';
+  expectHex(encodeRegionIoFds(2, [ioeventfd], 56, 40).payload, narrow);
+  expect(decodeRegionIoFds(bytes(narrow), 0).records).toEqual([ioeventfd]);
+});
+
+test('VERSION reply that grants a twin socket to a device that migrates', () => {
+  const json = '{"capabilities":{"max_msg_fds":16,"migration":{"pgsize":4096},"twin_socket":{"supported":true,"fd_index":0}}}';
+  const payload = bytes(`00000200${Buffer.from(json).toString('hex')}00`);
+  const version = { major: 0, minor: 2, capabilities: { maxMsgFds: 16, migration: { pgsize: 4096 }, twinSocket: { supported: true, fdIndex: 0 } } };
+  expect(decodeVersion(payload)).toEqual(version);
+  expect(hex(encodeVersion(version))).toBe(hex(payload));
+});
+
+test('SET_IRQS with bools counts them in argsz', () => {
+  expectHex(encodeSetIrqs({ action: 'unmask', index: 0, start: 0, count: 2, data: Uint8Array.of(0, 1) }), '16000000 12000000 00000000 00000000 02000000 0001');
+});
+
+test('DMA_MAP by file I/O', () => {
+  expectHex(encodeDmaMap({ flags: 11, fdOffset: 0n, address: 0x1000n, size: 0x2000n }), '20000000 0b000000 0000000000000000 0010000000000000 0020000000000000');
 });

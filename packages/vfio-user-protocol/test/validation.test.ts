@@ -1,13 +1,18 @@
 /** What a server must refuse, by the rules of libvfio-user's test suite. */
 import { describe, expect, test } from 'vitest';
 import {
-  CLOUD_HYPERVISOR, COMMANDS, LIBVFIO_USER, ProtocolError, QEMU, SPDK,
+  CLOUD_HYPERVISOR, COMMANDS, LIBVFIO_USER, PROFILES, ProtocolError, QEMU, SPDK,
   checkVersionReply, commandName, decodeDeviceGetInfo, decodeDmaMap, decodeDmaRead, decodeDmaUnmap, decodeGetIrqInfo, decodeGetRegionInfo, decodeRegionInfo,
   decodeRegionRead, decodeRegionReadReply, decodeRegionWrite, decodeRegionWriteMulti, decodeSetIrqs, decodeVersion, dirtyBitmapBytes,
   effectiveCapabilities, encodeDeviceGetInfo, encodeDmaMap, encodeDmaRead, encodeDmaUnmap, encodeGetIrqInfo, encodeGetRegionInfo, encodeRegionData,
   encodeRegionInfo, encodeRegionRead, encodeRegionWriteMulti, encodeSetIrqs, encodeVersion, guessPeer, negotiateVersion,
+  decodeDeviceFeature, decodeDeviceFeatureReply, decodeDmaLogging, decodeDmaLoggingReport, decodeDmaLoggingReportReply, decodeDmaReadReply,
+  decodeDmaWrite, decodeDmaWriteReply, decodeGetRegionIoFds, decodeMigDataRead, decodeMigDataReadReply, decodeMigDataWrite, decodeMigDeviceState,
+  decodeMigDeviceStateReply, decodeRegionIoFds, decodeRegionWriteReply, dialectOfWriteReply, encodeDeviceFeature, encodeDmaLogging,
+  encodeDmaLoggingReport, encodeDmaReadReply, encodeDmaWrite, encodeGetRegionIoFds, encodeMigDataRead, encodeMigDataReadReply, encodeMigDataWrite,
+  encodeRegionIoFds,
 } from '../src/index.ts';
-import type { ProtocolErrorCode } from '../src/index.ts';
+import type { IoFdRecord, PeerProfile, ProtocolErrorCode } from '../src/index.ts';
 
 function refused(run: () => unknown): ProtocolError {
   try {
@@ -82,6 +87,19 @@ describe('VERSION', () => {
     expect(guessPeer({ major: 0, minor: 1 })).toBe(SPDK);
     expect(guessPeer({ major: 0, minor: 2, capabilities: {} })).toBe(LIBVFIO_USER);
   });
+});
+
+test('a profile is chosen by name, and what would break a peer is in it', () => {
+  expect(Object.entries(PROFILES).map(([name, profile]) => [name, profile.name])).toEqual(['qemu', 'cloud-hypervisor', 'spdk', 'libvfio-user', 'spec'].map((name) => [name, name]));
+  const named = (wanted: (profile: PeerProfile) => boolean): string[] => Object.values(PROFILES).filter(wanted).map(({ name }) => name);
+  expect(named((profile) => !profile.takesWriteMultiple)).toEqual(['qemu']);
+  expect(named((profile) => profile.maxMinor === 0)).toEqual(['qemu']);
+  expect(named((profile) => profile.dmaDialect === 'qemu')).toEqual(['qemu']);
+  expect(named((profile) => !profile.headerOnlyErrors)).toEqual(['cloud-hypervisor']);
+  expect(named((profile) => profile.padsMigrationData)).toEqual(['libvfio-user']);
+  expect(named((profile) => profile.fdOnUnmap)).toEqual(['spdk']);
+  expect(named((profile) => profile.fdOnShortRegionInfo)).toEqual(['qemu', 'cloud-hypervisor']);
+  expect(Object.values(PROFILES).map(({ maxFds }) => maxFds)).toEqual([16, 16, 7, 253, 253]);
 });
 
 describe('argsz and payload length', () => {
@@ -216,6 +234,136 @@ describe('region access', () => {
 test('DMA_READ above the announced size is E2BIG, in the upper half of the count too', () => {
   expectRefused(() => decodeDmaRead(encodeDmaRead({ address: 0n, count: 4097 }), 'lvu', 4096), 'ERR_VFU_RANGE', 7);
   expectRefused(() => decodeDmaRead(encodeDmaRead({ address: 0n, count: 2 ** 32 }), 'lvu', 4096), 'ERR_VFU_RANGE', 7);
+});
+
+describe('DEVICE_FEATURE', () => {
+  const GET = 0x10000, SET = 0x20000, PROBE = 0x40000;
+  test('flags: at least one operation, GET and SET together only to ask for both, no unknown bit; in a reply as well', () => {
+    for (const operations of [0, GET | SET, GET | 0x80000, 0x8000_0000]) {
+      expectRefused(() => decodeDeviceFeature(encodeDeviceFeature(1, operations)), 'ERR_VFU_FLAGS');
+      expectRefused(() => decodeDeviceFeatureReply(encodeDeviceFeature(1, operations)), 'ERR_VFU_FLAGS', 22, 'close');
+    }
+    for (const operations of [GET, SET, PROBE, PROBE | GET | SET]) expect(decodeDeviceFeature(encodeDeviceFeature(1, operations))).toMatchObject({ feature: 1, operations });
+  });
+  test('length and argsz', () => {
+    expectRefused(() => decodeDeviceFeature(encodeDeviceFeature(1, GET).subarray(0, 7)), 'ERR_VFU_PAYLOAD');
+    expectRefused(() => decodeDeviceFeature(encodeDeviceFeature(1, PROBE, undefined, 2)), 'ERR_VFU_ARGSZ');
+    expect(decodeDeviceFeature(encodeDeviceFeature(1, GET, undefined, 0xffff_ffff)).argsz).toBe(0xffff_ffff);
+    expectRefused(() => decodeMigDeviceState(new Uint8Array(7)), 'ERR_VFU_PAYLOAD');
+    expectRefused(() => decodeMigDeviceStateReply(new Uint8Array(7)), 'ERR_VFU_PAYLOAD', 22, 'close');
+  });
+  test('DMA_LOGGING_START: page size a power of two, ranges within the address space, as many as announced', () => {
+    const range = { iova: 0n, length: 4096n };
+    const start = (over: object): unknown => decodeDmaLogging(encodeDmaLogging({ pageSize: 4096n, ranges: [range], ...over }));
+    expect(start({ ranges: [{ iova: (1n << 64n) - 4096n, length: 4096n }] }), 'up to the last byte').toBeDefined();
+    expectRefused(() => start({ pageSize: 0n }), 'ERR_VFU_RANGE');
+    expectRefused(() => start({ pageSize: 4097n }), 'ERR_VFU_RANGE');
+    expectRefused(() => start({ ranges: [{ iova: 0n, length: 0n }] }), 'ERR_VFU_RANGE');
+    expectRefused(() => start({ ranges: [{ iova: 1n << 63n, length: (1n << 63n) + 1n }] }), 'ERR_VFU_RANGE');
+    expectRefused(() => start({ ranges: Array.from({ length: 257 }, () => range) }), 'ERR_VFU_RANGE');
+    expectRefused(() => decodeDmaLogging(patch32(encodeDmaLogging({ pageSize: 4096n, ranges: [range] }), 8, 2)), 'ERR_VFU_PAYLOAD');
+    expectRefused(() => decodeDmaLogging(new Uint8Array(15)), 'ERR_VFU_PAYLOAD');
+  });
+  test('DMA_LOGGING_REPORT: the bitmap has room in argsz and in a message', () => {
+    const report = (over: object, argsz: number): unknown => decodeDmaLoggingReport(encodeDmaLoggingReport({ iova: 0n, length: 65n * 4096n, pageSize: 4096n, ...over }), argsz);
+    expect(report({}, 48)).toMatchObject({ bitmapBytes: 16 });
+    expectRefused(() => report({}, 47), 'ERR_VFU_ARGSZ');
+    expectRefused(() => report({ pageSize: 0n }, 4096), 'ERR_VFU_RANGE');
+    expectRefused(() => report({ pageSize: 3n }, 4096), 'ERR_VFU_RANGE');
+    expectRefused(() => report({ pageSize: 1n << 20n }, 4096), 'ERR_VFU_RANGE');
+    expectRefused(() => report({ length: (1n << 63n), pageSize: 1n }, 0xffff_ffff), 'ERR_VFU_RANGE');
+    const most = BigInt(1_048_576 - 32) * 8n * 4096n;
+    expect(report({ length: most }, 0xffff_ffff)).toMatchObject({ bitmapBytes: 1_048_576 - 32 });
+    expectRefused(() => report({ length: most + 4096n }, 0xffff_ffff), 'ERR_VFU_RANGE');
+  });
+  test('a report whose bitmap has another length ends the connection', () => {
+    const range = { iova: 0n, length: 65n * 4096n, pageSize: 4096n };
+    expect(decodeDmaLoggingReportReply(encodeDmaLoggingReport(range, new Uint8Array(16))).bitmap).toHaveLength(16);
+    for (const bytes of [0, 8, 15, 17]) expectRefused(() => decodeDmaLoggingReportReply(encodeDmaLoggingReport(range, new Uint8Array(bytes))), 'ERR_VFU_PAYLOAD', 22, 'close');
+  });
+});
+
+describe('MIG_DATA', () => {
+  test('sizes: within the limit, covered by argsz, and by the data of a write', () => {
+    expectRefused(() => decodeMigDataRead(encodeMigDataRead(5), 4), 'ERR_VFU_RANGE');
+    expectRefused(() => decodeMigDataRead(patch32(encodeMigDataRead(5), 0, 12), 5), 'ERR_VFU_ARGSZ');
+    const write = encodeMigDataWrite(new Uint8Array(5));
+    expectRefused(() => decodeMigDataWrite(write, 4), 'ERR_VFU_RANGE');
+    expectRefused(() => decodeMigDataWrite(write.subarray(0, 12), 5), 'ERR_VFU_PAYLOAD');
+    expectRefused(() => decodeMigDataWrite(patch32(write.slice(), 0, 12), 5), 'ERR_VFU_ARGSZ');
+    expectRefused(() => decodeMigDataRead(new Uint8Array(7), 4), 'ERR_VFU_PAYLOAD');
+  });
+  test('a reply gives no more than was asked for and than it has', () => {
+    const reply = encodeMigDataReadReply(Uint8Array.of(1, 2, 3), 8);
+    expect(decodeMigDataReadReply(reply, 3)).toEqual(Uint8Array.of(1, 2, 3));
+    expectRefused(() => decodeMigDataReadReply(reply, 2), 'ERR_VFU_RANGE', 22, 'close');
+    expectRefused(() => decodeMigDataReadReply(patch32(reply.slice(), 4, 9), 100), 'ERR_VFU_RANGE', 22, 'close');
+  });
+});
+
+describe('GET_REGION_IO_FDS', () => {
+  const record = (over: object = {}): IoFdRecord => ({ kind: 'shadow', offset: 8, sizeBytes: 4, fdIndex: 0, flags: 0, datamatch: 0n, memoryFdIndex: 1, memoryOffset: 16, ...over });
+  test('request: flags and count are 0, argsz 16 to 1 MiB', () => {
+    expectRefused(() => decodeGetRegionIoFds(patch32(encodeGetRegionIoFds(0), 4, 1)), 'ERR_VFU_FLAGS');
+    expectRefused(() => decodeGetRegionIoFds(patch32(encodeGetRegionIoFds(0), 12, 1)), 'ERR_VFU_FLAGS');
+    expectRefused(() => decodeGetRegionIoFds(encodeGetRegionIoFds(0, 15)), 'ERR_VFU_ARGSZ');
+    expectRefused(() => decodeGetRegionIoFds(encodeGetRegionIoFds(0, 1_048_577)), 'ERR_VFU_ARGSZ');
+  });
+  test('all records or none, and argsz tells the need', () => {
+    expect(encodeRegionIoFds(3, [record(), record()], 111)).toMatchObject({ complete: false, payload: { length: 16 } });
+    expect(decodeRegionIoFds(encodeRegionIoFds(3, [record(), record()], 111).payload, 0)).toEqual({ argsz: 112, index: 3, count: 2, records: [] });
+    expect(encodeRegionIoFds(3, [record(), record()], 112)).toMatchObject({ complete: true, payload: { length: 112 } });
+    expect(() => encodeRegionIoFds(3, [record()], 4096, 40)).toThrow(RangeError);
+  });
+  test('a reply that names descriptors that did not come, unknown types, or does not add up, ends the connection', () => {
+    const reply = encodeRegionIoFds(3, [record()], 4096).payload;
+    expect(decodeRegionIoFds(reply, 2).records).toEqual([record()]);
+    expectRefused(() => decodeRegionIoFds(reply, 1), 'ERR_VFU_FDS', 22, 'close');
+    expectRefused(() => decodeRegionIoFds(reply, 0), 'ERR_VFU_FDS', 22, 'close');
+    expectRefused(() => decodeRegionIoFds(patch32(reply.slice(), 36, 3), 2), 'ERR_VFU_INDEX', 22, 'close');
+    expectRefused(() => decodeRegionIoFds(patch32(reply.slice(), 0, 63), 2), 'ERR_VFU_ARGSZ', 22, 'close');
+    expectRefused(() => decodeRegionIoFds(patch32(reply.slice(), 12, 1025), 2), 'ERR_VFU_RANGE', 22, 'close');
+    expectRefused(() => decodeRegionIoFds(reply.subarray(0, 63), 2), 'ERR_VFU_PAYLOAD', 22, 'close');
+    expectRefused(() => decodeRegionIoFds(patch32(encodeRegionIoFds(3, [{ ...record(), kind: 'ioregionfd', userData: 0n } as IoFdRecord], 4096, 40).payload, 36, 2), 2), 'ERR_VFU_INDEX', 22, 'close');
+  });
+});
+
+test('a header alone answers an access of no bytes, and no other', () => {
+  const access = { offset: 8, region: 2, count: 0 };
+  const nothing = new Uint8Array(0);
+  expect(decodeRegionReadReply(nothing, access)).toEqual({ ...access, data: nothing });
+  expect(decodeRegionWriteReply(nothing, access)).toEqual(access);
+  for (const request of [undefined, { ...access, count: 1 }]) {
+    expectRefused(() => decodeRegionReadReply(nothing, request), 'ERR_VFU_PAYLOAD', 22, 'close');
+    expectRefused(() => decodeRegionWriteReply(nothing, request), 'ERR_VFU_PAYLOAD', 22, 'close');
+  }
+});
+
+describe('DMA replies', () => {
+  test('libvfio-user echoes 64 bits of count, one table of the specification 32, QEMU nothing', () => {
+    const reply = encodeDmaRead({ address: 0x400n, count: 1024 });
+    expect(decodeDmaWriteReply(reply, 'lvu')).toEqual({ address: 0x400n, count: 1024 });
+    expect(decodeDmaWriteReply(reply.subarray(0, 12), 'lvu')).toEqual({ address: 0x400n, count: 1024 });
+    expectRefused(() => decodeDmaWriteReply(reply.subarray(0, 11), 'lvu'), 'ERR_VFU_PAYLOAD', 22, 'close');
+    expect(decodeDmaWriteReply(new Uint8Array(0), 'qemu')).toBeUndefined();
+    expect([new Uint8Array(0), reply, reply.subarray(0, 12)].map(dialectOfWriteReply)).toEqual(['qemu', 'lvu', 'lvu']);
+  });
+  test('the data of a read is as long as its count says, in both dialects', () => {
+    for (const dialect of ['lvu', 'qemu'] as const) {
+      const reply = encodeDmaReadReply(0x400n, Uint8Array.of(1, 2, 3, 4, 5), dialect);
+      expect(decodeDmaReadReply(reply, dialect).data).toEqual(Uint8Array.of(1, 2, 3, 4, 5));
+      expectRefused(() => decodeDmaReadReply(reply.subarray(0, reply.length - 1), dialect), 'ERR_VFU_PAYLOAD', 22, 'close');
+      expectRefused(() => decodeDmaReadReply(patch32(reply.slice(), 8, 6), dialect), 'ERR_VFU_PAYLOAD', 22, 'close');
+    }
+  });
+  test('a write request has exactly its data, at least 16 bytes', () => {
+    for (const dialect of ['lvu', 'qemu'] as const) {
+      const write = encodeDmaWrite(0x400n, Uint8Array.of(1, 2, 3, 4, 5), dialect);
+      expect(decodeDmaWrite(write, dialect, 5).data).toEqual(Uint8Array.of(1, 2, 3, 4, 5));
+      expectRefused(() => decodeDmaWrite(write.subarray(0, write.length - 1), dialect, 5), 'ERR_VFU_PAYLOAD');
+      expectRefused(() => decodeDmaWrite(write, dialect, 4), 'ERR_VFU_RANGE', 7);
+    }
+  });
 });
 
 describe('region info from a hostile server', () => {

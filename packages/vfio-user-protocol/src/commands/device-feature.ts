@@ -7,8 +7,8 @@ import {
   VFIO_DEVICE_FEATURE_GET, VFIO_DEVICE_FEATURE_MASK, VFIO_DEVICE_FEATURE_PROBE, VFIO_DEVICE_FEATURE_SET,
 } from '../constants.ts';
 import { badPeer, badRequest } from '../errors.ts';
-import { MAX_DMA_LOGGING_RANGES } from '../limits.ts';
-import { needBoundedArgsz, needReply } from '../payload.ts';
+import { MAX_ARGSZ_BYTES, MAX_DMA_LOGGING_RANGES } from '../limits.ts';
+import { needArgsz, needReply } from '../payload.ts';
 import { dirtyBitmapBytes } from './dma-unmap.ts';
 
 export const DEVICE_FEATURE_BYTES = 8;
@@ -36,18 +36,27 @@ export function encodeDeviceFeature(feature: number, operations: number, data: U
   return bytes;
 }
 
-/** Which features exist, and their data, is the server's to judge. */
+/**
+ * Which features exist, and their data, is the server's to judge. GET and SET exclude each other; together with PROBE they ask for both.
+ * Any argsz from the fixed part on is taken: what a reply may hold is bounded by what the feature's decoder accepts.
+ */
 export function decodeDeviceFeature(payload: Uint8Array): DeviceFeature {
-  const argsz = needBoundedArgsz(payload, DEVICE_FEATURE_BYTES, 'DEVICE_FEATURE');
+  const argsz = needArgsz(payload, DEVICE_FEATURE_BYTES, 'DEVICE_FEATURE');
   const flags = getU32(payload, 4);
-  if ((flags & ~(VFIO_DEVICE_FEATURE_MASK | OPERATIONS)) !== 0 || (flags & OPERATIONS) === 0) throw badRequest('ERR_VFU_FLAGS', `DEVICE_FEATURE: flags 0x${flags.toString(16)}`);
+  if (!flagsAreValid(flags)) throw badRequest('ERR_VFU_FLAGS', `DEVICE_FEATURE: flags 0x${flags.toString(16)}`);
   return { argsz, feature: flags & VFIO_DEVICE_FEATURE_MASK, operations: flags & OPERATIONS, data: payload.subarray(DEVICE_FEATURE_BYTES) };
 }
 
 export function decodeDeviceFeatureReply(payload: Uint8Array): DeviceFeature {
   needReply(payload, DEVICE_FEATURE_BYTES, 'DEVICE_FEATURE');
   const flags = getU32(payload, 4);
+  if (!flagsAreValid(flags)) throw badPeer('ERR_VFU_FLAGS', `DEVICE_FEATURE reply: flags 0x${flags.toString(16)}`);
   return { argsz: getU32(payload, 0), feature: flags & VFIO_DEVICE_FEATURE_MASK, operations: flags & OPERATIONS, data: payload.subarray(DEVICE_FEATURE_BYTES) };
+}
+
+function flagsAreValid(flags: number): boolean {
+  const operations = flags & OPERATIONS;
+  return (flags & ~(VFIO_DEVICE_FEATURE_MASK | OPERATIONS)) === 0 && operations !== 0 && operations !== (VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_SET);
 }
 
 function needData(data: Uint8Array, bytes: number, name: string): void {
@@ -164,7 +173,9 @@ export function decodeDmaLoggingReport(data: Uint8Array, argsz: number): DmaLogg
   const report = { ...getRange(data, 0, name), pageSize: getU64(data, 16) };
   const bitmapBytes = dirtyBitmapBytes(report.length, report.pageSize);
   if (bitmapBytes < 0n) throw badRequest('ERR_VFU_RANGE', `${name}: page size ${report.pageSize} for 0x${report.length.toString(16)} bytes`);
-  if (BigInt(argsz) < BigInt(DEVICE_FEATURE_BYTES + DMA_LOGGING_REPORT_BYTES) + bitmapBytes) throw badRequest('ERR_VFU_ARGSZ', `${name}: argsz ${argsz} has no room for a bitmap of ${bitmapBytes} bytes`);
+  const needed = BigInt(DEVICE_FEATURE_BYTES + DMA_LOGGING_REPORT_BYTES) + bitmapBytes;
+  if (needed > BigInt(MAX_ARGSZ_BYTES)) throw badRequest('ERR_VFU_RANGE', `${name}: a bitmap of ${bitmapBytes} bytes, more than fit ${MAX_ARGSZ_BYTES}`);
+  if (BigInt(argsz) < needed) throw badRequest('ERR_VFU_ARGSZ', `${name}: argsz ${argsz} has no room for a bitmap of ${bitmapBytes} bytes`);
   return { ...report, bitmapBytes: Number(bitmapBytes) };
 }
 

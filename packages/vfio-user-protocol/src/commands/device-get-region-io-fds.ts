@@ -3,7 +3,7 @@
  * device without a message.
  *
  * The specification's table has records of 40 bytes; libvfio-user, the only server in the field, sends 48 (shadow fields before
- * datamatch, every type padded to the longest). The stride is an argument, 48 by default.
+ * datamatch, every type padded to the longest). An encoder's stride is an argument, 48 by default; a decoder sees it in argsz.
  */
 import { getU32, getU64, putU32, putU53, putU64 } from '../bytes.ts';
 import { VFIO_USER_IO_FD_TYPE_IOEVENTFD, VFIO_USER_IO_FD_TYPE_IOEVENTFD_SHADOW, VFIO_USER_IO_FD_TYPE_IOREGIONFD } from '../constants.ts';
@@ -92,12 +92,13 @@ function putRecord(bytes: Uint8Array, at: number, record: IoFdRecord, stride: Io
   }
 }
 
-/** `fdCount`: descriptors that came along; an index beyond them closes. */
-export function decodeRegionIoFds(payload: Uint8Array, fdCount: number, stride: IoFdStride = 48): RegionIoFds {
+/** `fdCount`: descriptors that came along; an index beyond them closes. Records of 40 and of 48 bytes are told apart by argsz. */
+export function decodeRegionIoFds(payload: Uint8Array, fdCount: number): RegionIoFds {
   const name = 'DEVICE_GET_REGION_IO_FDS';
   needReply(payload, REGION_IO_FDS_BYTES, name);
   const head = { argsz: getU32(payload, 0), index: getU32(payload, 8), count: getU32(payload, 12) };
   if (head.count > MAX_IO_FD_RECORDS) throw badPeer('ERR_VFU_RANGE', `${name} reply: ${head.count} sub-regions, the limit is ${MAX_IO_FD_RECORDS}`);
+  const stride: IoFdStride = head.argsz === regionIoFdsBytes(head.count, 40) ? 40 : 48;
   if (head.argsz !== regionIoFdsBytes(head.count, stride)) throw badPeer('ERR_VFU_ARGSZ', `${name} reply: argsz ${head.argsz} for ${head.count} sub-regions`);
   if (payload.length === REGION_IO_FDS_BYTES) return { ...head, records: [] };
   needReply(payload, head.argsz, name);

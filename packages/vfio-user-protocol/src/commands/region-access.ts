@@ -51,8 +51,12 @@ export function newRegionReadReply(id: number, access: RegionAccess): Uint8Array
   return message;
 }
 
-/** `count` may be smaller than asked for (a short transfer); it always is the length of the data. */
-export function decodeRegionReadReply(payload: Uint8Array): RegionData {
+/**
+ * `count` may be smaller than asked for (a short transfer); it always is the length of the data. With `request`, the header alone that
+ * libvfio-user answers to a read of no bytes is taken for what it means.
+ */
+export function decodeRegionReadReply(payload: Uint8Array, request?: RegionAccess): RegionData {
+  if (payload.length === 0 && request?.count === 0) return { offset: request.offset, region: request.region, count: 0, data: payload };
   needReply(payload, REGION_ACCESS_BYTES, 'REGION_READ');
   const count = getU32(payload, 12);
   if (payload.length !== REGION_ACCESS_BYTES + count) throw badPeer('ERR_VFU_PAYLOAD', `REGION_READ reply: ${payload.length - REGION_ACCESS_BYTES} bytes of data, count is ${count}`);
@@ -82,7 +86,9 @@ export function newRegionWriteReply(id: number, access: RegionAccess): Uint8Arra
   return message;
 }
 
-export function decodeRegionWriteReply(payload: Uint8Array): RegionAccess {
+/** `request` as for `decodeRegionReadReply`. */
+export function decodeRegionWriteReply(payload: Uint8Array, request?: RegionAccess): RegionAccess {
+  if (payload.length === 0 && request?.count === 0) return { offset: request.offset, region: request.region, count: 0 };
   needReply(payload, REGION_ACCESS_BYTES, 'REGION_WRITE');
   return { offset: getReplyU53(payload, 0, 'REGION_WRITE'), region: getU32(payload, 8), count: getU32(payload, 12) };
 }
