@@ -1,6 +1,12 @@
 /**
- * Small PCI devices to learn from and to test against.
+ * Small PCI devices to learn from and to test against: one file each, 10 to 150 lines.
  *
  * @packageDocumentation
  */
-export {};
+export { ConformanceDevice } from './conformance.ts';
+export { GpioDevice } from './gpio.ts';
+export { InterruptDevice, type InterruptKind } from './interrupt-device.ts';
+export { LspciFixture } from './lspci-fixture.ts';
+export { NullDevice } from './null.ts';
+export { ShadowIoeventfdDevice } from './shadow-ioeventfd.ts';
+export { EXAMPLES, type Example } from './catalog.ts';

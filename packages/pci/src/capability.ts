@@ -8,7 +8,7 @@ import {
   EXP_BYTES, EXP_DEVCAP, EXP_DEVCAP2, EXP_DEVCAP_FLR, EXP_DEVCTL, EXP_DEVCTL2, EXP_DEVSTA, EXP_LNKCAP, EXP_LNKCAP2, EXP_LNKCTL, EXP_LNKCTL2, EXP_LNKSTA,
   MSI_ADDRESS, MSI_ADDRESS_HI, MSI_CONTROL, MSI_CONTROL_64, MSI_CONTROL_ENABLE, MSI_CONTROL_LOG_MASK, MSI_CONTROL_MASKING, MSI_CONTROL_MMC_SHIFT, MSI_CONTROL_MME_SHIFT, MSI_DATA_64, MSI_MASK_64,
   MSIX_CONTROL, MSIX_CONTROL_ENABLE, MSIX_CONTROL_MASKALL, MSIX_PBA, MSIX_TABLE,
-  PCI_CAP_ID_EXP, PCI_CAP_ID_MSI, PCI_CAP_ID_MSIX, PCI_CAP_ID_PM, PCI_CAP_ID_VNDR, PCI_EXT_CAP_ID_DSN, PM_BYTES, PM_CONTROL,
+  PCI_CAP_ID_EXP, PCI_CAP_ID_MSI, PCI_CAP_ID_MSIX, PCI_CAP_ID_PM, PCI_CAP_ID_VNDR, PCI_EXT_CAP_ID_DSN, PCI_EXT_CAP_ID_VNDR, PM_BYTES, PM_CONTROL,
 } from './registers.ts';
 
 export interface Capability {
@@ -157,4 +157,41 @@ export function serialNumberCapability(options: { readonly serial: bigint } & Pl
     { at: 4, bits: 32, value: Number(options.serial & 0xffffffffn) },
     { at: 8, bits: 32, value: Number((options.serial >> 32n) & 0xffffffffn) },
   ], 1);
+}
+
+const MAX_VSEC_BYTES = 0xfff;
+
+/** Extended: vendor-specific (PCI Express Base 7.9.5): `payload` follows the 8-byte header, writable throughout if asked. At most 4087 bytes. */
+export function extendedVendorCapability(
+  options: { readonly vsecId: number; readonly vsecRevision: number; readonly payload: Uint8Array; readonly writable?: boolean } & Placement,
+): Capability {
+  const { vsecId, vsecRevision, payload } = options;
+  const sizeBytes = 8 + payload.length;
+  if (sizeBytes > MAX_VSEC_BYTES) throw new PciLayoutError(`extended vendor capability of ${sizeBytes} bytes: its length has 12 bits`);
+  if (!Number.isInteger(vsecId) || vsecId < 0 || vsecId > 0xffff || !Number.isInteger(vsecRevision) || vsecRevision < 0 || vsecRevision > 15) {
+    throw new PciLayoutError(`extended vendor capability ${vsecId} revision ${vsecRevision}: expected 16 and 4 bits`);
+  }
+  const capability = build(PCI_EXT_CAP_ID_VNDR, sizeBytes, options, [{ at: 4, bits: 32, value: (vsecId | (vsecRevision << 16) | (sizeBytes << 20)) >>> 0 }], 1);
+  capability.bytes.set(payload, 8);
+  if (options.writable === true) capability.writable.fill(0xff, 8);
+  return capability;
+}
+
+/**
+ * Any capability, from the bytes behind its header (2 bytes, or 4 with `extendedVersion`). Masks are as long as `body` and default to
+ * read-only. What lies in it is not checked.
+ */
+export function rawCapability(
+  options: { readonly id: number; readonly extendedVersion?: number; readonly body: Uint8Array; readonly writable?: Uint8Array; readonly writeOneToClear?: Uint8Array } & Placement,
+): Capability {
+  const { id, extendedVersion, body, writable, writeOneToClear } = options;
+  if (!Number.isInteger(id) || id < 0 || id > (extendedVersion === undefined ? 0xff : 0xffff)) throw new PciLayoutError(`capability id ${id}`);
+  if (extendedVersion !== undefined && (!Number.isInteger(extendedVersion) || extendedVersion < 0 || extendedVersion > 15)) throw new PciLayoutError(`capability version ${extendedVersion}: expected 4 bits`);
+  for (const mask of [writable, writeOneToClear]) if (mask !== undefined && mask.length !== body.length) throw new PciLayoutError(`capability 0x${id.toString(16)}: a mask of ${mask.length} bytes for a body of ${body.length}`);
+  const headerBytes = extendedVersion === undefined ? 2 : 4;
+  const capability = build(id, headerBytes + body.length, options, [], extendedVersion);
+  capability.bytes.set(body, headerBytes);
+  if (writable !== undefined) capability.writable.set(writable, headerBytes);
+  if (writeOneToClear !== undefined) capability.writeOneToClear.set(writeOneToClear, headerBytes);
+  return capability;
 }

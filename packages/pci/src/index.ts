@@ -11,7 +11,10 @@ export * from './registers.ts';
 export * from './limits.ts';
 export { PciAccessError, PciLayoutError, PciRangeError } from './errors.ts';
 export type { Bar } from './bar.ts';
-export { msiCapability, msixCapability, pciExpressCapability, powerManagementCapability, serialNumberCapability, vendorCapability, type BarPlace, type Capability, type MsiOptions, type Placement } from './capability.ts';
+export {
+  extendedVendorCapability, msiCapability, msixCapability, pciExpressCapability, powerManagementCapability, rawCapability, serialNumberCapability, vendorCapability,
+  type BarPlace, type Capability, type MsiOptions, type Placement,
+} from './capability.ts';
 export type { ConfigSpaceLayout } from './layout.ts';
 export { ConfigSpace, type Command, type ConfigSpaceHooks, type MsiControl, type MsixControl, type PlacedCapability } from './config-space.ts';
 export { MsixRegion, MSIX_ENTRY_BYTES, type MsixRegionOptions } from './msix.ts';
