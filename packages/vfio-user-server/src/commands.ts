@@ -1,14 +1,16 @@
 /** What each command does. One function per command; a reply is a whole message, descriptors apart. */
 import {
-  badRequest, COMMANDS, commandName, decodeDeviceGetInfo, decodeDmaMap, decodeDmaUnmap, decodeGetIrqInfo, decodeGetRegionInfo, decodeRegionRead, decodeRegionWrite,
-  decodeRegionWriteMulti, decodeSetIrqs, encodeDeviceInfo, encodeDmaUnmapReply, encodeIrqInfo, encodeMessage, encodeRegionInfo, encodeRegionWriteMultiReply,
+  badRequest, COMMANDS, commandName, decodeDeviceGetInfo, decodeDmaMap, decodeDmaUnmap, decodeGetIrqInfo, decodeGetRegionInfo, decodeMigDataRead, decodeMigDataWrite, decodeRegionRead, decodeRegionWrite,
+  decodeRegionWriteMulti, decodeSetIrqs, encodeDeviceInfo, encodeDmaUnmapReply, encodeIrqInfo, encodeMessage, encodeMigDataReadReply, encodeRegionInfo, encodeRegionWriteMultiReply,
   MAX_ARGSZ_BYTES, newMessage, newRegionReadReply, newRegionWriteReply, REGION_DATA_AT, VFIO_DEVICE_FLAGS_PCI, VFIO_DEVICE_FLAGS_RESET,
-  VFIO_PCI_NUM_IRQS, VFIO_PCI_NUM_REGIONS, VFIO_USER_DEVICE_GET_INFO, VFIO_USER_DEVICE_GET_IRQ_INFO, VFIO_USER_DEVICE_GET_REGION_INFO, VFIO_USER_DEVICE_GET_REGION_IO_FDS,
-  VFIO_USER_DEVICE_RESET, VFIO_USER_DEVICE_SET_IRQS, VFIO_USER_DMA_MAP, VFIO_USER_DMA_UNMAP, VFIO_USER_F_TYPE_REPLY, VFIO_USER_REGION_READ, VFIO_USER_REGION_WRITE,
-  VFIO_USER_REGION_WRITE_MULTI, type Frame, type RegionData,
+  VFIO_PCI_NUM_IRQS, VFIO_PCI_NUM_REGIONS, VFIO_USER_DEVICE_FEATURE, VFIO_USER_DEVICE_GET_INFO, VFIO_USER_DEVICE_GET_IRQ_INFO, VFIO_USER_DEVICE_GET_REGION_INFO, VFIO_USER_DEVICE_GET_REGION_IO_FDS,
+  VFIO_USER_DEVICE_RESET, VFIO_USER_DEVICE_SET_IRQS, VFIO_USER_DMA_MAP, VFIO_USER_DMA_UNMAP, VFIO_USER_F_TYPE_REPLY, VFIO_USER_MIG_DATA_READ, VFIO_USER_MIG_DATA_WRITE, VFIO_USER_REGION_READ, VFIO_USER_REGION_WRITE,
+  VFIO_USER_REGION_WRITE_MULTI, type EffectiveCapabilities, type Frame, type PeerProfile, type RegionData,
 } from '@emudev/vfio-user-protocol';
 import type { RemoteMemory } from '@emudev/dma';
 import type { DmaTable } from './dma-table.ts';
+import { deviceFeature as deviceFeaturePayload } from './features.ts';
+import type { DeviceMigration } from './migration.ts';
 import type { Regions } from './regions.ts';
 import { setIrqs, type IrqContext } from './set-irqs.ts';
 
@@ -17,6 +19,11 @@ export interface CommandContext extends IrqContext {
   readonly regions: Regions;
   readonly dma: DmaTable;
   readonly maxDataXferBytes: number;
+  /** undefined where the device cannot be migrated. */
+  readonly migration: DeviceMigration | undefined;
+  /** What the client can receive, known since it has negotiated. */
+  readonly capabilities: EffectiveCapabilities | undefined;
+  readonly peer: PeerProfile | undefined;
   /** How memory without a descriptor is reached; undefined where the client serves no DMA messages. */
   readonly messages: RemoteMemory | undefined;
   reset(reason: 'reset' | 'flr'): Promise<void>;
@@ -83,11 +90,12 @@ const dmaMap: Handler = async (context, frame, fds) => {
 
 const dmaUnmap: Handler = async (context, frame) => {
   const unmap = decodeDmaUnmap(frame.payload);
+  let dirty: Uint8Array | undefined;
   await context.whileQuiesced('dma-unmap', () => {
-    context.dma.unmap(unmap);
+    dirty = context.dma.unmap(unmap);
     context.device.memoryChanged();
   });
-  return withPayload(frame, encodeDmaUnmapReply(unmap));
+  return withPayload(frame, encodeDmaUnmapReply(unmap, dirty));
 };
 
 const regionRead: Handler = ({ device, regions, maxDataXferBytes }, frame) => {
@@ -122,6 +130,32 @@ const deviceReset: Handler = async (context, frame) => {
   return headerOnly(frame);
 };
 
+const deviceFeature: Handler = (context, frame) => {
+  const payload = deviceFeaturePayload(context, frame.payload);
+  return payload instanceof Promise ? payload.then((reply) => withPayload(frame, reply)) : withPayload(frame, payload);
+};
+
+function needMigration({ migration }: CommandContext, frame: Frame): DeviceMigration {
+  if (migration === undefined) throw badRequest('ERR_VFU_COMMAND', `${commandName(frame.command)}: the device cannot be migrated`);
+  return migration;
+}
+
+/** The client's word on what it can receive counts in both directions: it cuts its own stream to the same pieces. */
+const migrationDataMax = ({ capabilities, maxDataXferBytes }: CommandContext): number => Math.min(capabilities?.maxDataXferSize ?? maxDataXferBytes, maxDataXferBytes);
+
+const migDataRead: Handler = async (context, frame) => {
+  const migration = needMigration(context, frame);
+  const size = decodeMigDataRead(frame.payload, migrationDataMax(context));
+  const data = await migration.read(size);
+  return withPayload(frame, encodeMigDataReadReply(data, context.peer?.padsMigrationData === true ? size : data.length));
+};
+
+const migDataWrite: Handler = async (context, frame) => {
+  const migration = needMigration(context, frame);
+  await migration.write(decodeMigDataWrite(frame.payload, migrationDataMax(context)));
+  return headerOnly(frame);
+};
+
 const HANDLERS: ReadonlyMap<number, Handler> = new Map([
   [VFIO_USER_DEVICE_GET_INFO, getInfo],
   [VFIO_USER_DEVICE_GET_REGION_INFO, getRegionInfo],
@@ -134,13 +168,17 @@ const HANDLERS: ReadonlyMap<number, Handler> = new Map([
   [VFIO_USER_REGION_WRITE, regionWrite],
   [VFIO_USER_REGION_WRITE_MULTI, regionWriteMulti],
   [VFIO_USER_DEVICE_RESET, deviceReset],
+  [VFIO_USER_DEVICE_FEATURE, deviceFeature],
+  [VFIO_USER_MIG_DATA_READ, migDataRead],
+  [VFIO_USER_MIG_DATA_WRITE, migDataWrite],
 ]);
 
 /** @throws typed errors (with errno) for what is refused, and whatever the device throws */
 export function execute(context: CommandContext, frame: Frame, fds: number[]): Reply | Promise<Reply> {
   const handler = HANDLERS.get(frame.command);
-  // Includes VERSION once more, commands of the other direction, and DEVICE_FEATURE of a device that cannot migrate.
+  // Includes VERSION once more, and commands of the other direction.
   if (handler === undefined) throw badRequest('ERR_VFU_COMMAND', `${commandName(frame.command)} is not served here`);
+  context.migration?.check(frame.command);
   return handler(context, frame, fds);
 }
 

@@ -16,7 +16,7 @@
  */
 import { MIGRATION_STATES, migrationPath, type Migration, type MigrationState } from '@emudev/pci';
 import {
-  badRequest, commandName, VFIO_MIGRATION_P2P, VFIO_MIGRATION_PRE_COPY, VFIO_MIGRATION_STOP_COPY, VFIO_USER_DEVICE_FEATURE, VFIO_USER_MIG_DATA_READ, VFIO_USER_REGION_READ, VFIO_USER_REGION_WRITE,
+  badPeer, badRequest, commandName, VFIO_MIGRATION_P2P, VFIO_MIGRATION_PRE_COPY, VFIO_MIGRATION_STOP_COPY, VFIO_USER_DEVICE_FEATURE, VFIO_USER_MIG_DATA_READ, VFIO_USER_REGION_READ, VFIO_USER_REGION_WRITE,
 } from '@emudev/vfio-user-protocol';
 
 /** Anything else is refused in these states, as libvfio-user does: a stopped device must not change by messages. */
@@ -25,6 +25,12 @@ const SERVED: Readonly<Partial<Record<MigrationState, readonly number[]>>> = {
   'stop-copy': [VFIO_USER_DEVICE_FEATURE, VFIO_USER_MIG_DATA_READ],
 };
 const READABLE: readonly MigrationState[] = ['pre-copy', 'pre-copy-p2p', 'stop-copy'];
+
+/** Of VERSION's `migration`, which matters only where a device has it. @throws ProtocolError EINVAL, which closes */
+export function checkPageSize(pageSize: number | undefined): void {
+  // CLIENT: dirty bitmaps have a bit per page, and pages are powers of two.
+  if (pageSize !== undefined && !Number.isInteger(Math.log2(pageSize))) throw badPeer('ERR_VFU_VERSION', `VERSION: migration.pgsize ${pageSize} is no power of two`);
+}
 
 export class DeviceMigration {
   readonly #migration: Migration;

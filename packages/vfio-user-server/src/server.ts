@@ -17,6 +17,7 @@ import { DmaTable } from './dma-table.ts';
 import { VfioUserServerError, type DisconnectReason } from './errors.ts';
 import { publish } from './events.ts';
 import { ACCEPT_RETRY_MS, DEFAULT_LIMITS, LISTEN_BACKLOG, type ServerLimits } from './limits.ts';
+import { DeviceMigration } from './migration.ts';
 import { Regions } from './regions.ts';
 import { Session, type SessionView } from './session.ts';
 
@@ -52,6 +53,7 @@ export class VfioUserServer implements AsyncDisposable {
   readonly #limits: ServerLimits;
   readonly #regions: Regions;
   readonly #dma: DmaTable;
+  readonly #migration: DeviceMigration | undefined;
   readonly #observers = new Set<SessionObserver>();
   #listener = -1;
   #watch: Disposable | undefined;
@@ -68,6 +70,7 @@ export class VfioUserServer implements AsyncDisposable {
     this.#sys = options.sys ?? linux;
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
     this.#regions = new Regions(device);
+    this.#migration = device.migration === undefined ? undefined : new DeviceMigration(device.migration);
     this.#dma = new DmaTable(this.#sys, options.window, this.#limits, options.truncation);
   }
 
@@ -191,6 +194,7 @@ export class VfioUserServer implements AsyncDisposable {
       device: this.device,
       regions: this.#regions,
       dma: this.#dma,
+      migration: this.#migration,
       limits: this.#limits,
       peer: this.#options.peer,
       dmaDialect: this.#options.dmaDialect ?? 'auto',

@@ -27,6 +27,7 @@ import { DmaMessages } from './dma-messages.ts';
 import type { DmaTable } from './dma-table.ts';
 import { replyErrnoOf, typedErrno, VfioUserServerError, type DisconnectReason } from './errors.ts';
 import { publish } from './events.ts';
+import { checkPageSize, type DeviceMigration } from './migration.ts';
 import { ANNOUNCED_MSG_FDS, INPUT_HARD_LIMIT_FACTOR, MAX_FDS_PER_MESSAGE, QUIESCE_ATTEMPTS_ON_CLOSE, QUIESCE_RETRY_MS, TURN_MS, type ServerLimits } from './limits.ts';
 import type { Regions } from './regions.ts';
 import { MaskEventfds } from './mask-eventfds.ts';
@@ -65,6 +66,7 @@ export interface SessionOptions {
   readonly device: PciDevice;
   readonly regions: Regions;
   readonly dma: DmaTable;
+  readonly migration: DeviceMigration | undefined;
   readonly limits: ServerLimits;
   readonly peer: PeerProfile | undefined;
   readonly dmaDialect: 'auto' | DmaDialect;
@@ -100,6 +102,7 @@ export class Session implements SessionView, CommandContext, PciHost {
   readonly vectors: Vectors;
   readonly maskEventfds: MaskEventfds;
   readonly dma: DmaTable;
+  readonly migration: DeviceMigration | undefined;
   readonly counters: SessionCounters = { commands: 0, errors: 0, unexpectedErrors: 0, strayReplies: 0 };
   /** Resolves when the session has ended. */
   readonly ended: Promise<void>;
@@ -139,6 +142,7 @@ export class Session implements SessionView, CommandContext, PciHost {
     this.device = device;
     this.regions = options.regions;
     this.dma = options.dma;
+    this.migration = options.migration;
     this.sys = sys;
     this.vectors = new Vectors(sys, device.irqs);
     this.maskEventfds = new MaskEventfds(sys, (action, index, vector) => {
@@ -360,6 +364,7 @@ export class Session implements SessionView, CommandContext, PciHost {
     const profile = peer ?? guessPeer(version);
     const minor = Math.min(negotiateVersion(version), profile.maxMinor);
     const capabilities = effectiveCapabilities(version.capabilities);
+    if (this.migration !== undefined) checkPageSize(capabilities.migration?.pgsize);
     const dialect = dmaDialect === 'auto' ? profile.dmaDialect : dmaDialect;
     clearTimeout(this.#negotiationTimer);
     this.peer = profile;
@@ -386,7 +391,7 @@ export class Session implements SessionView, CommandContext, PciHost {
     // QEMU allows no more than its own 214 bytes, and it must not be told of write_multiple (its flags collide).
     return encodeMessage(frame.id, frame.command, VFIO_USER_F_TYPE_REPLY, encodeVersion({
       major: VFIO_USER_MAJOR, minor,
-      capabilities: { maxMsgFds: ANNOUNCED_MSG_FDS, maxDataXferSize: limits.maxDataXferBytes, maxDmaMaps: limits.maxDmaMaps, pgsizes: 4096 },
+      capabilities: { maxMsgFds: ANNOUNCED_MSG_FDS, maxDataXferSize: limits.maxDataXferBytes, maxDmaMaps: limits.maxDmaMaps, pgsizes: 4096, ...(this.migration === undefined ? {} : { migration: { pgsize: 4096 } }) },
     }));
   }
 
@@ -445,7 +450,9 @@ export class Session implements SessionView, CommandContext, PciHost {
     if (this.#attached) {
       this.#quiescent = await this.#quiesceForGood();
       await this.#guarded('detach', () => this.device.detach(DETACH_REASONS[reason]));
+      await this.#guarded('leaving the migration state', () => this.#abandonMigration());
     }
+    this.dma.memory.dirtyLog.stop();
     if (this.#quiescent) {
       await this.#guarded('clearing the DMA table', () => { this.dma.clear(); });
       await this.#guarded('closing interrupts', () => { this.vectors.close(); });
@@ -455,6 +462,16 @@ export class Session implements SessionView, CommandContext, PciHost {
     publish('disconnect', { device: this.device.name, session: this.id, reason, ...(this.#endError === undefined ? {} : { error: this.#endError }) });
     this.#options.onEnded(reason);
     this.#resolveEnded();
+  }
+
+  /** The next client finds the device in `running`. A hop or a piece of state that this one left behind is not waited for: the device is taken back when it ends. */
+  async #abandonMigration(): Promise<void> {
+    const { migration } = this;
+    if (migration === undefined) return;
+    const { busy } = migration;
+    const done = migration.abandon();
+    if (!busy) return done;
+    void this.#guarded('leaving the migration state', () => done);
   }
 
   /** Nothing may be unmapped or closed under a running burst. False only where the server cannot wait any longer. */
