@@ -111,7 +111,7 @@ describe('memory without a descriptor', () => {
 
 describe('replies that are wrong', () => {
   const cases: [string, (id: number) => Uint8Array, number][] = [
-    ['M2 an error', (id) => header(id, DMA_READ, 16, REPLY | ERROR, 13), 13],
+    ['an error', (id) => header(id, DMA_READ, 16, REPLY | ERROR, 13), 13],
     ['an error without a number', (id) => header(id, DMA_READ, 16, REPLY | ERROR, 0), 22],
     ['another address', (id) => message(id, DMA_READ, concat(fields(0x20000n, 4n), fields(0)), REPLY), 5],
     ['less data than asked for', (id) => message(id, DMA_READ, concat(fields(0x10000n, 2n), Uint8Array.of(1, 2)), REPLY), 5],
