@@ -3,7 +3,7 @@ import { countOpenFds, linux } from '@emudev/linux';
 import { encodeMessage, encodeVersion, newMessage } from '@emudev/vfio-user-protocol';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { MAX_WHOLE_MESSAGE_BYTES } from '../src/trace/limits.ts';
+import { MAX_WHOLE_MESSAGE_BYTES } from '../src/limits.ts';
 import { memfd, proxied, until } from './wire.ts';
 
 let before: number;

@@ -10,7 +10,7 @@
  */
 import type { Sys } from '@emudev/linux';
 import { Forwarder, type ForwarderEvents } from './forwarder.ts';
-import { HALF_CLOSED_PROBE_MS } from './limits.ts';
+import { HALF_CLOSED_PROBE_MS } from '../limits.ts';
 import type { Side } from './observed.ts';
 
 export interface ChannelEvents {

@@ -16,7 +16,7 @@
  */
 import type { Sys } from '@emudev/linux';
 import { HEADER_BYTES, MAX_FDS_PER_MESSAGE } from '@emudev/vfio-user-protocol';
-import { INITIAL_BUFFER_BYTES, MAX_CAPTURED_BYTES, MAX_PLAUSIBLE_MESSAGE_BYTES, MAX_WHOLE_MESSAGE_BYTES } from './limits.ts';
+import { INITIAL_BUFFER_BYTES, MAX_CAPTURED_BYTES, MAX_PLAUSIBLE_MESSAGE_BYTES, MAX_WHOLE_MESSAGE_BYTES } from '../limits.ts';
 
 export interface Forwarded {
   /** The message, or as much of it as is kept; a view that is overwritten after the call. */

@@ -11,7 +11,7 @@
 import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
 import { linux, type Sys } from '@emudev/linux';
 import { Descriptors } from './descriptors.ts';
-import { ACCEPT_RETRY_MS, CONNECT_PATIENCE_MS, CONNECT_RETRY_MS, LISTEN_BACKLOG, MAX_SESSIONS } from './limits.ts';
+import { ACCEPT_RETRY_MS, CONNECT_PATIENCE_MS, CONNECT_RETRY_MS, LISTEN_BACKLOG, MAX_SESSIONS } from '../limits.ts';
 import type { TraceObserver } from './observed.ts';
 import { Session } from './session.ts';
 

@@ -4,7 +4,7 @@ import { decodeHeader, decodeVersion, HEADER_BYTES, isReply, VFIO_USER_VERSION }
 import { Channel } from './channel.ts';
 import type { DescriptorInfo, Descriptors } from './descriptors.ts';
 import type { Forwarded, ForwarderEvents } from './forwarder.ts';
-import { MESSAGES_PER_TURN, STALLED_MESSAGE_MS } from './limits.ts';
+import { MESSAGES_PER_TURN, STALLED_MESSAGE_MS } from '../limits.ts';
 import type { ChannelName, Side, TraceObserver } from './observed.ts';
 
 export interface SessionOptions {

@@ -1,4 +1,4 @@
-/** Everything the two peers of a traced connection can make us hold, in one place. */
+/** Everything that peers, and files, can make this tool hold, in one place. */
 
 /** A message up to this length is forwarded by one sendmsg, header included; a longer one goes in pieces as it comes. */
 export const MAX_WHOLE_MESSAGE_BYTES = 1_310_720;
@@ -36,3 +36,8 @@ export const MAX_LATENCY_SAMPLES = 65_536;
 /** A dictionary file, and what is in it. */
 export const MAX_DICTIONARY_BYTES = 16_777_216;
 export const MAX_REGISTER_COUNT = 65_536;
+
+/** A capture file that is replayed is read into memory. */
+export const MAX_CAPTURE_BYTES = 1_073_741_824;
+/** One block of it: a packet with the longest message kept, its descriptors and its options. */
+export const MAX_CAPTURE_BLOCK_BYTES = 16_777_216;
