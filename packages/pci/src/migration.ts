@@ -20,6 +20,9 @@
  * Forbidden: stop-copy → pre-copy and pre-copy-p2p (the final state cannot become provisional again), states that the device
  * does not have, and every way into or out of `error`, which nothing here enters: a hop that fails leaves the device at the
  * last state it reached.
+ *
+ * The one change that follows no arc: when a consumer has left in another state, `enter('running', from)` is called behind
+ * `detach`. What was half sent or half received is dropped, so that the next consumer finds the device in `running`.
  */
 
 /** Index is the number on the wire (enum vfio_device_mig_state). */
@@ -32,7 +35,10 @@ export interface Migration {
   readonly preCopy: boolean;
   /** `running-p2p` and `pre-copy-p2p` exist: the device answers others, but starts nothing. */
   readonly peerToPeer: boolean;
-  /** One hop along a direct arc. A throw (its `errno` is the answer) leaves the device in `from`. */
+  /**
+   * One hop along a direct arc, while the device is quiescent. A throw (its `errno` is the answer) leaves the device in `from`.
+   * Also from any state to `running` once the device is detached; a throw is then only reported.
+   */
   enter(state: MigrationState, from: MigrationState): void | Promise<void>;
   /** The next bytes of the state, in `pre-copy` and `stop-copy`: how many were put into `into`. 0: nothing more for this state. */
   readState(into: Uint8Array): number | Promise<number>;

@@ -19,7 +19,7 @@ const EFBIG = 27;
 
 /**
  * The stream starts anew in each of `pre-copy`, `stop-copy` and `resuming`. The incoming state is loaded on the way out of
- * `resuming`, as linux/vfio.h has it: that is where an incomplete or impossible one is refused.
+ * `resuming`, as linux/vfio.h has it: that is where an incomplete or impossible one is refused. A consumer that leaves before has its bytes dropped.
  */
 export function snapshotMigration(snapshot: Snapshot): Migration {
   let outgoing = new Uint8Array(0);
@@ -29,7 +29,7 @@ export function snapshotMigration(snapshot: Snapshot): Migration {
     preCopy: snapshot.savePreCopy !== undefined,
     peerToPeer: false,
     async enter(state, from) {
-      if (from === 'resuming') await snapshot.load(incoming.slice(0, received));
+      if (from === 'resuming' && state === 'stop') await snapshot.load(incoming.slice(0, received));
       incoming = new Uint8Array(state === 'resuming' ? snapshot.maxBytes : 0);
       received = 0;
       outgoing = state === 'stop-copy' ? snapshot.save().slice() : state === 'pre-copy' ? (snapshot.savePreCopy?.().slice() ?? new Uint8Array(0)) : new Uint8Array(0);

@@ -8,6 +8,8 @@ export interface ServerLimits {
   readonly maxDmaMaps: number;
   /** A client that has connected must complete VERSION within this time. */
   readonly negotiationTimeoutMs: number;
+  /** A message that has begun must be complete within this time: no client pauses inside one. */
+  readonly messageTimeoutMs: number;
   /** How long a DMA_READ or DMA_WRITE waits for the client's reply. */
   readonly dmaReplyTimeoutMs: number;
   /** Commands that have arrived and wait for their turn: beyond any of these three the socket is not read until the queue is shorter. */
@@ -17,7 +19,7 @@ export interface ServerLimits {
   /** Replies the client has not read, and descriptors in them: beyond either no further command is executed until it does. */
   readonly maxPendingOutputBytes: number;
   readonly maxPendingOutputFds: number;
-  /** Regions reached by pread and pwrite: each keeps a descriptor, of which the process has few. */
+  /** Files reached by pread and pwrite (FILE_IO): each keeps a descriptor, of which the process has few, however many regions lie in it. */
   readonly maxFileIoMaps: number;
   /** How long the end of a session waits for the device to finish the command it is working on. */
   readonly departureTimeoutMs: number;
@@ -27,6 +29,7 @@ export const DEFAULT_LIMITS: ServerLimits = {
   maxDataXferBytes: MAX_DATA_XFER_BYTES,
   maxDmaMaps: DEFAULT_MAX_DMA_MAPS,
   negotiationTimeoutMs: 5000,
+  messageTimeoutMs: 5000,
   dmaReplyTimeoutMs: 5000,
   maxPendingMessages: 4096,
   maxPendingInputBytes: 4 << 20,

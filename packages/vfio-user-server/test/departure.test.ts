@@ -104,17 +104,22 @@ describe('a command that never ends', () => {
 });
 
 describe('what one client can take from others', () => {
-  it('FILE_IO regions are regular files only, and few: each keeps a descriptor', async () => {
+  it('FILE_IO takes regular files only, and few: each keeps a descriptor, however many regions lie in it', async () => {
     await using s = await serve({ server: { limits: { maxFileIoMaps: 2 } } });
     const fileIo = (iova: bigint): Uint8Array => fields(32, 11, 0n, iova, 0x1000n);
-    const file = memfd(0x1000);
+    const [a, b, c] = [memfd(0x1000), memfd(0x1000), memfd(0x1000)];
     const event = linux.eventfd();
     expect(await s.client.errno(DMA_MAP, fileIo(0n), [event])).toBe(22);
-    for (const [iova, errno] of [[0n, 0], [0x1000n, 0], [0x2000n, 28], [0n, 0]] as const) expect(await s.client.errno(DMA_MAP, fileIo(iova), [file])).toBe(errno);
-    expect(await s.client.errno(3, fields(24, 0, 0n, 0x1000n))).toBe(0);
-    expect(await s.client.errno(DMA_MAP, fileIo(0x2000n), [file])).toBe(0);
-    linux.close(file);
-    linux.close(event);
+    const before = countOpenFds();
+    for (const [iova, fd, errno] of [[0n, a, 0], [0x1000n, b, 0], [0x2000n, c, 28], [0n, a, 0], [0x3000n, a, 0]] as const) expect(await s.client.errno(DMA_MAP, fileIo(iova), [fd])).toBe(errno);
+    expect(countOpenFds() - before).toBe(2);
+    // The descriptor goes with the last region of its file.
+    for (const [iova, left] of [[0n, 2], [0x1000n, 1], [0x3000n, 0]] as const) {
+      expect(await s.client.errno(3, fields(24, 0, iova, 0x1000n))).toBe(0);
+      expect(countOpenFds() - before).toBe(left);
+    }
+    expect(await s.client.errno(DMA_MAP, fileIo(0x2000n), [c])).toBe(0);
+    for (const fd of [a, b, c, event]) linux.close(fd);
   });
 
   it('replies with descriptors that it does not read are not made without end', async () => {

@@ -120,7 +120,7 @@ conformance('framing', {
     given: () => ({ device: new WaitingDevice() }),
     run: async ({ client, device, server }) => {
       const log = await diesDuring('quiesce migration', FEATURE, setState(STOP), client, device as WaitingDevice, () => server.session?.state);
-      expect(log).toEqual(['quiesce migration', 'enter stop from running', 'resume', 'quiesce detach', 'detach closed', 'resume']);
+      expect(log).toEqual(['quiesce migration', 'enter stop from running', 'resume', 'quiesce detach', 'detach closed', 'enter running from stop', 'resume']);
     },
     after: 'ended',
   },
