@@ -2,7 +2,7 @@
 import {
   badRequest, COMMANDS, commandName, decodeDeviceGetInfo, decodeDmaMap, decodeDmaUnmap, decodeGetIrqInfo, decodeGetRegionInfo, decodeMigDataRead, decodeMigDataWrite, decodeRegionRead, decodeRegionWrite,
   decodeRegionWriteMulti, decodeSetIrqs, encodeDeviceInfo, encodeDmaUnmapReply, encodeIrqInfo, encodeMessage, encodeMigDataReadReply, encodeRegionInfo, encodeRegionWriteMultiReply,
-  MAX_ARGSZ_BYTES, newMessage, newRegionReadReply, newRegionWriteReply, REGION_DATA_AT, VFIO_DEVICE_FLAGS_PCI, VFIO_DEVICE_FLAGS_RESET,
+  newMessage, newRegionReadReply, newRegionWriteReply, REGION_DATA_AT, VFIO_DEVICE_FLAGS_PCI, VFIO_DEVICE_FLAGS_RESET,
   VFIO_PCI_NUM_IRQS, VFIO_PCI_NUM_REGIONS, VFIO_USER_DEVICE_FEATURE, VFIO_USER_DEVICE_GET_INFO, VFIO_USER_DEVICE_GET_IRQ_INFO, VFIO_USER_DEVICE_GET_REGION_INFO, VFIO_USER_DEVICE_GET_REGION_IO_FDS,
   VFIO_USER_DEVICE_RESET, VFIO_USER_DEVICE_SET_IRQS, VFIO_USER_DMA_MAP, VFIO_USER_DMA_UNMAP, VFIO_USER_F_TYPE_REPLY, VFIO_USER_MIG_DATA_READ, VFIO_USER_MIG_DATA_WRITE, VFIO_USER_REGION_READ, VFIO_USER_REGION_WRITE,
   VFIO_USER_REGION_WRITE_MULTI, type EffectiveCapabilities, type Frame, type PeerProfile, type RegionData,
@@ -10,6 +10,7 @@ import {
 import type { RemoteMemory } from '@emudev/dma';
 import type { DmaTable } from './dma-table.ts';
 import { deviceFeature as deviceFeaturePayload } from './features.ts';
+import { regionIoFds } from './io-fds.ts';
 import type { DeviceMigration } from './migration.ts';
 import type { Regions } from './regions.ts';
 import { setIrqs, type IrqContext } from './set-irqs.ts';
@@ -27,6 +28,8 @@ export interface CommandContext extends IrqContext {
   /** How memory without a descriptor is reached; undefined where the client serves no DMA messages. */
   readonly messages: RemoteMemory | undefined;
   reset(reason: 'reset' | 'flr'): Promise<void>;
+  /** A fault that is nobody's error reply. */
+  report(what: string): void;
 }
 
 export type Reply = Uint8Array | { readonly message: Uint8Array; readonly fds: readonly number[] };
@@ -49,20 +52,10 @@ const getRegionInfo: Handler = ({ regions }, frame) => {
   return { message: withPayload(frame, payload), fds: fd === -1 ? [] : [fd] };
 };
 
-const REGION_IO_FDS_BYTES = 16;
-/** No region here has ioeventfds: the answer to a well-formed question is always "none". */
-const getRegionIoFds: Handler = ({ regions }, frame) => {
-  const { payload } = frame;
-  if (payload.length < REGION_IO_FDS_BYTES) throw badRequest('ERR_VFU_PAYLOAD', `GET_REGION_IO_FDS: payload of ${payload.length} bytes, needs ${REGION_IO_FDS_BYTES}`);
-  const request = new DataView(payload.buffer, payload.byteOffset, REGION_IO_FDS_BYTES);
-  const argsz = request.getUint32(0, true);
-  const index = request.getUint32(8, true);
-  if (argsz < REGION_IO_FDS_BYTES || argsz > MAX_ARGSZ_BYTES) throw badRequest('ERR_VFU_ARGSZ', `GET_REGION_IO_FDS: argsz ${argsz}`);
-  if (request.getUint32(4, true) !== 0 || request.getUint32(12, true) !== 0) throw badRequest('ERR_VFU_FLAGS', 'GET_REGION_IO_FDS: flags and count of a request are 0');
-  if (regions.info(index).sizeBytes === 0) throw badRequest('ERR_VFU_INDEX', `GET_REGION_IO_FDS: the device has no region ${index}`);
-  const reply = payload.slice(0, REGION_IO_FDS_BYTES);
-  new DataView(reply.buffer).setUint32(0, REGION_IO_FDS_BYTES, true);
-  return withPayload(frame, reply);
+const getRegionIoFds: Handler = ({ device, regions, capabilities, report }, frame) => {
+  const { payload, fds, leftOut } = regionIoFds(device, regions, frame.payload, capabilities!.maxMsgFds);
+  if (leftOut > 0) report(`${leftOut} descriptors of a region are more than the client takes with one message (${capabilities!.maxMsgFds})`);
+  return { message: withPayload(frame, payload), fds };
 };
 
 const getIrqInfo: Handler = ({ device }, frame) => {

@@ -7,13 +7,22 @@
  * | paused | nothing is read                 | sent, or queued in order     | not seen yet         | → closed |
  * | closed | forbidden: the watch is gone    | dropped: nobody is there     | forbidden            | nothing |
  */
-import type { Sys } from '@emudev/linux';
+import { AdaptiveSpin, type SpinOptions, type Sys } from '@emudev/linux';
 import { encodeErrorReply, FrameReader, isCommand, isPosted, type Frame, type FrameLimits } from '@emudev/vfio-user-protocol';
 import type { DisconnectReason } from './errors.ts';
 import { VfioUserServerError } from './errors.ts';
 import { MAX_FDS_PER_MESSAGE, MAX_OUTPUT_BYTES, RECEIVE_BYTES, RECEIVES_PER_TURN, TURN_MS } from './limits.ts';
 
+export interface ConnectionOptions {
+  /** Longest time between the first byte of a message and its last. */
+  readonly messageTimeoutMs: number;
+  /** How to look for the next message before the thread sleeps; undefined: not at all. */
+  readonly spin: SpinOptions | undefined;
+}
+
 export interface ConnectionHandler {
+  /** An answer waits for a promise: this thread has to return to its event loop. */
+  readonly awaiting: boolean;
   /** The event loop has come to this connection; frames may follow. */
   onTurn(): void;
   /** One message; its descriptors now belong to the handler. */
@@ -30,6 +39,7 @@ interface Outgoing {
   fds: number[];
 }
 
+const ETIMEDOUT = 110;
 const READABLE = 1;
 const WRITABLE = 2;
 
@@ -41,7 +51,9 @@ export class Connection {
   readonly #fd: number;
   readonly #reader: FrameReader;
   readonly #handler: ConnectionHandler;
-  readonly #dry: () => boolean;
+  readonly #messageTimeoutMs: number;
+  readonly #spin: AdaptiveSpin | undefined;
+  #messageTimer: NodeJS.Timeout | undefined;
   #output: Outgoing[] = [];
   #outputBytes = 0;
   #watch: Disposable | undefined;
@@ -49,16 +61,21 @@ export class Connection {
   #paused = false;
   #closed = false;
 
-  /**
-   * Owns `fd` from now on, unless it throws (LinuxError: it cannot be watched). `dry` is asked whenever the socket has nothing more to read; true means: look again. It is the
-   * place for an adaptive spin (a blocking look with a short time limit); by default the thread goes back to its event loop.
-   */
-  constructor(sys: Sys, fd: number, limits: FrameLimits, handler: ConnectionHandler, dry: () => boolean = () => false) {
+  /** Owns `fd` from now on, unless it throws (LinuxError: it cannot be watched). */
+  constructor(sys: Sys, fd: number, limits: FrameLimits, handler: ConnectionHandler, { messageTimeoutMs, spin }: ConnectionOptions) {
     this.#sys = sys;
     this.#fd = fd;
     this.#reader = new FrameReader(limits);
     this.#handler = handler;
-    this.#dry = dry;
+    this.#messageTimeoutMs = messageTimeoutMs;
+    this.#spin = spin === undefined ? undefined : new AdaptiveSpin({
+      look: () => {
+        if (this.#closed || this.#paused) return false;
+        handler.onTurn();
+        return this.#receiveOnce();
+      },
+      get awaiting() { return handler.awaiting; },
+    }, spin);
     this.#watchFor(READABLE);
   }
 
@@ -81,8 +98,11 @@ export class Connection {
   }
 
   pauseInput(paused: boolean): void {
+    if (paused === this.#paused) return;
     this.#paused = paused;
     this.#updateWatch();
+    // While nothing is read it is not the client who stops in the middle of a message.
+    this.#timeMessage(true);
   }
 
   /** One sendmsg where the socket has room (the usual case), otherwise queued; descriptors go with the first byte. */
@@ -120,6 +140,8 @@ export class Connection {
     this.#closed = true;
     this.#watch?.[Symbol.dispose]();
     this.#watch = undefined;
+    this.#spin?.[Symbol.dispose]();
+    clearTimeout(this.#messageTimer);
     for (const fd of this.#reader.dispose()) this.#sys.close(fd);
     for (const { fds } of this.#output) for (const fd of fds) this.#sys.close(fd);
     this.#output = [];
@@ -181,33 +203,53 @@ export class Connection {
     this.#handler.onTurn();
     for (let n = 0; n < RECEIVES_PER_TURN && !this.#closed && !this.#paused; n++) {
       if (n > 0 && performance.now() > until) return;
-      let got;
-      try {
-        got = this.#sys.recvmsg(this.#fd, received, MAX_FDS_PER_MESSAGE);
-      } catch (error) {
-        this.#end('connection-lost', error);
+      if (!this.#receiveOnce()) {
+        this.#spin?.dry();
         return;
       }
-      if (got === undefined) {
-        if (this.#dry()) continue;
-        return;
-      }
-      if (got.bytes === 0) {
-        this.#end(this.#reader.idle ? 'closed' : 'connection-lost');
-        return;
-      }
-      const { frames, error } = this.#reader.push(received.subarray(0, got.bytes), got.fds);
-      for (const frame of frames) {
-        if (!this.#closed) this.#handler.onFrame(frame);
-        else for (const fd of frame.fds) this.#sys.close(fd);
-      }
-      if (error !== undefined) {
-        const rejected = this.#reader.rejected;
-        if (rejected !== undefined && isCommand(rejected.flags) && !isPosted(rejected.flags)) this.send(encodeErrorReply(rejected.id, rejected.command, error.errno));
-        this.#end('protocol-error', error);
-      }
-      // Which message lost its descriptors cannot be told.
-      else if (got.fdsTruncated) this.#end('protocol-error', new VfioUserServerError('ERR_SERVER_STATE', 24, 'descriptors were dropped by the kernel: too many open files'));
+      this.#spin?.arrived();
     }
+  }
+
+  /** False where nothing was there. */
+  #receiveOnce(): boolean {
+    let got;
+    try {
+      got = this.#sys.recvmsg(this.#fd, received, MAX_FDS_PER_MESSAGE);
+    } catch (error) {
+      this.#end('connection-lost', error);
+      return true;
+    }
+    if (got === undefined) return false;
+    if (got.bytes === 0) {
+      this.#end(this.#reader.idle ? 'closed' : 'connection-lost');
+      return true;
+    }
+    const { frames, error } = this.#reader.push(received.subarray(0, got.bytes), got.fds);
+    for (const frame of frames) {
+      if (!this.#closed) this.#handler.onFrame(frame);
+      else for (const fd of frame.fds) this.#sys.close(fd);
+    }
+    if (error !== undefined) {
+      const rejected = this.#reader.rejected;
+      if (rejected !== undefined && isCommand(rejected.flags) && !isPosted(rejected.flags)) this.send(encodeErrorReply(rejected.id, rejected.command, error.errno));
+      this.#end('protocol-error', error);
+    }
+    // Which message lost its descriptors cannot be told.
+    else if (got.fdsTruncated) this.#end('protocol-error', new VfioUserServerError('ERR_SERVER_STATE', 24, 'descriptors were dropped by the kernel: too many open files'));
+    else this.#timeMessage(frames.length > 0);
+    return true;
+  }
+
+  /** CLIENT: half a message holds memory and descriptors. `anew`: the half that is there now is not the one of before. */
+  #timeMessage(anew: boolean): void {
+    if (this.#messageTimer !== undefined && (anew || this.#reader.idle)) {
+      clearTimeout(this.#messageTimer);
+      this.#messageTimer = undefined;
+    }
+    if (this.#messageTimer !== undefined || this.#reader.idle || this.#paused || this.#closed) return;
+    this.#messageTimer = setTimeout(() => {
+      this.#end('connection-lost', new VfioUserServerError('ERR_SERVER_TIMEOUT', ETIMEDOUT, `the client stopped in the middle of a message ${this.#messageTimeoutMs} ms ago`));
+    }, this.#messageTimeoutMs);
   }
 }

@@ -2,7 +2,7 @@
 export type DisconnectReason =
   /** End of stream between two messages: the client closed its socket or its process ended. */
   | 'closed'
-  /** The socket failed, or ended in the middle of a message. */
+  /** The socket failed, or ended in the middle of a message; or the client stopped in the middle of one. */
   | 'connection-lost'
   /** VERSION was refused, or was not the first message. */
   | 'negotiation-failed'
@@ -30,6 +30,8 @@ export type ServerErrorCode =
   | 'ERR_SERVER_DMA_FILE'
   /** The device did not become quiescent. */
   | 'ERR_SERVER_QUIESCE'
+  /** A message that was begun and never completed. */
+  | 'ERR_SERVER_TIMEOUT'
   /** The client answered a DMA message with an error, with nonsense, or not in time; or it left. */
   | 'ERR_SERVER_DMA_MESSAGE';
 

@@ -56,6 +56,13 @@ export class Regions {
     return { flags: access | VFIO_REGION_INFO_FLAG_MMAP, index, sizeBytes: region.sizeBytes, fileOffset: region.mmap.backing.offset, areas: region.mmap.areas };
   }
 
+  /** The size of a region the device has. @throws ProtocolError ERR_VFU_INDEX */
+  requirePresent(index: number, name: string): number {
+    const sizeBytes = this.#byIndex[index]?.sizeBytes ?? 0;
+    if (sizeBytes === 0) throw badRequest('ERR_VFU_INDEX', `${name}: the device has no region ${index}`);
+    return sizeBytes;
+  }
+
   /** The file behind a mappable region, -1 without. The device's: not ours to close. */
   backingFd(index: number): number {
     return this.#byIndex[index]?.mmap?.backing.fd ?? -1;

@@ -9,7 +9,7 @@
  * | closed    | forbidden             | forbidden           | –                          | –                  | nothing   |
  */
 import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
-import { linux, type Sys } from '@emudev/linux';
+import { linux, type SpinOptions, type Sys } from '@emudev/linux';
 import type { Truncation, Window } from '@emudev/dma';
 import type { PciDevice } from '@emudev/pci';
 import type { DmaDialect, PeerProfile } from '@emudev/vfio-user-protocol';
@@ -31,6 +31,13 @@ export interface VfioUserServerOptions {
   readonly peer?: PeerProfile;
   /** How memory without a descriptor is reached; 'auto' (the default) follows the peer profile. */
   readonly dmaDialect?: 'auto' | DmaDialect;
+  /** False: no client gets a socket of its own for DMA messages. True by default: those get one that ask. */
+  readonly twinSocket?: boolean;
+  /**
+   * How the thread looks for the next message of a busy client before it sleeps; false: it does not. By default for at most
+   * 100 microseconds at a time, after messages in close succession; an idle client costs nothing.
+   */
+  readonly spin?: SpinOptions | false;
   /** Permissions of the socket file: who can open it owns the device. 0o600 by default. */
   readonly socketMode?: number;
   readonly sys?: Sys;
@@ -198,6 +205,8 @@ export class VfioUserServer implements AsyncDisposable {
       limits: this.#limits,
       peer: this.#options.peer,
       dmaDialect: this.#options.dmaDialect ?? 'auto',
+      twinSocket: this.#options.twinSocket ?? true,
+      spin: this.#options.spin === false ? undefined : (this.#options.spin ?? {}),
       onReady: () => { this.#observe((observer) => observer.attached?.(session)); },
       onEnded: (reason) => {
         this.#session = undefined;

@@ -13,12 +13,12 @@
  * does not become quiescent is asked again until it does: the next client waits, because memory and descriptors are in use.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Sys } from '@emudev/linux';
+import type { SpinOptions, Sys } from '@emudev/linux';
 import { IRQ_INTX, type DetachReason, type PciDevice, type PciHost, type QuiesceReason } from '@emudev/pci';
 import {
   commandName, decodeVersion, effectiveCapabilities, encodeErrorReply, encodeMessage, encodeVersion, guessPeer, HEADER_BYTES, isCommand, isPosted, isReply,
   MAX_FRAME_BYTES, MAX_VERSION_FRAME_BYTES, negotiateVersion, newMessage, ProtocolError, VFIO_USER_F_ERROR, VFIO_USER_F_TYPE_REPLY, VFIO_USER_MAJOR, VFIO_USER_VERSION,
-  type DmaDialect, type EffectiveCapabilities, type Frame, type PeerProfile,
+  type DmaDialect, type EffectiveCapabilities, type Frame, type FrameLimits, type PeerProfile,
 } from '@emudev/vfio-user-protocol';
 import type { RemoteMemory } from '@emudev/dma';
 import { errorBody, execute, type CommandContext, type Reply } from './commands.ts';
@@ -32,6 +32,7 @@ import { ANNOUNCED_MSG_FDS, INPUT_HARD_LIMIT_FACTOR, MAX_FDS_PER_MESSAGE, QUIESC
 import type { Regions } from './regions.ts';
 import { MaskEventfds } from './mask-eventfds.ts';
 import { setMasks } from './set-irqs.ts';
+import { openTwin, wantsTwin } from './twin-socket.ts';
 import { Vectors } from './vectors.ts';
 
 export type SessionState = 'negotiating' | 'ready' | 'ending' | 'ended';
@@ -70,6 +71,9 @@ export interface SessionOptions {
   readonly limits: ServerLimits;
   readonly peer: PeerProfile | undefined;
   readonly dmaDialect: 'auto' | DmaDialect;
+  /** Whether a client that asks for one gets a socket of its own for DMA messages. */
+  readonly twinSocket: boolean;
+  readonly spin: SpinOptions | undefined;
   onReady(): void;
   /** Everything is released; the next client may come. */
   onEnded(reason: DisconnectReason): void;
@@ -114,6 +118,8 @@ export class Session implements SessionView, CommandContext, PciHost {
   readonly #options: SessionOptions;
   readonly #connection: Connection;
   readonly #dmaMessages: DmaMessages;
+  /** Where DMA messages go once the client has been given one. */
+  #twin: Connection | undefined;
   readonly #negotiationTimer: NodeJS.Timeout;
   readonly #resolveEnded: () => void;
   #inbox: Frame[] = [];
@@ -152,22 +158,24 @@ export class Session implements SessionView, CommandContext, PciHost {
         return undefined;
       }
       return this.#whenIdle(() => setMasks(this, action, index, [vector]));
-    }, (error) => { publish('fault', { device: device.name, session: this.id, what: 'watching an eventfd that masks', error }); });
+    }, (error) => { this.report('watching an eventfd that masks', error); });
     const { promise, resolve } = Promise.withResolvers<undefined>();
     this.ended = promise;
     this.#resolveEnded = () => { resolve(undefined); };
     publish('connect', { device: device.name, session: this.id });
     this.#dmaMessages = new DmaMessages((message) => {
-      this.#connection.send(message);
+      (this.#twin ?? this.#connection).send(message);
       this.#regulateInput();
     }, limits.dmaReplyTimeoutMs);
+    const isBusy = (): boolean => this.#busy;
     // VERSION is small and comes without descriptors; everything else has to wait for it.
     this.#connection = new Connection(sys, fd, { maxFrameBytes: MAX_VERSION_FRAME_BYTES, maxFds: 0 }, {
       onTurn: () => { this.#turnBegan = performance.now(); },
       onFrame: (frame) => { this.#onFrame(frame); },
       onDrained: () => { this.#pump(); },
       onEnd: (reason, error) => { this.#end(this.state === 'negotiating' && reason === 'protocol-error' ? 'negotiation-failed' : reason, error); },
-    });
+      get awaiting() { return isBusy(); },
+    }, { messageTimeoutMs: limits.messageTimeoutMs, spin: options.spin });
     this.#negotiationTimer = setTimeout(() => {
       this.#end('negotiation-timeout', new VfioUserServerError('ERR_SERVER_STATE', 110, `no VERSION within ${limits.negotiationTimeoutMs} ms`));
     }, limits.negotiationTimeoutMs);
@@ -203,6 +211,10 @@ export class Session implements SessionView, CommandContext, PciHost {
     return this.#busy ? this.reset('flr') : this.#whenIdle(() => this.reset('flr'));
   }
 
+  report(what: string, error?: unknown): void {
+    publish('fault', { device: this.device.name, session: this.id, what, ...(error === undefined ? {} : { error }) });
+  }
+
   reset(reason: 'reset' | 'flr'): Promise<void> {
     return this.whileQuiesced(reason, () => {
       this.vectors.clearPending();
@@ -234,20 +246,22 @@ export class Session implements SessionView, CommandContext, PciHost {
   }
 
   #onFrame(frame: Frame): void {
-    if (isReply(frame.flags)) {
-      // A late reply looks like one that was never asked for: neither gets an answer.
-      if (!this.#dmaMessages.onReply(frame)) {
-        this.counters.strayReplies++;
-        // CLIENT: once, or it could fill somebody's log. The counter has them all.
-        if (this.counters.strayReplies === 1) publish('fault', { device: this.device.name, session: this.id, what: `a reply to ${commandName(frame.command)} that nobody waits for` });
-      }
-      return this.#closeFds(frame.fds);
-    }
+    if (isReply(frame.flags)) return this.#onReply(frame);
     this.#inbox.push(frame);
     this.#inboxBytes += frame.size;
     this.#inboxFds += frame.fds.length;
     this.#pump();
     this.#regulateInput();
+  }
+
+  #onReply(frame: Frame): void {
+    // A late reply looks like one that was never asked for: neither gets an answer.
+    if (!this.#dmaMessages.onReply(frame)) {
+      this.counters.strayReplies++;
+      // CLIENT: once, or it could fill somebody's log. The counter has them all.
+      if (this.counters.strayReplies === 1) this.report(`a reply to ${commandName(frame.command)} that nobody waits for`);
+    }
+    this.#closeFds(frame.fds);
   }
 
   /** Like a command, but nobody waits for a reply. Not at all if the session ends before; never rejects. */
@@ -259,7 +273,7 @@ export class Session implements SessionView, CommandContext, PciHost {
         try {
           await work();
         } catch (error) {
-          publish('fault', { device: this.device.name, session: this.id, what: 'an interrupt or reset of its own', error });
+          this.report('a mask by eventfd, or a reset of its own', error);
           if (error instanceof VfioUserServerError && error.code === 'ERR_SERVER_QUIESCE') this.#end('quiesce-failed', error);
         }
       },
@@ -324,7 +338,7 @@ export class Session implements SessionView, CommandContext, PciHost {
     const { maxPendingInputBytes, maxPendingMessages, maxPendingFds } = this.#options.limits;
     const over = (factor: number): boolean => this.#inboxBytes > factor * maxPendingInputBytes || this.#inbox.length > factor * maxPendingMessages || this.#inboxFds > factor * maxPendingFds;
     // A reply the device waits for may be behind the commands: then the queue has to grow further.
-    const waiting = this.#dmaMessages.outstanding > 0;
+    const waiting = this.#twin === undefined && this.#dmaMessages.outstanding > 0;
     if (waiting && over(INPUT_HARD_LIMIT_FACTOR)) {
       return this.#end('protocol-error', new VfioUserServerError('ERR_SERVER_DMA_MESSAGE', EBUSY, 'the client sends commands instead of answering a DMA message'));
     }
@@ -353,11 +367,11 @@ export class Session implements SessionView, CommandContext, PciHost {
 
   #execute(frame: Frame, fds: number[]): Reply | Promise<Reply> {
     if (!isCommand(frame.flags)) throw new ProtocolError('ERR_VFU_TYPE', EINVAL, 'reply', `message type ${frame.flags & 15} is neither command nor reply`);
-    if (this.state === 'negotiating') return this.#negotiate(frame);
+    if (this.state === 'negotiating') return this.#negotiate(frame, fds);
     return execute(this, frame, fds);
   }
 
-  async #negotiate(frame: Frame): Promise<Reply> {
+  async #negotiate(frame: Frame, fds: number[]): Promise<Reply> {
     if (frame.command !== VFIO_USER_VERSION) throw new ProtocolError('ERR_VFU_VERSION', EINVAL, 'close', `${commandName(frame.command)} before VERSION`);
     const { limits, dmaDialect, peer } = this.#options;
     const version = decodeVersion(frame.payload);
@@ -385,14 +399,37 @@ export class Session implements SessionView, CommandContext, PciHost {
     // The client may have left meanwhile; the device is detached again.
     if (this.state !== 'negotiating') return newMessage(frame.id, frame.command, VFIO_USER_F_TYPE_REPLY, 0);
     this.state = 'ready';
-    this.#connection.limits = { maxFrameBytes: Math.max(MAX_FRAME_BYTES, HEADER_BYTES + 16 + limits.maxDataXferBytes), maxFds: MAX_FDS_PER_MESSAGE };
+    const frameLimits = { maxFrameBytes: Math.max(MAX_FRAME_BYTES, HEADER_BYTES + 16 + limits.maxDataXferBytes), maxFds: MAX_FDS_PER_MESSAGE };
+    this.#connection.limits = frameLimits;
+    const twin = this.#options.twinSocket && wantsTwin(capabilities) ? this.#openTwin(frameLimits) : undefined;
+    // Closed with the descriptors of the command, once the reply has taken a copy along.
+    if (twin !== undefined) fds.push(twin);
     publish('negotiated', { device: this.device.name, session: this.id, peer: profile.name, minor, capabilities, dmaDialect: dialect ?? 'none' });
     this.#options.onReady();
     // QEMU allows no more than its own 214 bytes, and it must not be told of write_multiple (its flags collide).
-    return encodeMessage(frame.id, frame.command, VFIO_USER_F_TYPE_REPLY, encodeVersion({
+    const message = encodeMessage(frame.id, frame.command, VFIO_USER_F_TYPE_REPLY, encodeVersion({
       major: VFIO_USER_MAJOR, minor,
-      capabilities: { maxMsgFds: ANNOUNCED_MSG_FDS, maxDataXferSize: limits.maxDataXferBytes, maxDmaMaps: limits.maxDmaMaps, pgsizes: 4096, ...(this.migration === undefined ? {} : { migration: { pgsize: 4096 } }) },
+      capabilities: { maxMsgFds: ANNOUNCED_MSG_FDS, maxDataXferSize: limits.maxDataXferBytes, maxDmaMaps: limits.maxDmaMaps, pgsizes: 4096, ...(this.migration === undefined ? {} : { migration: { pgsize: 4096 } }), ...(twin === undefined ? {} : { twinSocket: { supported: true, fdIndex: 0 } }) },
     }));
+    return twin === undefined ? message : { message, fds: [twin] };
+  }
+
+  /** The client's end; undefined where there are no descriptors for it: the main socket does. */
+  #openTwin(frameLimits: FrameLimits): number | undefined {
+    const { sys, limits, spin } = this.#options;
+    const isBusy = (): boolean => this.#busy;
+    try {
+      const { connection, theirs } = openTwin(sys, frameLimits, {
+        onReply: (frame) => { this.#onReply(frame); },
+        onEnd: (reason, error) => { this.#end(reason, error); },
+        get awaiting() { return isBusy(); },
+      }, { messageTimeoutMs: limits.messageTimeoutMs, spin });
+      this.#twin = connection;
+      return theirs;
+    } catch (error) {
+      this.report('opening a twin socket', error);
+      return undefined;
+    }
   }
 
   #reply(frame: Frame, reply: Reply): void {
@@ -429,6 +466,7 @@ export class Session implements SessionView, CommandContext, PciHost {
     this.#endError = error;
     clearTimeout(this.#negotiationTimer);
     this.#connection.close();
+    this.#twin?.close();
     this.#dmaMessages.close();
     for (const frame of this.#inbox) this.#closeFds(frame.fds);
     this.#inbox = [];
@@ -436,7 +474,7 @@ export class Session implements SessionView, CommandContext, PciHost {
     for (const job of this.#jobs.splice(0)) job.done();
     if (!this.#busy) return void this.#finish();
     this.#departureTimer = setTimeout(() => {
-      publish('fault', { device: this.device.name, session: this.id, what: `a command that does not end: its client left ${this.#options.limits.departureTimeoutMs} ms ago` });
+      this.report(`a command that does not end: its client left ${this.#options.limits.departureTimeoutMs} ms ago`);
       void this.#finish();
     }, this.#options.limits.departureTimeoutMs);
   }
@@ -481,7 +519,7 @@ export class Session implements SessionView, CommandContext, PciHost {
         await this.device.quiesce('detach');
         return true;
       } catch (error) {
-        publish('fault', { device: this.device.name, session: this.id, what: 'quiesce', error });
+        this.report('quiesce', error);
       }
       if (this.#hurried && attempt >= QUIESCE_ATTEMPTS_ON_CLOSE) return false;
       await delay(QUIESCE_RETRY_MS);
@@ -492,7 +530,7 @@ export class Session implements SessionView, CommandContext, PciHost {
     try {
       await step();
     } catch (error) {
-      publish('fault', { device: this.device.name, session: this.id, what, error });
+      this.report(what, error);
     }
   }
 
