@@ -52,9 +52,10 @@ const getRegionInfo: Handler = ({ regions }, frame) => {
   return { message: withPayload(frame, payload), fds: fd === -1 ? [] : [fd] };
 };
 
-const getRegionIoFds: Handler = ({ device, regions, capabilities, report }, frame) => {
-  const { payload, fds, leftOut } = regionIoFds(device, regions, frame.payload, capabilities!.maxMsgFds);
-  if (leftOut > 0) report(`${leftOut} descriptors of a region are more than the client takes with one message (${capabilities!.maxMsgFds})`);
+const getRegionIoFds: Handler = (context, frame) => {
+  const { maxMsgFds } = context.capabilities!;
+  const { payload, fds, leftOut } = regionIoFds(context.device, context.regions, frame.payload, maxMsgFds);
+  if (leftOut > 0) context.report(`${leftOut} sub-regions left out: the client takes ${maxMsgFds} descriptors with one message`);
   return { message: withPayload(frame, payload), fds };
 };
 
