@@ -10,6 +10,7 @@ export { DmaError } from './errors.ts';
 export type { DmaErrorCode } from './errors.ts';
 export { Window, attachWindow } from './window.ts';
 export type { WindowMapRequest, WindowMapping, WindowOffset, WindowView } from './window.ts';
+export { FreeRanges } from './free-ranges.ts';
 export { IovaSpace } from './iova-space.ts';
 export type { DmaEntry, DmaMapRequest, RemoteMemory } from './iova-space.ts';
 export type { DirtyLog, IovaRange } from './dirty-log.ts';

@@ -9,8 +9,8 @@
 import type { Sys } from '@emudev/linux';
 import { FrameReader } from '@emudev/vfio-user-protocol';
 import type { Frame } from '@emudev/vfio-user-protocol';
-import { ClientError } from './errors.ts';
-import { MAX_MSG_FDS, MAX_QUEUED_BYTES, MAX_SERVER_FRAME_BYTES, RECEIVES_PER_WAKEUP, RECEIVE_BUFFER_BYTES } from './limits.ts';
+import { badServer, ClientError } from './errors.ts';
+import { MAX_QUEUED_BYTES, MAX_SERVER_FRAME_BYTES, RECEIVES_PER_WAKEUP, RECEIVE_BUFFER_BYTES } from './limits.ts';
 
 export type CloseReason =
   /** This side closed it. */
@@ -20,11 +20,15 @@ export type CloseReason =
   /** The server broke the protocol. */
   | 'bad-server'
   /** A system call on the socket failed. */
-  | 'io-error';
+  | 'io-error'
+  /** It was lost, and could not be made again: no server in time, another device, or one that refuses what it had. */
+  | 'reconnect-failed';
 
 export interface Closed {
   readonly reason: CloseReason;
   readonly error?: unknown;
+  /** The stream ended inside a message: a lie, or a server that was killed while it wrote. */
+  readonly truncated?: true;
 }
 
 export interface ConnectionEvents {
@@ -49,7 +53,8 @@ export class Connection {
   readonly #fd: number;
   readonly #events: ConnectionEvents;
   readonly #ref: boolean;
-  readonly #reader = new FrameReader({ maxFrameBytes: MAX_SERVER_FRAME_BYTES, maxFds: MAX_MSG_FDS });
+  readonly #maxFds: number;
+  readonly #reader: FrameReader;
   readonly #buffer = new Uint8Array(new ArrayBuffer(RECEIVE_BUFFER_BYTES));
   readonly #queue: Outgoing[] = [];
   #queuedBytes = 0;
@@ -59,12 +64,14 @@ export class Connection {
   #closed = false;
   #receiving = false;
 
-  /** Takes `fd` over, also when it throws. */
-  constructor(sys: Sys, fd: number, events: ConnectionEvents, ref: boolean) {
+  /** Takes `fd` over, also when it throws. `maxFds`: descriptors accepted with one message. */
+  constructor(sys: Sys, fd: number, events: ConnectionEvents, options: { readonly ref: boolean; readonly maxFds: number }) {
     this.#sys = sys;
     this.#fd = fd;
     this.#events = events;
-    this.#ref = ref;
+    this.#ref = options.ref;
+    this.#maxFds = options.maxFds;
+    this.#reader = new FrameReader({ maxFrameBytes: MAX_SERVER_FRAME_BYTES, maxFds: options.maxFds });
     try {
       sys.setNonBlocking(fd, true);
       this.#rewatch(false);
@@ -186,7 +193,7 @@ export class Connection {
   #receiveOnce(): boolean {
     let received;
     try {
-      received = this.#sys.recvmsg(this.#fd, this.#buffer, MAX_MSG_FDS);
+      received = this.#sys.recvmsg(this.#fd, this.#buffer, this.#maxFds);
     } catch (error) {
       this.close({ reason: 'io-error', error });
       return false;
@@ -195,13 +202,13 @@ export class Connection {
     if (received.bytes === 0) {
       const whole = this.#reader.idle;
       this.closeFds(received.fds);
-      this.close(whole ? { reason: 'server-closed' } : { reason: 'bad-server', error: new ClientError('ERR_VFU_CLIENT_BAD_SERVER', 'the stream ended inside a message') });
+      this.close(whole ? { reason: 'server-closed' } : { reason: 'bad-server', error: badServer('the stream ended inside a message'), truncated: true });
       return false;
     }
     if (received.fdsTruncated) {
       // Which descriptors the kernel dropped is unknown: nothing in this chunk can be trusted with those that are left.
       this.closeFds(received.fds);
-      this.close({ reason: 'bad-server', error: new ClientError('ERR_VFU_CLIENT_BAD_SERVER', `more than ${MAX_MSG_FDS} descriptors in one message`) });
+      this.close({ reason: 'bad-server', error: badServer(`more than ${this.#maxFds} descriptors in one message`) });
       return false;
     }
     const { frames, error } = this.#reader.push(this.#buffer.subarray(0, received.bytes), received.fds);

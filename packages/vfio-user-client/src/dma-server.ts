@@ -5,33 +5,42 @@ import {
 } from '@emudev/vfio-user-protocol';
 import type { DmaDialect, Frame } from '@emudev/vfio-user-protocol';
 import type { Connection } from './connection.ts';
-import type { DmaMaps } from './dma-maps.ts';
-import { ClientError, errnoOf } from './errors.ts';
-import { MAX_SERVER_DMA_BYTES, MAX_SERVER_REQUESTS, MAX_SERVER_REQUEST_BYTES } from './limits.ts';
+import type { DirtyTracker } from './dirty-tracker.ts';
+import type { DmaMaps, DmaSegment } from './dma-maps.ts';
+import { badServer, ClientError, errnoOf } from './errors.ts';
+import { MAX_SERVER_REQUESTS, MAX_SERVER_REQUEST_BYTES } from './limits.ts';
+import { hex } from './link.ts';
 
 /**
- * Memory that was mapped without a descriptor. Called only for ranges that are mapped with the permission; what it throws
- * becomes the error reply (its `errno`, or EIO).
+ * Memory that this library does not hold: maps without `memory`. Called only for ranges that are mapped with the permission; what
+ * it throws becomes the error reply (its `errno`, or EIO). A message that crosses maps comes in one call per map.
  */
 export interface DmaHandler {
   read(iova: bigint, into: Uint8Array): void | Promise<void>;
   write(iova: bigint, from: Uint8Array): void | Promise<void>;
 }
 
+export interface DmaServerOptions {
+  readonly handler: DmaHandler | undefined;
+  readonly dialect: DmaDialect;
+  /** The `max_data_xfer_size` announced: a longer message is E2BIG. */
+  readonly maxBytes: number;
+}
+
 export class DmaServer {
   readonly #connection: Connection;
   readonly #maps: DmaMaps;
-  readonly #handler: DmaHandler | undefined;
-  readonly #dialect: DmaDialect;
+  readonly #dirty: DirtyTracker;
+  readonly #options: DmaServerOptions;
   readonly #queue: Frame[] = [];
   #queuedBytes = 0;
   #running = false;
 
-  constructor(connection: Connection, maps: DmaMaps, handler: DmaHandler | undefined, dialect: DmaDialect) {
+  constructor(connection: Connection, maps: DmaMaps, dirty: DirtyTracker, options: DmaServerOptions) {
     this.#connection = connection;
     this.#maps = maps;
-    this.#handler = handler;
-    this.#dialect = dialect;
+    this.#dirty = dirty;
+    this.#options = options;
   }
 
   /** Takes a command of the server. Throws a ClientError when it sends more than is bearable. */
@@ -39,7 +48,7 @@ export class DmaServer {
     // No command of a server carries descriptors.
     this.#connection.closeFds(frame.fds);
     if (this.#queue.length >= MAX_SERVER_REQUESTS || this.#queuedBytes + frame.size > MAX_SERVER_REQUEST_BYTES) {
-      throw new ClientError('ERR_VFU_CLIENT_BAD_SERVER', `more DMA messages (${this.#queue.length}) are waiting than can be held`);
+      throw badServer(`more DMA messages (${this.#queue.length}) are waiting than can be held`);
     }
     this.#queue.push(frame);
     this.#queuedBytes += frame.size;
@@ -72,30 +81,49 @@ export class DmaServer {
   }
 
   async #answer(frame: Frame): Promise<Uint8Array> {
+    const { dialect, maxBytes } = this.#options;
     // CLIENT: address and count are the server's; the decoder bounds the count, the maps decide about the address.
     switch (frame.command) {
       case VFIO_USER_DMA_READ: {
-        const { address, count } = decodeDmaRead(frame.payload, this.#dialect, MAX_SERVER_DMA_BYTES);
-        const handler = this.#permit(address, count, 'read');
+        const { address, count } = decodeDmaRead(frame.payload, dialect, maxBytes);
+        const segments = this.#permit(address, count, 'read');
         const data = new Uint8Array(count);
-        if (count > 0) await handler.read(address, data);
-        return encodeMessage(frame.id, frame.command, VFIO_USER_F_TYPE_REPLY, encodeDmaReadReply(address, data, this.#dialect));
+        for (const { iova, at, lengthBytes, memory } of segments) {
+          if (memory !== undefined) data.set(memory, at);
+          else await this.#handler.read(iova, data.subarray(at, at + lengthBytes));
+        }
+        return encodeMessage(frame.id, frame.command, VFIO_USER_F_TYPE_REPLY, encodeDmaReadReply(address, data, dialect));
       }
       case VFIO_USER_DMA_WRITE: {
-        const { address, count, data } = decodeDmaWrite(frame.payload, this.#dialect, MAX_SERVER_DMA_BYTES);
-        const handler = this.#permit(address, count, 'write');
-        if (count > 0) await handler.write(address, data);
-        return encodeMessage(frame.id, frame.command, VFIO_USER_F_TYPE_REPLY, encodeDmaWriteReply({ address, count }, this.#dialect));
+        const { address, count, data } = decodeDmaWrite(frame.payload, dialect, maxBytes);
+        for (const { iova, at, lengthBytes, memory } of this.#permit(address, count, 'write')) {
+          const piece = data.subarray(at, at + lengthBytes);
+          try {
+            if (memory !== undefined) memory.set(piece);
+            else await this.#handler.write(iova, piece);
+          } finally {
+            // After the write, so that who takes the log and then copies the page gets the bytes; and also when a part of it failed.
+            this.#dirty.mark(iova, lengthBytes);
+          }
+        }
+        return encodeMessage(frame.id, frame.command, VFIO_USER_F_TYPE_REPLY, encodeDmaWriteReply({ address, count }, dialect));
       }
       default:
         throw new ClientError('ERR_VFU_CLIENT_REFUSED', `the server sent ${commandName(frame.command)}`, { errno: ENOSYS });
     }
   }
 
-  #permit(address: bigint, count: number, access: 'read' | 'write'): DmaHandler {
-    const errno = this.#maps.check(address, count, access);
-    if (errno !== 0) throw new ClientError('ERR_VFU_CLIENT_REFUSED', `the device may not ${access} ${count} bytes at 0x${address.toString(16)}`, { errno });
-    if (this.#handler === undefined) throw new ClientError('ERR_VFU_CLIENT_REFUSED', 'no memory handler', { errno: EOPNOTSUPP });
-    return this.#handler;
+  get #handler(): DmaHandler {
+    const { handler } = this.#options;
+    if (handler === undefined) throw new ClientError('ERR_VFU_CLIENT_REFUSED', 'no memory handler', { errno: EOPNOTSUPP });
+    return handler;
+  }
+
+  #permit(address: bigint, count: number, access: 'read' | 'write'): readonly DmaSegment[] {
+    const segments = this.#maps.segments(address, count, access);
+    if (typeof segments === 'number') throw new ClientError('ERR_VFU_CLIENT_REFUSED', `the device may not ${access} ${count} bytes at ${hex(address)}`, { errno: segments });
+    // Before the first byte is copied.
+    if (segments.some((segment) => segment.memory === undefined)) void this.#handler;
+    return segments;
   }
 }

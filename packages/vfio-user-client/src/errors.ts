@@ -8,6 +8,8 @@ export type ClientErrorCode =
   | 'ERR_VFU_CLIENT_REFUSED'
   /** No answer in time. The connection goes on; a late answer is dropped. */
   | 'ERR_VFU_CLIENT_TIMEOUT'
+  /** The caller's AbortSignal fired: `cause` is its reason. A request that had left may have been executed; its answer is dropped. */
+  | 'ERR_VFU_CLIENT_ABORTED'
   /** Too much is in flight or queued: the server is slower than the caller. */
   | 'ERR_VFU_CLIENT_BUSY'
   /** The server transferred fewer bytes than asked for. */
@@ -16,6 +18,12 @@ export type ClientErrorCode =
   | 'ERR_VFU_CLIENT_NOT_MAPPABLE'
   /** The server broke the protocol; the connection has been closed. */
   | 'ERR_VFU_CLIENT_BAD_SERVER'
+  /** The connection was lost while this request was in flight and another one is being made. Whether the server has executed it is unknown, so it is not repeated. */
+  | 'ERR_VFU_CLIENT_LOST'
+  /** After a reconnect: what answers at the path is not the device that was there. The connection is closed. */
+  | 'ERR_VFU_CLIENT_OTHER_DEVICE'
+  /** After a reconnect: the server refused a DMA map or an interrupt it had accepted before; `cause` is the refusal. The connection is closed. */
+  | 'ERR_VFU_CLIENT_REPLAY'
   /** The connection is closed: by the server, by an I/O error (the cause), or by this side. */
   | 'ERR_VFU_CLIENT_CLOSED';
 
@@ -24,10 +32,14 @@ const ERRNO: Readonly<Record<ClientErrorCode, number>> = {
   ERR_VFU_CLIENT_ARGUMENT: 22, // EINVAL
   ERR_VFU_CLIENT_REFUSED: 22, // EINVAL, or what the server said
   ERR_VFU_CLIENT_TIMEOUT: 110, // ETIMEDOUT
+  ERR_VFU_CLIENT_ABORTED: 125, // ECANCELED
   ERR_VFU_CLIENT_BUSY: 16, // EBUSY
   ERR_VFU_CLIENT_SHORT: 5, // EIO
   ERR_VFU_CLIENT_NOT_MAPPABLE: 19, // ENODEV
   ERR_VFU_CLIENT_BAD_SERVER: 71, // EPROTO
+  ERR_VFU_CLIENT_LOST: 104, // ECONNRESET
+  ERR_VFU_CLIENT_OTHER_DEVICE: 6, // ENXIO
+  ERR_VFU_CLIENT_REPLAY: 5, // EIO, or what the server said
   ERR_VFU_CLIENT_CLOSED: 107, // ENOTCONN
 };
 

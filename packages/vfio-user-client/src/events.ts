@@ -2,12 +2,14 @@
 import { channel } from 'node:diagnostics_channel';
 import type { Channel } from 'node:diagnostics_channel';
 import type { Closed } from './connection.ts';
+import type { ReconnectEvent } from './reconnect.ts';
 
 export const CHANNEL = 'emudev:vfio-user-client';
 
 export type ClientEvent =
   | { readonly type: 'request'; readonly command: number; readonly payloadBytes: number; readonly fds: number; readonly posted: boolean }
   | { readonly type: 'frame'; readonly id: number; readonly command: number; readonly flags: number; readonly error: number; readonly payloadBytes: number; readonly fds: number }
+  | { readonly type: 'reconnect'; readonly event: ReconnectEvent }
   | { readonly type: 'closed'; readonly closed: Closed };
 
 export const events: Channel = channel(CHANNEL);

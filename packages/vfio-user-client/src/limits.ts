@@ -3,6 +3,10 @@ import { MAX_DATA_XFER_BYTES, MAX_FRAME_BYTES } from '@emudev/vfio-user-protocol
 
 /** Default time-out of a request; QEMU's own is the same. */
 export const REQUEST_TIMEOUT_MS = 5000;
+/** Pause between attempts to connect while the backlog of the server is full, ms. */
+export const BACKLOG_RETRY_MS = 10;
+/** Longest time-out a timer of Node.js can hold. */
+export const MAX_TIMEOUT_MS = 2_147_483_647;
 /** Descriptors accepted with one message, and announced as `max_msg_fds`. */
 export const MAX_MSG_FDS = 16;
 /** Longest message accepted from the server. */
@@ -28,3 +32,30 @@ export const MAX_IRQ_INDEXES = 50;
 export const MAX_REGION_INFO_BYTES = 8192;
 /** DMA maps held at a time, unless the server announces fewer. */
 export const MAX_DMA_MAPS = 65_535;
+/** Maps told to a new server at a time after a reconnect. */
+export const REPLAY_BATCH = 64;
+/** Entries of one REGION_WRITE_MULTI; QEMU collects as many. */
+export const MAX_WRITES_PER_MESSAGE = 200;
+/** Sub-regions the first question for ioeventfds leaves room for, and questions until an answer has to fit. */
+export const IO_FDS_FIRST_ROOM = 16;
+export const IO_FDS_ATTEMPTS = 3;
+/** One dirty bitmap; the largest that QEMU handles. */
+export const MAX_DIRTY_BITMAP_BYTES = 268_435_456;
+/** Blocks of 32768 pages that are logged one by one as written by DMA_WRITE: 64 MiB of bitmaps. Beyond it all pages count as dirty. */
+export const MAX_DIRTY_BLOCKS = 16_384;
+/** State one `save` accepts from a server by default. */
+export const MAX_MIGRATION_BYTES = 68_719_476_736;
+/** State that `migrate` sends while the device still runs, by default. */
+export const MAX_PRE_COPY_BYTES = 1_073_741_824;
+/** Elements of a capability list: as many as fit their space without overlapping. */
+export const MAX_CAPABILITIES = 48;
+export const MAX_EXTENDED_CAPABILITIES = 960;
+/** Reconnect: the pause after the first failed attempt, the longest pause, and the time from the loss to the end, ms. */
+export const RECONNECT_FIRST_DELAY_MS = 50;
+export const RECONNECT_MAX_DELAY_MS = 2000;
+export const RECONNECT_DEADLINE_MS = 60_000;
+/** DmaAllocator: bytes of one DMA map by default (a huge page), all bytes by default, the first address, and the alignment of a buffer. */
+export const ALLOCATOR_CHUNK_BYTES = 2_097_152;
+export const ALLOCATOR_LIMIT_BYTES = 1_073_741_824;
+export const ALLOCATOR_FIRST_IOVA = 0x1_0000_0000n;
+export const ALLOCATOR_ALIGN_BYTES = 64;

@@ -4,6 +4,7 @@ import type { Sys } from '@emudev/linux';
 import type { Window, WindowMapping } from '@emudev/dma';
 import { ClientError } from './errors.ts';
 import type { Region } from './region.ts';
+import type { CallOptions } from './requests.ts';
 
 const PAGE_BYTES = 4096;
 
@@ -14,7 +15,7 @@ export interface MappedArea {
   readonly windowOffset: number;
 }
 
-export interface MapRegionOptions {
+export interface MapRegionOptions extends CallOptions {
   /**
    * A server that truncates the file under a mapping kills this process (SIGBUS), so files that can still shrink are refused
    * unless this says that the server is trusted.

@@ -1,0 +1,163 @@
+/**
+ * Memory for a driver: sealed memory files, seen by this process in the DMA window and by the device at addresses chosen here. One
+ * DMA map per chunk, so that many buffers cost few messages.
+ */
+import { FreeRanges, Window } from '@emudev/dma';
+import type { WindowMapping } from '@emudev/dma';
+import { F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK, OwnedFd, linux } from '@emudev/linux';
+import type { Sys } from '@emudev/linux';
+import type { Dma } from './dma.ts';
+import { badArgument, ClientError } from './errors.ts';
+import { ALLOCATOR_ALIGN_BYTES, ALLOCATOR_CHUNK_BYTES, ALLOCATOR_FIRST_IOVA, ALLOCATOR_LIMIT_BYTES } from './limits.ts';
+
+export interface DmaAllocatorOptions {
+  /** Bytes mapped to the device at a time; a power of two and a multiple of 4096. 2 MiB by default; larger buffers get a chunk of their own. */
+  readonly chunkBytes?: number;
+  /** All chunks together; 1 GiB by default. */
+  readonly limitBytes?: number;
+  /** Addresses from here on are used, a multiple of `chunkBytes`; 4 GiB by default, where 32-bit devices do not reach. */
+  readonly firstIova?: bigint;
+  /** What the device may do; both by default. */
+  readonly readable?: boolean;
+  readonly writable?: boolean;
+  /** false: no descriptor goes to the server, the device comes by DMA messages. */
+  readonly shared?: boolean;
+  readonly sys?: Sys;
+}
+
+/** Part of a chunk, zero-filled. Dispose of it when the device no longer uses it: the next buffer gets the same bytes. */
+export interface DmaBuffer extends Disposable {
+  /** Where the device sees it. */
+  readonly iova: bigint;
+  readonly sizeBytes: number;
+  /** Where this process sees it. */
+  readonly bytes: Uint8Array;
+  /** The same, as an offset in the DMA window (for kernels). */
+  readonly windowOffset: number;
+  /** The file it lies in, and where. The descriptor is the allocator's. */
+  readonly fd: number;
+  readonly fdOffset: number;
+}
+
+interface Chunk {
+  readonly iova: bigint;
+  readonly sizeBytes: number;
+  readonly file: OwnedFd;
+  readonly mapping: WindowMapping;
+  readonly free: FreeRanges;
+}
+
+export class DmaAllocator implements AsyncDisposable {
+  readonly #dma: Dma;
+  readonly #window: Window;
+  readonly #sys: Sys;
+  readonly #options: Required<Omit<DmaAllocatorOptions, 'sys'>>;
+  readonly #chunks: Chunk[] = [];
+  #bytes = 0;
+  #nextIova: bigint;
+  /** Chunks are made one at a time, or two callers would make one each. */
+  #making: Promise<unknown> = Promise.resolve();
+  #disposed = false;
+
+  /** `dma`: `client.dma`. */
+  constructor(dma: Dma, options: DmaAllocatorOptions = {}) {
+    const { chunkBytes = ALLOCATOR_CHUNK_BYTES, limitBytes = ALLOCATOR_LIMIT_BYTES, firstIova = ALLOCATOR_FIRST_IOVA, readable = true, writable = true, shared = true } = options;
+    if (!Number.isSafeInteger(chunkBytes) || chunkBytes < 4096 || (BigInt(chunkBytes) & (BigInt(chunkBytes) - 1n)) !== 0n) throw badArgument(`chunks of ${chunkBytes} bytes`);
+    if (firstIova < 0n || firstIova % BigInt(chunkBytes) !== 0n) throw badArgument(`a first address of 0x${firstIova.toString(16)} for chunks of ${chunkBytes} bytes`);
+    this.#options = { chunkBytes, limitBytes, firstIova, readable, writable, shared };
+    this.#dma = dma;
+    this.#sys = options.sys ?? linux;
+    this.#window = Window.open();
+    this.#nextIova = firstIova;
+  }
+
+  /** Bytes mapped to the device. */
+  get mappedBytes(): number {
+    return this.#bytes;
+  }
+
+  /**
+   * `align` (bytes, a power of two up to `chunkBytes`) holds for `iova`. ERR_VFU_CLIENT_BUSY beyond `limitBytes`; else what mapping
+   * says: ERR_VFU_CLIENT_ARGUMENT when the server takes no more maps, the window's DmaError.
+   */
+  async allocate(sizeBytes: number, align: number = ALLOCATOR_ALIGN_BYTES): Promise<DmaBuffer> {
+    const { chunkBytes } = this.#options;
+    if (!Number.isSafeInteger(sizeBytes) || sizeBytes <= 0) throw badArgument(`a buffer of ${sizeBytes} bytes`);
+    if (!Number.isInteger(align) || align <= 0 || align > chunkBytes || (align & (align - 1)) !== 0) throw badArgument(`an alignment of ${align} bytes`);
+    const grain = Math.max(align, ALLOCATOR_ALIGN_BYTES);
+    const length = Math.ceil(sizeBytes / ALLOCATOR_ALIGN_BYTES) * ALLOCATOR_ALIGN_BYTES;
+    const made = this.#making.then(() => this.#place(sizeBytes, length, grain));
+    this.#making = made.catch(() => {});
+    return made;
+  }
+
+  /** Unmaps everything from the device, and when it has, from this process. Buffers are gone: their bytes read as zero. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    await this.#making;
+    for (const chunk of this.#chunks.splice(0)) {
+      try {
+        await this.#dma.unmap(chunk.iova, chunk.sizeBytes);
+      } catch (error) {
+        // The connection has gone, and with it the device's use of the memory; or the server refuses, and keeps its own mapping of the file.
+        if (!(error instanceof ClientError)) throw error;
+        if (this.#dma.has(chunk.iova, chunk.sizeBytes)) this.#dma.forget(chunk.iova, chunk.sizeBytes);
+      } finally {
+        chunk.mapping[Symbol.dispose]();
+        chunk.file.close();
+      }
+    }
+    this.#bytes = 0;
+    this.#window[Symbol.dispose]();
+  }
+
+  async #place(sizeBytes: number, length: number, align: number): Promise<DmaBuffer> {
+    if (this.#disposed) throw badArgument('the allocator has been disposed of');
+    for (const chunk of this.#chunks) {
+      const at = chunk.free.take(length, align);
+      if (at !== undefined) return this.#buffer(chunk, at, sizeBytes, length);
+    }
+    const chunk = await this.#newChunk(length);
+    this.#chunks.push(chunk);
+    return this.#buffer(chunk, chunk.free.take(length, align)!, sizeBytes, length);
+  }
+
+  async #newChunk(atLeast: number): Promise<Chunk> {
+    const { chunkBytes, limitBytes, readable, writable, shared } = this.#options;
+    const sizeBytes = Math.max(chunkBytes, Math.ceil(atLeast / 4096) * 4096);
+    if (this.#bytes + sizeBytes > limitBytes) throw new ClientError('ERR_VFU_CLIENT_BUSY', `${this.#bytes} bytes are allocated, ${limitBytes} may be`);
+    const iova = this.#nextIova;
+    const file = new OwnedFd(this.#sys.memfdCreate('vfio-user-dma', { allowSealing: true }), this.#sys);
+    let mapping: WindowMapping | undefined;
+    try {
+      this.#sys.ftruncate(file.fd, sizeBytes);
+      // Servers ask for it: a file that cannot shrink cannot kill them.
+      this.#sys.addSeals(file.fd, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+      mapping = this.#window.map({ fd: file.fd, fdOffset: 0, lengthBytes: sizeBytes, write: true });
+      const memory = this.#window.u8.subarray(mapping.offset, mapping.offset + sizeBytes);
+      await this.#dma.map({ iova, sizeBytes, readable, writable, memory, ...(shared ? { fd: file.fd } : {}) });
+    } catch (error) {
+      mapping?.[Symbol.dispose]();
+      file.close();
+      throw error;
+    }
+    this.#bytes += sizeBytes;
+    // The next one begins where every alignment up to a chunk holds.
+    this.#nextIova += BigInt(Math.ceil(sizeBytes / chunkBytes) * chunkBytes);
+    return { iova, sizeBytes, file, mapping, free: new FreeRanges(0, sizeBytes) };
+  }
+
+  #buffer(chunk: Chunk, at: number, sizeBytes: number, length: number): DmaBuffer {
+    const windowOffset = chunk.mapping.offset + at;
+    const bytes = this.#window.u8.subarray(windowOffset, windowOffset + sizeBytes);
+    bytes.fill(0);
+    let freed = false;
+    const free = (): void => {
+      if (freed) return;
+      freed = true;
+      chunk.free.give(at, length);
+    };
+    return { iova: chunk.iova + BigInt(at), sizeBytes, bytes, windowOffset, fd: chunk.file.fd, fdOffset: at, [Symbol.dispose]: free };
+  }
+}
