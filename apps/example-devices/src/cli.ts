@@ -19,9 +19,9 @@ interface Options {
   readonly verbose?: true;
 }
 
-interface Served extends AsyncDisposable {
+interface Served {
   readonly server: VfioUserServer;
-  readonly device: PciDevice;
+  readonly device: PciDevice & Partial<Disposable>;
 }
 
 const descriptor = (text: string): number => {
@@ -69,13 +69,7 @@ async function serve(name: string, place: string | number, window: Window, verbo
     const argument = JSON.stringify({ driver: 'vfio-user-pci', socket: { type: 'unix', path: resolve(place) } });
     console.log(`${name} listens on ${place}. Plug it in (QEMU 10.1 or later, guest memory with share=on):\n  -device '${argument}'`);
   }
-  return {
-    server, device,
-    async [Symbol.asyncDispose]() {
-      await server.close();
-      device[Symbol.dispose]?.();
-    },
-  };
+  return { server, device };
 }
 
 function ended(served: readonly Served[], once: boolean): Promise<void> {
@@ -90,12 +84,18 @@ async function run(words: readonly string[], options: Options): Promise<void> {
   const devices = plan(words, options);
   for (const { name } of devices) find(name);
   if (options.verbose === true) sayEvents(subscribe);
-  await using stack = new AsyncDisposableStack();
   const window = Window.open();
   const served: Served[] = [];
-  for (const { name, place } of devices) served.push(stack.use(await serve(name, place, window, options.verbose === true)));
-  // A connection that was handed over is the only one there will be.
-  await ended(served, options.once === true || options.fd !== undefined);
+  try {
+    for (const { name, place } of devices) served.push(await serve(name, place, window, options.verbose === true));
+    // A connection that was handed over is the only one there will be.
+    await ended(served, options.once === true || options.fd !== undefined);
+  } finally {
+    for (const { server, device } of served) {
+      await server.close();
+      device[Symbol.dispose]?.();
+    }
+  }
 }
 
 try {

@@ -44,7 +44,7 @@ export class InterruptDevice extends BasicPciDevice {
     const buffer = new Uint8Array(BUFFER_BYTES);
     const dma = (i: number): { read(): number; write(value: number): void } => ({ read: () => this.#dma[i]!, write: (value) => { this.#dma[i] = value; } });
     super({
-      name: `irq-${kind}`, vendorId: 0x4e58, deviceId: DEVICE_IDS[kind], classCode: 0xff0000, tracksDirtyPages: true,
+      name: `irq-${kind}`, vendorId: 0xe0de, deviceId: DEVICE_IDS[kind], classCode: 0xff0000, tracksDirtyPages: true,
       ...(kind === 'intx' ? { intx: true } : kind === 'msi' ? { msi: { vectors: VECTORS.msi } } : { msix: { vectors: VECTORS.msix, bar: 4 } }),
       bars: [
         {

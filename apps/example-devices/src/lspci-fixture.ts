@@ -9,7 +9,7 @@ const VSEC_PAYLOAD_BYTES = 13;
 export class LspciFixture extends BasicPciDevice {
   constructor() {
     super({
-      name: 'lspci-fixture', vendorId: 0x4e58, deviceId: 0x0002, classCode: 0x000000, configBytes: 4096,
+      name: 'lspci-fixture', vendorId: 0xe0de, deviceId: 0x0002, classCode: 0x000000, configBytes: 4096,
       capabilities: [
         powerManagementCapability({ offset: 0x40 }),
         vendorCapability({ payload: new Uint8Array(VENDOR_PAYLOAD_BYTES), offset: 0x48 }),

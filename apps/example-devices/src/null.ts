@@ -3,6 +3,6 @@ import { BasicPciDevice } from '@emudev/pci';
 
 export class NullDevice extends BasicPciDevice {
   constructor() {
-    super({ name: 'null', vendorId: 0x4e58, deviceId: 0x0001, classCode: 0xff0000 });
+    super({ name: 'null', vendorId: 0xe0de, deviceId: 0x0001, classCode: 0xff0000 });
   }
 }

@@ -3,11 +3,13 @@ import type { Migration, MigrationState } from './migration.ts';
 import { PciAccessError } from './errors.ts';
 
 export interface Snapshot {
-  /** More than this is not taken from a consumer. */
+  /** Length of the state; more is not taken from a consumer. */
   readonly maxBytes: number;
+  /** Least length, where the state has no fixed one; `maxBytes` by default: a state of another length is refused. */
+  readonly minBytes?: number;
   /** The complete state; the device is stopped. */
   save(): Uint8Array;
-  /** `save` of another instance. A throw refuses it; the consumer may then write another, or reset. */
+  /** `save` of another instance, of a length in bounds; what is in it is the consumer's word. A throw refuses it; the consumer may then write another, or reset. */
   load(state: Uint8Array): void | Promise<void>;
   /** What can be sent ahead while the device runs. `save` follows all the same: this only makes the two-phase protocol possible. Absent: no pre-copy. */
   savePreCopy?(): Uint8Array;
@@ -22,17 +24,23 @@ const EFBIG = 27;
  * `resuming`, as linux/vfio.h has it: that is where an incomplete or impossible one is refused. A consumer that leaves before has its bytes dropped.
  */
 export function snapshotMigration(snapshot: Snapshot): Migration {
-  let outgoing = new Uint8Array(0);
-  let incoming = new Uint8Array(0);
+  let outgoing: Uint8Array = new Uint8Array(0);
+  let incoming: Uint8Array = new Uint8Array(0);
   let received = 0;
   return {
     preCopy: snapshot.savePreCopy !== undefined,
     peerToPeer: false,
     async enter(state, from) {
-      if (from === 'resuming' && state === 'stop') await snapshot.load(incoming.slice(0, received));
+      if (from === 'resuming' && state === 'stop') {
+        const { minBytes = snapshot.maxBytes } = snapshot;
+        if (received < minBytes) throw new PciAccessError(`device state of ${received} bytes, at least ${minBytes} make one`);
+        await snapshot.load(incoming.slice(0, received));
+      }
       incoming = new Uint8Array(state === 'resuming' ? snapshot.maxBytes : 0);
       received = 0;
-      outgoing = state === 'stop-copy' ? snapshot.save().slice() : state === 'pre-copy' ? (snapshot.savePreCopy?.().slice() ?? new Uint8Array(0)) : new Uint8Array(0);
+      const saved = state === 'stop-copy' ? snapshot.save() : state === 'pre-copy' ? snapshot.savePreCopy?.() : undefined;
+      // A copy: the device may go on working in its own.
+      outgoing = new Uint8Array(saved ?? []);
       await snapshot.entered?.(state, from);
     },
     readState(into) {

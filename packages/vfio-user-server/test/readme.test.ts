@@ -29,7 +29,7 @@ it('serves the GPIO card of the README', async () => {
     expect([linux.eventfdDrain(irq), await read(0, 4n)]).toEqual([0, 0]);
     await write(0n, 3);
     expect([linux.eventfdDrain(irq), await read(0, 4n)]).toEqual([1, 2]);
-    expect(await read(7, 0n)).toBe(0x00204e58);
+    expect(await read(7, 0n)).toBe(0x0020e0de);
     expect(await client.errno(13, new Uint8Array(0))).toBe(0);
     expect([await read(0, 0n), await read(0, 4n)]).toEqual([0, 0]);
     linux.close(irq);
