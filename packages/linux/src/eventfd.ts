@@ -1,7 +1,7 @@
 import { blocked } from './files.ts';
 import { NativeSignal } from './native-signal.ts';
 import { POLLOUT } from './sys.ts';
-import { check, libc } from './libc.ts';
+import { EOPNOTSUPP, SYS_PREADV2, addressOf, check, errno, libc } from './libc.ts';
 
 const EFD_NONBLOCK = 0o4000;
 const EFD_CLOEXEC = 0o2000000;
@@ -37,9 +37,17 @@ export function signalIfRoom(fd: number): boolean {
   return libc.write(fd, one, 8) === 8;
 }
 
+const RWF_NOWAIT = 8;
+/** struct iovec for `counter`. */
+const counterVector = new BigUint64Array(new ArrayBuffer(16));
+counterVector[0] = addressOf(counter);
+counterVector[1] = 8n;
+
+/** As with signals: a peer that shares the descriptor can make it blocking and read it empty first. Before Linux 5.8 the flag is not known here. */
 export function eventfdDrain(fd: number): number {
   for (;;) {
-    const n = libc.read(fd, counter, 8);
+    let n = libc.preadv2(SYS_PREADV2, fd, counterVector, 1, -1, -1, RWF_NOWAIT);
+    if (n < 0 && errno() === EOPNOTSUPP) n = libc.read(fd, counter, 8);
     // Anything but eight bytes is a descriptor that is no eventfd (or a closed peer): nothing was pending.
     if (n >= 0) return n === 8 ? counter.getUint32(4, true) * 2 ** 32 + counter.getUint32(0, true) : 0;
     if (blocked('read', fd)) return 0;

@@ -22,6 +22,9 @@ export const SYSCALL_STATX: number = SYS_STATX[process.arch]!;
 export const SYSCALLS_AIO: { readonly setup: number; readonly destroy: number; readonly getEvents: number; readonly submit: number } =
   process.arch === 'x64' ? { setup: 206, destroy: 207, getEvents: 208, submit: 209 } : { setup: 0, destroy: 1, getEvents: 4, submit: 2 };
 
+/** The wrapper is missing in older musl. */
+export const SYS_PREADV2: number = process.arch === 'x64' ? 327 : 286;
+
 const lib = koffi.load(null);
 type Address = bigint | number;
 type Bytes = NodeJS.ArrayBufferView | null;
@@ -35,6 +38,7 @@ export const libc: {
   pwrite(fd: number, from: Bytes, length: number, offset: number): number;
   readAddress(fd: number, address: Address, length: number): number;
   writeAddress(fd: number, address: Address, length: number): number;
+  preadv2(number: number, fd: number, vector: Bytes, count: number, offsetLow: number, offsetHigh: number, flags: number): number;
   ftruncate(fd: number, length: number): number;
   statx(number: number, fd: number, path: string, flags: number, mask: number, into: Bytes): number;
   open(path: string, flags: number, mode: number): number;
@@ -71,6 +75,7 @@ export const libc: {
   write: lib.func('write', 'int64', ['int', 'void *', 'size_t']),
   pread: lib.func('pread', 'int64', ['int', 'void *', 'size_t', 'int64']),
   pwrite: lib.func('pwrite', 'int64', ['int', 'void *', 'size_t', 'int64']),
+  preadv2: lib.func('syscall', 'int64', ['int64', 'int64', 'void *', 'int64', 'int64', 'int64', 'int64']),
   readAddress: lib.func('read', 'int64', ['int', 'uintptr_t', 'size_t']),
   writeAddress: lib.func('write', 'int64', ['int', 'uintptr_t', 'size_t']),
   ftruncate: lib.func('ftruncate', 'int', ['int', 'int64']),
@@ -115,6 +120,7 @@ export const EBUSY = 16;
 export const EEXIST = 17;
 export const EINVAL = 22;
 export const ENAMETOOLONG = 36;
+export const EOPNOTSUPP = 95;
 export const ENOTSOCK = 88;
 export const EADDRINUSE = 98;
 export const ECONNABORTED = 103;

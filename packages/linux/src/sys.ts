@@ -112,7 +112,7 @@ export interface Sys {
   eventfd(initial?: number): number;
   /** Adds 1; false if the descriptor is no eventfd. Never throws and never blocks, whatever flags it has: usable on the hot path. */
   eventfdSignal(fd: number): boolean;
-  /** Reads and clears the counter; 0 when nothing was pending. */
+  /** Reads and clears the counter; 0 when nothing was pending. Never blocks, whatever flags the descriptor has (Linux 5.8). */
   eventfdDrain(fd: number): number;
 
   /** Blocks the calling thread until one of `fds` has POLLIN (or an error) or `timeoutNs` passed; returns how many are ready. */

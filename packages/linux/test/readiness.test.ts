@@ -36,6 +36,15 @@ describe('eventfd', () => {
     linux.close(fd);
   });
 
+  test('draining one that is empty and blocking waits for nobody', () => {
+    const fd = linux.eventfd();
+    linux.setNonBlocking(fd, false);
+    expect(linux.eventfdDrain(fd)).toBe(0);
+    linux.eventfdSignal(fd);
+    expect(linux.eventfdDrain(fd)).toBe(1);
+    linux.close(fd);
+  });
+
   test('without AIO of the kernel: signalled while there is room, else left alone', () => {
     const fd = linux.eventfd();
     expect(signalIfRoom(fd)).toBe(true);

@@ -19,7 +19,7 @@ export interface IrqContext {
 export function setIrqs(context: IrqContext, request: SetIrqs, fds: number[]): void | Promise<void> {
   const { action, index, start, count, data } = request;
   if (data === 'eventfd') {
-    requireEventfds(context.sys, fds);
+    requireEventfds(fds);
     if (action === 'trigger') return setTriggers(context, { index, start, count, fds: fds.length === 0 ? undefined : [...fds] }, fds);
     if (fds.length === 0) context.maskEventfds.remove(action, index, start, count);
     else context.maskEventfds.assign(action, index, start, fds);

@@ -1,15 +1,53 @@
 /** Numbers and payloads of requests, field by field: no encoder of the code under test takes part. */
 import { concat, fields, version } from './raw-client.ts';
 
-export const [VERSION, DMA_MAP, DMA_UNMAP, GET_INFO, REGION_INFO, IO_FDS, IRQ_INFO, SET_IRQS, READ, WRITE, DMA_READ, DMA_WRITE, RESET] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13] as const;
-export const [MULTI, FEATURE, MIG_READ, MIG_WRITE] = [15, 16, 17, 18] as const;
-export const [EPERM, ENOENT, EIO, EFAULT, EBUSY, EEXIST, EINVAL, ENOTTY, ENOSPC] = [1, 2, 5, 14, 16, 17, 22, 25, 28] as const;
+export const VERSION = 1;
+export const DMA_MAP = 2;
+export const DMA_UNMAP = 3;
+export const GET_INFO = 4;
+export const REGION_INFO = 5;
+export const IO_FDS = 6;
+export const IRQ_INFO = 7;
+export const SET_IRQS = 8;
+export const READ = 9;
+export const WRITE = 10;
+export const DMA_READ = 11;
+export const DMA_WRITE = 12;
+export const RESET = 13;
+export const MULTI = 15;
+export const FEATURE = 16;
+export const MIG_READ = 17;
+export const MIG_WRITE = 18;
+export const EPERM = 1;
+export const ENOENT = 2;
+export const EIO = 5;
+export const EFAULT = 14;
+export const EBUSY = 16;
+export const EEXIST = 17;
+export const EINVAL = 22;
+export const ENOTTY = 25;
+export const ENOSPC = 28;
 /** SET_IRQS: data types and actions. */
-export const [NONE, BOOL, EVENTFD, MASK, UNMASK, TRIGGER] = [1, 2, 4, 8, 16, 32] as const;
+export const NONE = 1;
+export const BOOL = 2;
+export const EVENTFD = 4;
+export const MASK = 8;
+export const UNMASK = 16;
+export const TRIGGER = 32;
 /** DEVICE_FEATURE: operations, features, states. */
-export const [GET, SET, PROBE] = [0x10000, 0x20000, 0x40000] as const;
-export const [MIGRATION, MIG_STATE, LOG_START, LOG_STOP, LOG_REPORT] = [1, 2, 6, 7, 8] as const;
-export const [STOP, RUNNING, STOP_COPY, RESUMING, PRE_COPY] = [1, 2, 3, 4, 6] as const;
+export const GET = 0x10000;
+export const SET = 0x20000;
+export const PROBE = 0x40000;
+export const MIGRATION = 1;
+export const MIG_STATE = 2;
+export const LOG_START = 6;
+export const LOG_STOP = 7;
+export const LOG_REPORT = 8;
+export const STOP = 1;
+export const RUNNING = 2;
+export const STOP_COPY = 3;
+export const RESUMING = 4;
+export const PRE_COPY = 6;
 
 export const PAGE = 0x1000n;
 

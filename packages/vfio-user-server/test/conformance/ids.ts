@@ -6,7 +6,9 @@ function ids(prefix: string, first: number, last: number): string[] {
   return Array.from({ length: last - first + 1 }, (_, i) => `${prefix}${first + i}`);
 }
 
-export const SECTIONS = {
+export type Section = 'version' | 'framing' | 'device-info' | 'region-info' | 'io-fds' | 'irq-info' | 'set-irqs' | 'region-access' | 'dma-map' | 'dma-unmap' | 'guest-memory' | 'migration' | 'dirty-pages' | 'quiesce';
+
+export const SECTIONS: Readonly<Record<Section, readonly string[]>> = {
   version: ids('V', 1, 16),
   framing: ids('H', 1, 11),
   'device-info': ids('I', 1, 3),
@@ -21,9 +23,7 @@ export const SECTIONS = {
   migration: ids('G', 10, 29),
   'dirty-pages': ids('L', 1, 18),
   quiesce: ids('Z', 1, 7),
-} as const satisfies Readonly<Record<string, readonly string[]>>;
-
-export type Section = keyof typeof SECTIONS;
+};
 
 /** Rules about capabilities and configuration space: beside the package that keeps them. */
 export const PCI_FILE = '../../../pci/test/conformance.test.ts';
