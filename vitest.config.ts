@@ -20,7 +20,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['packages/*/test/**/*.test.ts', 'apps/*/test/**/*.test.ts', 'tools/*/test/**/*.test.ts'],
-          exclude: ['**/*.e2e.test.ts', '**/*.guest.test.ts', '**/node_modules/**'],
+          exclude: ['**/*.e2e.test.ts', '**/*.guest.test.ts', '**/*.gen/**', '**/node_modules/**'],
           testTimeout: 20_000,
           sequence: { groupOrder: 0 },
         },
