@@ -1,0 +1,4 @@
+/** What a fuzzer found. */
+export class FuzzFailure extends Error {
+  override readonly name = 'FuzzFailure';
+}
