@@ -5,8 +5,10 @@ import { VfioUserServer, type DisconnectEvent, type FaultEvent, type RequestErro
 import { catchStrays, count, noteDefect, takeCounts } from '../defects.ts';
 import { FuzzDevice } from './fuzz-device.ts';
 
-/** Faults that a client or this device provokes on purpose; anything else is a defect. */
-const PROVOKED = /^(a reply to .* that nobody waits for|quiesce|an interrupt or reset of its own|detach)/;
+/** A client, or this device, provokes faults on purpose: those carry an errno, or no error at all. Others are defects, and so is a command that never ends. */
+function isDefect({ what, error }: FaultEvent): boolean {
+  return what.includes('does not end') || (error !== undefined && !(error instanceof Error && Number.isInteger((error as { errno?: unknown }).errno)));
+}
 
 catchStrays();
 subscribe('emudev:vfio-user-server:request-error', (event) => {
@@ -19,9 +21,9 @@ subscribe('emudev:vfio-user-server:disconnect', (event) => {
   count(`end ${reason}${error instanceof Error ? ` (${(error as { code?: string }).code ?? error.message})` : ''}`);
 });
 subscribe('emudev:vfio-user-server:fault', (event) => {
-  const { what, error } = event as FaultEvent;
-  count(`fault ${what}`);
-  if (!PROVOKED.test(what)) noteDefect(`fault: ${what}`, error);
+  const fault = event as FaultEvent;
+  count(`fault ${fault.what}`);
+  if (isDefect(fault)) noteDefect(`fault: ${fault.what}`, fault.error);
 });
 
 using window = Window.open();
