@@ -1,6 +1,7 @@
 /** Child processes of a benchmark: pinned to a processor where that is possible, and surely gone at the end. */
 import { spawn, spawnSync, type ChildProcessWithoutNullStreams } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { createInterface } from 'node:readline';
 
@@ -10,6 +11,12 @@ export function present(program: string): boolean {
 }
 
 export const canPin: boolean = present('taskset') && cpus().length >= 2;
+
+/** User and system time so far, in milliseconds (fields 14 and 15 of /proc/PID/stat, in ticks of 10 ms). */
+export function cpuMs(pid: number): number {
+  const afterName = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').at(-1)!.split(' ');
+  return (Number(afterName[11]) + Number(afterName[12])) * 10;
+}
 
 const EXIT_PATIENCE_MS = 5000;
 

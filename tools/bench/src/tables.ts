@@ -3,10 +3,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { linux } from '@emudev/linux';
+import { controlPath } from './control-path.ts';
 import { iavfPair, startDevice, startDriver } from './iavf-pair.ts';
 import type { PairKind } from './pair.ts';
-import type { Child } from './processes.ts';
-import { median, spread } from './statistics.ts';
+import { cpuMs, type Child } from './processes.ts';
+import { median, round, spread } from './statistics.ts';
 import { memifPair, vhostUserPair } from './testpmd-pair.ts';
 
 export interface Effort {
@@ -25,8 +26,6 @@ export interface Table {
   readonly what: string;
   measure(effort: Effort, progress: (text: string) => void): Promise<Row[]>;
 }
-
-const round = (value: number, digits: number): number => Number(value.toFixed(digits));
 
 /** Interleaved: every pair once, then every pair again, so that a slow minute of the machine hits them all. */
 function ioLoop(frameBytes: number): Table {
@@ -58,12 +57,6 @@ function ioLoop(frameBytes: number): Table {
       });
     },
   };
-}
-
-/** User and system time so far, in milliseconds (fields 14 and 15 of /proc/PID/stat, in ticks of 10 ms). */
-function cpuMs(pid: number): number {
-  const afterName = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').at(-1)!.split(' ');
-  return (Number(afterName[11]) + Number(afterName[12])) * 10;
 }
 
 function residentMb(pid: number): number {
@@ -111,4 +104,4 @@ const idle: Table = {
   },
 };
 
-export const TABLES: readonly Table[] = [ioLoop(64), ioLoop(1500), idle];
+export const TABLES: readonly Table[] = [ioLoop(64), ioLoop(1500), idle, controlPath];
