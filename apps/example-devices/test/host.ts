@@ -8,7 +8,7 @@ export class MemoryHost implements PciHost {
   intx = false;
   /** What went by message instead of directly, in order. */
   readonly messages: string[] = [];
-  readonly pages = new Map<bigint, Uint8Array>();
+  readonly pages: Map<bigint, Uint8Array> = new Map<bigint, Uint8Array>();
   resets = 0;
   readonly #device: PciDevice;
   /** Called with every change of the interrupt pin and every trigger. */

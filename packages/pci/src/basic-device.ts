@@ -72,10 +72,13 @@ export class BasicPciDevice implements PciDevice {
   readonly resettable: boolean = true;
   readonly migration?: Migration;
   readonly tracksDirtyPages: boolean;
-  readonly #handlers = new Map<number, RegionHandler>();
+  /** By region index; undefined: described, with nothing behind it. */
+  readonly #handlers = new Map<number, RegionHandler | undefined>();
   readonly #msix: MsixRegion | undefined;
   #host: PciHost | undefined;
+  /** What the device wants, and what the host was last told. */
   #intx = false;
+  #level = false;
 
   /** @throws PciLayoutError */
   constructor(spec: BasicPciDeviceSpec) {
@@ -126,15 +129,21 @@ export class BasicPciDevice implements PciDevice {
    * back while COMMAND disables INTx.
    */
   protected setIntx(asserted: boolean): void {
-    if (this.#intx === asserted) return;
     this.#intx = asserted;
     this.#driveIntx();
   }
 
   async attach(host: PciHost): Promise<void> {
     this.#host = host;
-    await this.onAttach();
-    if (this.#intx) this.#driveIntx();
+    this.#level = false;
+    this.#driveIntx();
+    try {
+      await this.onAttach();
+    } catch (error) {
+      // Nobody detaches a device that has refused.
+      this.#host = undefined;
+      throw error;
+    }
   }
 
   async detach(reason: DetachReason): Promise<void> {
@@ -171,15 +180,16 @@ export class BasicPciDevice implements PciDevice {
 
   #driveIntx(): void {
     this.config.setInterruptStatus(this.#intx);
-    this.#host?.setIntx(this.#intx && !this.config.command.intxDisabled);
+    const level = this.#intx && !this.config.command.intxDisabled;
+    if (this.#host === undefined || level === this.#level) return;
+    this.#level = level;
+    this.#host.setIntx(level);
   }
 
   #describe({ index, sizeBytes, handler, mmap }: RegionSpec): RegionDescription {
     if (this.#handlers.has(index) || index === REGION_CONFIG) throw new PciLayoutError(`region ${index} is described twice`);
-    if (handler !== undefined) {
-      if ((handler.sizeBytes ?? 0) > sizeBytes) throw new PciLayoutError(`region ${index} of ${sizeBytes} bytes: what is behind it needs ${handler.sizeBytes}`);
-      this.#handlers.set(index, handler);
-    }
+    if ((handler?.sizeBytes ?? 0) > sizeBytes) throw new PciLayoutError(`region ${index} of ${sizeBytes} bytes: what is behind it needs ${handler!.sizeBytes}`);
+    this.#handlers.set(index, handler);
     return { index, sizeBytes, readable: true, writable: true, ...(mmap === undefined ? {} : { mmap }) };
   }
 }

@@ -132,7 +132,8 @@ describe('writes', () => {
 });
 
 describe('BAR sizing', () => {
-  const sizes = { io: [4, 256], memory32: [16, 4096, 2 ** 31], memory64: [16, 0x10000, 2 ** 31, 2 ** 32, 2 ** 33, 2 ** 44] };
+  const powers = (from: number, to: number): number[] => Array.from({ length: to - from + 1 }, (_, i) => 2 ** (from + i));
+  const sizes = { io: powers(2, 8), memory32: powers(4, 31), memory64: [...powers(4, 40), 2 ** 52] };
   const cases = Object.entries(sizes).flatMap(([kind, list]) => list.map((sizeBytes) => ({ kind: kind as Bar['kind'], sizeBytes })));
 
   it.each(cases)('finds $sizeBytes bytes of a $kind BAR the way Linux and Cloud Hypervisor do', ({ kind, sizeBytes }) => {
@@ -210,6 +211,15 @@ describe('layout', () => {
     const place = { bar: 3, offset: 0 };
     expect(() => msixCapability({ vectors: 2049, table: place, pba: place })).toThrow(PciLayoutError);
     expect(() => msixCapability({ vectors: 2, table: { bar: 3, offset: 4 }, pba: place })).toThrow(PciLayoutError);
+  });
+
+  it('lays raw power-on bytes over everything, read-only, and only inside the space', () => {
+    const bytes = Uint8Array.of(0xee, 0xff);
+    const space = new ConfigSpace({ ...NIC, rawPowerOn: [{ offset: 0x03, bytes }, { offset: 0x10, bytes }] });
+    void write(space, 0x10, 4, 0xffffffff);
+    expect([read(space, 0x00, 4), read(space, 0x04, 1), read(space, 0x10, 4)]).toEqual([0xee898086, 0xff, 0xffffffee]);
+    expect(read(space, 0x10, 2)).toBe(0xffee);
+    for (const offset of [-1, 4095, 0.5]) expect(() => new ConfigSpace({ ...NIC, rawPowerOn: [{ offset, bytes }] })).toThrow(PciLayoutError);
   });
 
   it('says where a capability went', () => {
