@@ -194,6 +194,10 @@ export class Session implements SessionView, CommandContext, PciHost {
     return this.dma.memory;
   }
 
+  get dmaMessages(): PciHost['dmaMessages'] {
+    return this.messages;
+  }
+
   irqFd(index: number, vector: number): number {
     return this.vectors.fd(index, vector);
   }

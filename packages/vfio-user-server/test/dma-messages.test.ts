@@ -1,5 +1,6 @@
+import { linux } from '@emudev/linux';
 import { describe, expect, it } from 'vitest';
-import { FakeDevice, serve, type Served } from './fixture.ts';
+import { FakeDevice, memfd, serve, type Served } from './fixture.ts';
 import { concat, CH_VERSION, ERROR, fields, header, LVU_VERSION, message, QEMU_VERSION, REPLY, u32, u64, version } from './raw-client.ts';
 
 const [DMA_MAP, GET_INFO, WRITE, DMA_READ, DMA_WRITE] = [2, 4, 10, 11, 12];
@@ -50,6 +51,20 @@ describe('memory without a descriptor', () => {
     s.client.send(message(r.id, DMA_READ, concat(fields(0x10000n, 6), Uint8Array.of(9, 8, 7, 6, 5, 4), fields(0)), REPLY));
     await read;
     expect([...into]).toEqual([9, 8, 7, 6, 5, 4]);
+  });
+
+  it('and mapped memory too, where a device asks for messages', async () => {
+    await using s = await serve();
+    const fd = memfd(0x1000);
+    expect(await s.client.errno(DMA_MAP, fields(32, 3, 0n, 0n, 0x1000n), [fd])).toBe(0);
+    linux.close(fd);
+    const written = s.device.host!.dmaMessages!.write(8n, Uint8Array.of(1));
+    const m = await s.client.next();
+    expect([m.command, m.payload]).toEqual([DMA_WRITE, concat(fields(8n, 1n), Uint8Array.of(1))]);
+    s.client.send(message(m.id, DMA_WRITE, fields(8n, 1n), REPLY));
+    await written;
+    await using other = await serve({ version: CH_VERSION });
+    expect(other.device.host!.dmaMessages).toBeUndefined();
   });
 
   it('the dialect can be forced', async () => {
