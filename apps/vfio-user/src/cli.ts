@@ -1,8 +1,13 @@
 #!/usr/bin/env node
 /** The `vfio-user` program: one file per command, each of which adds itself here. */
 import { Command, CommanderError } from 'commander';
+import { addDump } from './dump.ts';
 import { EXIT_OK, EXIT_USAGE, explain } from './exit.ts';
 import { addInfo } from './info.ts';
+import { addLspci } from './lspci.ts';
+import { addRead } from './read.ts';
+import { addReset } from './reset.ts';
+import { addWrite } from './write.ts';
 
 // `vfio-user … | head` is no error.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
@@ -19,6 +24,11 @@ Exit codes: 0 done, 1 the device said no, 2 wrong usage, 3 cannot connect.
 Every command has --help with examples.`);
 
 addInfo(program);
+addLspci(program);
+addRead(program);
+addWrite(program);
+addDump(program);
+addReset(program);
 
 try {
   await program.parseAsync();

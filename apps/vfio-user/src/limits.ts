@@ -30,6 +30,8 @@ export const MAX_DEFERRED_BYTES = 16_777_216;
 export const DEFER_MS = 20;
 /** Requests without an answer that are remembered per direction of a session; older ones are given up. */
 export const MAX_OPEN_REQUESTS = 4096;
+/** A request without a reply for so long is shown as unfinished. */
+export const UNFINISHED_MS = 1000;
 /** Latencies remembered per command for median and p99; beyond it a fair sample of all. */
 export const MAX_LATENCY_SAMPLES = 65_536;
 
@@ -41,3 +43,18 @@ export const MAX_REGISTER_COUNT = 65_536;
 export const MAX_CAPTURE_BYTES = 1_073_741_824;
 /** One block of it: a packet with the longest message kept, its descriptors and its options. */
 export const MAX_CAPTURE_BLOCK_BYTES = 16_777_216;
+
+/** Bytes of one `read`, which keeps and shows them at once. */
+export const MAX_READ_BYTES = 65_536;
+/** Bytes of one `write`. */
+export const MAX_WRITE_BYTES = 67_108_864;
+/** Largest access of `dump`, unless the server takes less. */
+export const DUMP_CHUNK_BYTES = 65_536;
+/** A region up to this size is dumped as text without being asked for how much. */
+export const MAX_DUMP_TEXT_BYTES = 16_777_216;
+/** How often a device is asked whether four bytes of vital product data are there. */
+export const MAX_VPD_POLLS = 64;
+/** Sub-regions (ioeventfds) that `info` lists of one region; the rest is counted. */
+export const MAX_LISTED_IO_FDS = 64;
+/** Mappable areas that `info` lists of one region; the rest is counted. */
+export const MAX_LISTED_AREAS = 64;

@@ -155,6 +155,11 @@ export class Regions {
     return askIoFds(this.#link, await this.info(index, call), call);
   }
 
+  /** The server's file behind a region that `info` has been asked about; undefined where it passed none. Borrowed: valid until the connection ends. */
+  fileDescriptor(index: number): number | undefined {
+    return this.#files.get(index)?.fd;
+  }
+
   /** What another connection says about every region; its files are the caller's. */
   async describe(to: Requester, files: Map<number, OwnedFd>): Promise<Region[]> {
     const regions: Region[] = [];
