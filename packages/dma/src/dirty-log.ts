@@ -116,10 +116,10 @@ export class DirtyLog {
     const within = Number(iova % PAGE);
     const lead = Math.ceil((within * bitsPerPage) / PAGE_BYTES);
     const last = Math.floor(((PAGE_BYTES - 1 - within) * bitsPerPage) / PAGE_BYTES);
-    this.#pages.forEach(first, endPage, (page) => {
-      const from = Math.max(0, Math.floor(((page - first) * bitsPerPage - lead) / pagesPerBit));
-      const to = Math.min(bits - 1, Math.floor(((page - first) * bitsPerPage + last) / pagesPerBit));
-      for (let bit = from; bit <= to; bit++) bitmap[bit >>> 3]! |= 1 << (bit & 7);
+    this.#pages.forEachRun(first, endPage, (from, to) => {
+      const firstBit = Math.max(0, Math.floor(((from - first) * bitsPerPage - lead) / pagesPerBit));
+      const lastBit = Math.min(bits - 1, Math.floor(((to - 1 - first) * bitsPerPage + last) / pagesPerBit));
+      setBits(bitmap, firstBit, lastBit + 1);
     });
   }
 
@@ -138,6 +138,22 @@ export class DirtyLog {
       if (from < to) this.#pages.add(from, to);
     }
   }
+}
+
+/** Bits [from, to), the lowest of a byte first. */
+function setBits(bitmap: Uint8Array, from: number, to: number): void {
+  if (from >= to) return;
+  const first = from >>> 3;
+  const last = (to - 1) >>> 3;
+  const head = (0xff << (from & 7)) & 0xff;
+  const tail = 0xff >>> (7 - ((to - 1) & 7));
+  if (first === last) {
+    bitmap[first]! |= head & tail;
+    return;
+  }
+  bitmap[first]! |= head;
+  bitmap.fill(0xff, first + 1, last);
+  bitmap[last]! |= tail;
 }
 
 function touchedPages({ iova, length }: IovaRange): PageRange {

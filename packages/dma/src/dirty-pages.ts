@@ -22,13 +22,25 @@ export class DirtyPages {
     }
   }
 
-  forEach(first: number, end: number, visit: (page: number) => void): void {
+  /** Pages that follow each other come as one range [from, to), except across a border of 2 MiB. */
+  forEachRun(first: number, end: number, visit: (from: number, to: number) => void): void {
     for (const [chunk, words] of this.#between(first, end)) {
+      let from = -1;
+      let to = -1;
       for (let i = 0; i < WORDS_PER_CHUNK; i++) {
-        for (let bits = words[i]! & maskOf(chunk, i, first, end); bits !== 0; bits &= bits - 1) {
-          visit(chunk * PAGES_PER_CHUNK + i * WORD_BITS + 31 - Math.clz32(bits & -bits));
+        for (let bits = words[i]! & maskOf(chunk, i, first, end); bits !== 0;) {
+          const low = trailingZeroes(bits);
+          const length = trailingZeroes(~(bits >>> low));
+          const page = chunk * PAGES_PER_CHUNK + i * WORD_BITS + low;
+          if (page !== to) {
+            if (from >= 0) visit(from, to);
+            from = page;
+          }
+          to = page + length;
+          bits = length + low === WORD_BITS ? 0 : bits & (-1 << (low + length));
         }
       }
+      if (from >= 0) visit(from, to);
     }
   }
 
@@ -62,6 +74,11 @@ export class DirtyPages {
 
 function chunkOf(page: number): number {
   return Math.floor(page / PAGES_PER_CHUNK);
+}
+
+/** Of 32 bits; 32 where none is set. */
+function trailingZeroes(bits: number): number {
+  return bits === 0 ? WORD_BITS : 31 - Math.clz32(bits & -bits);
 }
 
 /** Of the 32 pages of word `i`, those in [first, end). */
