@@ -8,7 +8,8 @@ import type { ConnectOptions } from '../src/index.ts';
 
 export type Handler = (frame: Frame, server: FakeServer) => void;
 
-const GREETING = { major: 0, minor: 2, capabilities: { maxMsgFds: 4, maxDataXferSize: 64 } };
+/** What the server announces unless a test says otherwise. */
+export const ANNOUNCED: p.Capabilities = { maxMsgFds: 4, maxDataXferSize: 64 };
 
 export class FakeServer implements Disposable {
   /** Every frame since the greeting. */
@@ -77,9 +78,9 @@ export class FakeServer implements Disposable {
 }
 
 /** Answers VERSION and DEVICE_GET_INFO properly and leaves the rest to `handler`. */
-export function greet(handler: Handler, info: p.DeviceInfo = { flags: 3, numRegions: 9, numIrqs: 5 }): Handler {
+export function greet(handler: Handler, info: p.DeviceInfo = { flags: 3, numRegions: 9, numIrqs: 5 }, capabilities: p.Capabilities = ANNOUNCED): Handler {
   return (frame, server) => {
-    if (frame.command === p.VFIO_USER_VERSION) server.reply(frame, p.encodeVersion(GREETING));
+    if (frame.command === p.VFIO_USER_VERSION) server.reply(frame, p.encodeVersion({ major: 0, minor: 2, capabilities: { ...ANNOUNCED, ...capabilities } }));
     else if (frame.command === p.VFIO_USER_DEVICE_GET_INFO) server.reply(frame, p.encodeDeviceInfo(info));
     else handler(frame, server);
   };
@@ -91,9 +92,9 @@ export interface Attached extends Disposable {
 }
 
 /** A client attached to `handler` (behind the greeting). */
-export async function attach(handler: Handler, options: ConnectOptions = {}): Promise<Attached> {
+export async function attach(handler: Handler, options: ConnectOptions = {}, capabilities: p.Capabilities = ANNOUNCED): Promise<Attached> {
   const [ours, theirs] = linux.unixSocketPair();
-  const server = new FakeServer(theirs, greet(handler));
+  const server = new FakeServer(theirs, greet(handler, undefined, capabilities));
   try {
     const client = await VfioUserClient.connect({ fd: ours }, options);
     server.seen.splice(0);
