@@ -14,8 +14,8 @@ const CONFIG_BARS = 0x10;
 const DMA_PIECE_BYTES = 1024;
 const DMA_READ_BYTES = 2048;
 const DMA_LETTERS = ['A', 'B', 'C', 'D'];
-/** The sample's client maps 16 pages from address 0 on; the device works on the two lowest that are mapped. */
-const DMA_PAGES = 16;
+/** The sample's client maps pages from address 0 on, two for every descriptor that a server takes in a message (16 here); the device works on the two lowest that are mapped. */
+const DMA_PAGES = 32;
 
 export class ConformanceDevice extends BasicPciDevice implements Disposable {
   /** Since the process began: rounds of DMA that came out right, and that did not. */
