@@ -17,7 +17,7 @@
  * | resume                       | after the change, also when it failed                    | no        |
  * | reset                        | the consumer asks for a function reset (power-on state)  | yes       |
  * | irqsMasked                   | the consumer masked or unmasked vectors                  | no        |
- * | migration.*                  | the consumer moves the device's state; see migration.ts  | yes       |
+ * | migration.*                  | the consumer moves the device's state, or has left it in another than `running` (behind detach); see migration.ts | yes |
  * | detach                       | the consumer has gone; memory and descriptors still valid| yes       |
  */
 
