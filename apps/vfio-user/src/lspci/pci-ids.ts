@@ -16,8 +16,14 @@ const PATHS: readonly string[] = ['/usr/share/misc/pci.ids', '/usr/share/hwdata/
 const nothing = (): undefined => undefined;
 export const NO_NAMES: PciNames = { vendor: nothing, device: nothing, subsystem: nothing, baseClass: nothing, subclass: nothing, progIf: nothing };
 
-/** The names this system knows; none where it has no pci.ids. */
-export function systemNames(paths: readonly string[] = PATHS): PciNames {
+let known: PciNames | undefined;
+
+/** The names this system knows; none where it has no pci.ids. Read once. */
+export function systemNames(): PciNames {
+  return known ??= readNames(PATHS);
+}
+
+function readNames(paths: readonly string[]): PciNames {
   for (const path of paths) {
     try {
       return parsePciIds(readFileSync(path, 'utf8'));
