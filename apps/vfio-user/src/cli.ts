@@ -7,6 +7,7 @@ import { addInfo } from './info.ts';
 import { addLspci } from './lspci.ts';
 import { addRead } from './read.ts';
 import { addReset } from './reset.ts';
+import { traceCommand } from './trace-command.ts';
 import { addWrite } from './write.ts';
 
 // `vfio-user … | head` is no error.
@@ -29,6 +30,7 @@ addRead(program);
 addWrite(program);
 addDump(program);
 addReset(program);
+traceCommand(program);
 
 try {
   await program.parseAsync();
