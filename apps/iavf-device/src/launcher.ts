@@ -10,7 +10,6 @@ import { Forwarding, LcorePool, parsePairs, type EngineChoice, type EngineName, 
 import type { PciDevice } from '@emudev/pci';
 import { VfioUserServer } from '@emudev/vfio-user-server';
 import { UsageError, type Plan } from './arguments.ts';
-import { isListener } from './inherited-socket.ts';
 
 export interface Served {
   readonly name: string;
@@ -52,6 +51,17 @@ function engineChoice(name: EngineName): EngineChoice {
   if (name === 'mac') return (_rx: Port, tx: Port) => ({ name, source: tx.info.mac ?? anyMac, destination: Uint8Array.of(0x02, 0, 0, 0, 0, 0) });
   const spec: EngineSpec = { name };
   return spec;
+}
+
+function adopt(server: VfioUserServer, fd: number): void {
+  try {
+    server.adopt(fd);
+  } catch (error) {
+    const { code } = error as { code?: unknown };
+    if (code === 'EBADF') throw new UsageError(`descriptor ${fd} is not open: it must be inherited from whoever starts this process`);
+    if (code === 'ERR_SERVER_SOCKET') throw new UsageError((error as Error).message);
+    throw error;
+  }
 }
 
 const isPort = (device: VdevDevice): device is Port => 'datapath' in device;
@@ -105,8 +115,7 @@ export class Launcher implements AsyncDisposable {
       const place = places.get(name);
       if (place === undefined || !isServable(device)) continue;
       const server = undo.use(new VfioUserServer(device.pci, { window, truncation: plan.unsealedMemory === 'refuse' ? 'refuse' : 'seal' }));
-      if (place.fd !== undefined && isListener(place.fd)) server.adoptListener(place.fd);
-      else if (place.fd !== undefined) server.adoptConnection(place.fd);
+      if (place.fd !== undefined) adopt(server, place.fd);
       else if (place.path !== undefined) await server.listen(place.path);
       served.push({ name, path: place.path, server, connected: connected.has(name) });
     }

@@ -53,7 +53,7 @@ const getRegionInfo: Handler = ({ regions }, frame) => {
 };
 
 const getRegionIoFds: Handler = (context, frame) => {
-  const { maxMsgFds } = context.capabilities!;
+  const maxMsgFds = Math.min(context.capabilities!.maxMsgFds, context.peer!.maxFds);
   const { payload, fds, leftOut } = regionIoFds(context.device, context.regions, frame.payload, maxMsgFds);
   if (leftOut > 0) context.report(`${leftOut} sub-regions left out: the client takes ${maxMsgFds} descriptors with one message`);
   return { message: withPayload(frame, payload), fds };

@@ -30,6 +30,10 @@ export type ServerErrorCode =
   | 'ERR_SERVER_DMA_FILE'
   /** The device did not become quiescent. */
   | 'ERR_SERVER_QUIESCE'
+  /** A descriptor to serve on that is no UNIX stream socket, or socket activation that makes no sense. */
+  | 'ERR_SERVER_SOCKET'
+  /** A client of a user who is not allowed. */
+  | 'ERR_SERVER_CREDENTIALS'
   /** A message that was begun and never completed. */
   | 'ERR_SERVER_TIMEOUT'
   /** The client answered a DMA message with an error, with nonsense, or not in time; or it left. */

@@ -6,7 +6,8 @@
  *
  * @packageDocumentation
  */
-export { VfioUserServer, type SessionObserver, type VfioUserServerOptions } from './server.ts';
+export { inheritedSocketKind, listenFds, type InheritedSocket } from './activation.ts';
+export { VfioUserServer, type AllowedPeers, type SessionObserver, type VfioUserServerOptions } from './server.ts';
 export type { SessionCounters, SessionState, SessionView } from './session.ts';
 export { VfioUserServerError, type DisconnectReason, type ServerErrorCode } from './errors.ts';
 export { DEFAULT_LIMITS, type ServerLimits } from './limits.ts';

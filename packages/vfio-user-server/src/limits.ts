@@ -69,3 +69,5 @@ export const MAX_MASK_EVENTFDS = 64;
 export const LISTEN_BACKLOG = 4;
 /** Pause after accept failed for want of descriptors or memory: the listener stays readable, so retrying at once would spin. */
 export const ACCEPT_RETRY_MS = 100;
+/** Descriptors that socket activation may pass. */
+export const MAX_LISTEN_FDS = 1024;

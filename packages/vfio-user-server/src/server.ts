@@ -12,7 +12,8 @@ import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
 import { linux, type SpinOptions, type Sys } from '@emudev/linux';
 import type { Truncation, Window } from '@emudev/dma';
 import type { PciDevice } from '@emudev/pci';
-import type { DmaDialect, PeerProfile } from '@emudev/vfio-user-protocol';
+import { PROFILES, type DmaDialect, type PeerName, type PeerProfile } from '@emudev/vfio-user-protocol';
+import { inheritedSocketKind } from './activation.ts';
 import { DmaTable } from './dma-table.ts';
 import { VfioUserServerError, type DisconnectReason } from './errors.ts';
 import { publish } from './events.ts';
@@ -21,14 +22,23 @@ import { DeviceMigration } from './migration.ts';
 import { Regions } from './regions.ts';
 import { Session, type SessionView } from './session.ts';
 
+/** One match is enough. */
+export interface AllowedPeers {
+  readonly uids?: readonly number[];
+  /** The primary group; others do not count. */
+  readonly gids?: readonly number[];
+}
+
 export interface VfioUserServerOptions {
   /** Where the client's memory is mapped. */
   readonly window: Window;
   readonly limits?: Partial<ServerLimits>;
   /** What to do about memory files that their owner could truncate under us (see @emudev/dma); 'seal' by default. */
   readonly truncation?: Truncation;
-  /** Serve every client by this profile instead of guessing from its VERSION message. */
-  readonly peer?: PeerProfile;
+  /** Serve every client by this profile (or the one of this name) instead of guessing from its VERSION message. */
+  readonly peer?: PeerProfile | PeerName;
+  /** Who may connect, by what the kernel says of the process at the other end (SO_PEERCRED). By default whoever can open the socket. */
+  readonly credentials?: AllowedPeers;
   /** How memory without a descriptor is reached; 'auto' (the default) follows the peer profile. */
   readonly dmaDialect?: 'auto' | DmaDialect;
   /** False: no client gets a socket of its own for DMA messages. True by default: those get one that ask. */
@@ -51,6 +61,7 @@ export interface SessionObserver {
   detached?(session: SessionView, reason: DisconnectReason): void;
 }
 
+const EACCES = 13;
 const EISCONN = 106;
 
 export class VfioUserServer implements AsyncDisposable {
@@ -110,6 +121,12 @@ export class VfioUserServer implements AsyncDisposable {
     }
   }
 
+  /** Serves on a socket that was inherited, listening or connected. Owns `fd` from now on, unless it throws (as `inheritedSocketKind`). */
+  adopt(fd: number): void {
+    if (inheritedSocketKind(fd, this.#sys) === 'listening') this.adoptListener(fd);
+    else this.adoptConnection(fd);
+  }
+
   /** As `listen`, on a listening socket that somebody else has made (systemd, a test). Owns `fd` from now on. */
   adoptListener(fd: number): void {
     this.#requireIdle('adoptListener');
@@ -117,10 +134,14 @@ export class VfioUserServer implements AsyncDisposable {
     this.#startListening(fd);
   }
 
-  /** Serves one connected socket (`--fd=N` of a management layer). Owns `fd` from now on. */
+  /**
+   * Serves one connected socket (`--fd=N` of a management layer). Owns `fd` from now on, unless it throws.
+   * @throws VfioUserServerError ERR_SERVER_CREDENTIALS, LinuxError
+   */
   adoptConnection(fd: number): void {
     this.#requireIdle('adoptConnection');
     this.#sys.setNonBlocking(fd, true);
+    if (this.#refused(fd)) throw new VfioUserServerError('ERR_SERVER_CREDENTIALS', EACCES, `${this.device.name}: the client at descriptor ${fd} is not allowed`);
     this.#serve(fd);
   }
 
@@ -185,8 +206,9 @@ export class VfioUserServer implements AsyncDisposable {
       return;
     }
     if (fd === undefined) return;
-    this.#stopWatching();
     try {
+      if (this.#refused(fd)) return this.#sys.close(fd);
+      this.#stopWatching();
       this.#serve(fd);
     } catch (error) {
       this.#sys.close(fd);
@@ -194,7 +216,18 @@ export class VfioUserServer implements AsyncDisposable {
     }
   }
 
+  /** CLIENT: one who is not allowed is not told anything. */
+  #refused(fd: number): boolean {
+    const allowed = this.#options.credentials;
+    if (allowed === undefined) return false;
+    const { uid, gid, pid } = this.#sys.peerCredentials(fd);
+    if ((allowed.uids ?? []).includes(uid) || (allowed.gids ?? []).includes(gid)) return false;
+    publish('fault', { device: this.device.name, what: 'a client that is not allowed', error: new VfioUserServerError('ERR_SERVER_CREDENTIALS', EACCES, `process ${pid} of user ${uid}, group ${gid}`) });
+    return true;
+  }
+
   #serve(fd: number): void {
+    const { peer } = this.#options;
     const session: Session = new Session(fd, {
       id: ++this.#sessions,
       sys: this.#sys,
@@ -203,7 +236,7 @@ export class VfioUserServer implements AsyncDisposable {
       dma: this.#dma,
       migration: this.#migration,
       limits: this.#limits,
-      peer: this.#options.peer,
+      peer: typeof peer === 'string' ? PROFILES[peer] : peer,
       dmaDialect: this.#options.dmaDialect ?? 'auto',
       twinSocket: this.#options.twinSocket ?? true,
       spin: this.#options.spin === false ? undefined : (this.#options.spin ?? {}),

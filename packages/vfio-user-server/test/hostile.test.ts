@@ -64,6 +64,38 @@ describe('messages in pieces', () => {
   });
 });
 
+describe('a client that stops in the middle of a message', () => {
+  it('is gone after a while, and what it had sent is released', async () => {
+    const before = countOpenFds();
+    const s = await serve({ server: { limits: { messageTimeoutMs: 50 } } });
+    const gone = nextEvent('disconnect');
+    const fd = linux.eventfd();
+    s.client.send(message(3, SET_IRQS, fields(20, 0x24, 2, 0, 1)).subarray(0, 30), [fd]);
+    linux.close(fd);
+    expect(await gone).toMatchObject({ reason: 'connection-lost', error: { code: 'ERR_SERVER_TIMEOUT' } });
+    await s.client.closed;
+    await s[Symbol.asyncDispose]();
+    expect(countOpenFds()).toBe(before);
+  });
+
+  it('is not one that is silent between messages, nor one that always has half of the next message on its way', async () => {
+    const limits = { messageTimeoutMs: 300 };
+    await using s = await serve({ server: { limits } });
+    const one = message(3, GET_INFO, fields(16, 0, 0, 0));
+    const until = performance.now() + 2 * limits.messageTimeoutMs;
+    s.client.send(one.subarray(0, 10));
+    while (performance.now() < until) {
+      s.client.send(concat(one.subarray(10), one.subarray(0, 10)));
+      expect((await s.client.next()).errno).toBe(0);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    s.client.send(one.subarray(10));
+    expect((await s.client.next()).errno).toBe(0);
+    await new Promise((resolve) => setTimeout(resolve, 1.5 * limits.messageTimeoutMs));
+    expect(await s.client.errno(GET_INFO, fields(16, 0, 0, 0))).toBe(0);
+  });
+});
+
 describe('descriptors', () => {
   it('on every command, 253 at a time, are closed', async () => {
     expect(await leaves(async () => {
