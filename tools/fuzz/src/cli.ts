@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { Command, InvalidArgumentError } from 'commander';
+import { fuzzClient } from './client/fuzz-client.ts';
 import { FuzzFailure } from './failure.ts';
 import type { FuzzOptions, FuzzReport } from './run.ts';
 import { fuzzServer } from './server/fuzz-server.ts';
@@ -29,6 +30,7 @@ function add(name: string, description: string, fuzz: (options: FuzzOptions) => 
 }
 
 add('server', 'hostile clients against a server', fuzzServer);
+add('client', 'hostile servers against a client', fuzzClient);
 
 try {
   await program.parseAsync();

@@ -18,3 +18,9 @@ export const MAX_RSS_GROWTH_BYTES: number = 192 << 20;
 export const REPORTED_MESSAGES = 400;
 /** Longest data of an ordinary access; few messages have more. */
 export const MAX_SMALL_DATA_BYTES = 64;
+/** Calls that a client makes in one session, on average. */
+export const CLIENT_OPERATIONS = 400;
+/** Every so many sessions a client gets a server that does nothing wrong. */
+export const SESSIONS_PER_SANE = 10;
+/** Time for the news of a process's end to arrive, ms. */
+export const EXIT_NOTICE_MS = 200;

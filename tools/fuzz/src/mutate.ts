@@ -2,7 +2,14 @@
 import type { Descriptors } from './descriptors.ts';
 import type { Random } from './random.ts';
 import { Weighted } from './random.ts';
-import type { Outgoing } from './server/requests.ts';
+
+/** A message before it gets its header. The descriptors are borrowed. */
+export interface Outgoing {
+  command: number;
+  flags: number;
+  payload: Uint8Array;
+  fds: number[];
+}
 
 type Mutate = (message: Outgoing, random: Random, descriptors: Descriptors) => void;
 

@@ -23,7 +23,9 @@ export interface SessionOutcome {
   readonly messages: number;
   readonly replies: number;
   readonly errors: number;
-  readonly closedByServer: boolean;
+  /** The target ended it, before its time. */
+  readonly closedByPeer: boolean;
+  /** No size field lied. */
   readonly wellFramed: boolean;
 }
 
@@ -53,7 +55,7 @@ export class Run {
   #replies = 0;
   #errors = 0;
   #brokenFraming = 0;
-  #closedByServer = 0;
+  #closedByPeer = 0;
   #before: Counts | undefined;
   #after: Counts | undefined;
 
@@ -78,7 +80,7 @@ export class Run {
     this.#replies += outcome.replies;
     this.#errors += outcome.errors;
     if (!outcome.wellFramed) this.#brokenFraming++;
-    if (outcome.closedByServer) this.#closedByServer++;
+    if (outcome.closedByPeer) this.#closedByPeer++;
     const now = performance.now();
     if (now - this.#told < PROGRESS_MS) return;
     this.#told = now;
@@ -108,7 +110,7 @@ export class Run {
     const held = ({ descriptors, mappings, heapBytes, rssBytes }: Counts): string => `${descriptors} descriptors, ${mappings} mappings, heap ${Math.round(heapBytes / 1024)} KiB, resident ${Math.round(rssBytes / 1024)} KiB`;
     const lines = [
       `${this.#what}, seed ${this.#options.seed}: ${this.#messages} messages in ${seconds.toFixed(1)} s, ${Math.round(this.#messages / seconds)}/s`,
-      `${this.done} sessions (${this.#brokenFraming} with broken framing, ${this.#closedByServer} ended by the other side), ${this.#replies} replies, ${this.#errors} of them errors`,
+      `${this.done} sessions (${this.#brokenFraming} with broken framing, ${this.#closedByPeer} ended by the target), ${this.#replies} replies, ${this.#errors} of them errors`,
       ...(this.#before === undefined || this.#after === undefined ? [] : [`before  ${held(this.#before)}`, `after   ${held(this.#after)}`, ...tallyLines(this.#after.tally)]),
       'sent, by command', ...rows,
     ];

@@ -2,7 +2,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { FuzzFailure } from './failure.ts';
-import { ANSWER_DEADLINE_MS, MAX_HEAP_GROWTH_BYTES, MAX_RSS_GROWTH_BYTES } from './limits.ts';
+import { ANSWER_DEADLINE_MS, EXIT_NOTICE_MS, MAX_HEAP_GROWTH_BYTES, MAX_RSS_GROWTH_BYTES } from './limits.ts';
 
 /** What a target holds when it serves nobody. */
 export interface Counts {
@@ -64,6 +64,18 @@ export class Target<Request, Answer> implements AsyncDisposable {
     if (counts.mappings !== mappings) throw new FuzzFailure(`${counts.mappings} mappings of foreign memory, it began with ${mappings}`);
     if (counts.heapBytes > heapBytes + MAX_HEAP_GROWTH_BYTES) throw new FuzzFailure(`the heap has grown from ${mib(heapBytes)} to ${mib(counts.heapBytes)}`);
     if (counts.rssBytes > rssBytes + MAX_RSS_GROWTH_BYTES) throw new FuzzFailure(`resident memory has grown from ${mib(rssBytes)} to ${mib(counts.rssBytes)}`);
+  }
+
+  /** Why something went wrong, where the target knows more about it: that it has ended, or what it noted down. */
+  async explain(error: unknown, takeCounts: () => Promise<Counts>): Promise<unknown> {
+    // Its end is an event, and may be on its way.
+    await new Promise((resolve) => { setTimeout(resolve, EXIT_NOTICE_MS); });
+    try {
+      const { defects } = await takeCounts();
+      return defects.length === 0 ? error : new FuzzFailure(`${error instanceof Error ? error.message : String(error)}\ndefects in the target:\n${defects.join('\n')}`);
+    } catch (dead) {
+      return this.#ended === undefined ? error : dead;
+    }
   }
 
   get baseline(): Counts | undefined {

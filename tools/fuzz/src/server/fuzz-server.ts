@@ -35,17 +35,7 @@ export async function fuzzServer(options: FuzzOptions): Promise<FuzzReport> {
       run.counted(await target.ask('count'), target);
       if (countOpenFds() !== ownFds) throw new FuzzFailure(`${countOpenFds()} descriptors in the fuzzer itself, it began with ${ownFds}`);
     } catch (error) {
-      // The end of the target is what explains a broken connection.
-      await new Promise((resolve) => { setTimeout(resolve, 200); });
-      let cause = error;
-      try {
-        target.checkAlive();
-        const { defects } = await target.ask('count');
-        if (defects.length > 0) cause = new FuzzFailure(`${String(error)}\ndefects in the target:\n${defects.join('\n')}`);
-      } catch (dead) {
-        cause = dead;
-      }
-      throw run.failed(cause, recorder);
+      throw run.failed(await target.explain(error, () => target.ask('count')), recorder);
     }
     return run.report(recorder.histogram);
   } finally {

@@ -7,26 +7,17 @@ import {
 import type { Descriptors } from '../descriptors.ts';
 import { FuzzFailure } from '../failure.ts';
 import { ANSWER_DEADLINE_MS, BATCH_BYTES, BATCH_MESSAGES, SESSION_MESSAGES } from '../limits.ts';
-import { mutate } from '../mutate.ts';
+import { mutate, type Outgoing } from '../mutate.ts';
 import { Random } from '../random.ts';
 import type { Recorder } from '../recorder.ts';
-import { type Outgoing, Requests } from './requests.ts';
-import { StreamModel } from './stream-model.ts';
+import type { SessionOutcome } from '../run.ts';
+import { StreamModel } from '../stream-model.ts';
+import { Requests } from './requests.ts';
 
 const RECEIVE_BYTES = 1 << 18;
 const received = new Uint8Array(RECEIVE_BYTES);
 const NO_FDS: readonly number[] = [];
 const SYNC_ID = 0xfffe;
-
-export interface SessionResult {
-  readonly messages: number;
-  readonly replies: number;
-  readonly errors: number;
-  /** The server ended it. */
-  readonly closedByServer: boolean;
-  /** Nothing was wrong with the stream itself. */
-  readonly wellFramed: boolean;
-}
 
 export class HostileSession {
   readonly #random: Random;
@@ -66,7 +57,7 @@ export class HostileSession {
   }
 
   /** @throws FuzzFailure */
-  run(): SessionResult {
+  run(): SessionOutcome {
     const random = this.#random;
     try {
       if (random.oneIn(20)) this.#withoutNegotiation();
@@ -77,7 +68,7 @@ export class HostileSession {
       if (this.#twin !== -1) linux.close(this.#twin);
       linux.close(this.#fd);
     }
-    return { messages: this.#model.messages, replies: this.#replies, errors: this.#errors, closedByServer: this.#closed, wellFramed: !this.#model.broken };
+    return { messages: this.#model.messages, replies: this.#replies, errors: this.#errors, closedByPeer: this.#closed, wellFramed: !this.#model.broken };
   }
 
   #negotiate(): boolean {

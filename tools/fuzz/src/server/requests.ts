@@ -11,15 +11,9 @@ import {
 } from '@emudev/vfio-user-protocol';
 import { type Descriptors, MEMORY_BYTES } from '../descriptors.ts';
 import { MAX_SMALL_DATA_BYTES } from '../limits.ts';
+import type { Outgoing } from '../mutate.ts';
 import { type Random, Weighted } from '../random.ts';
 import { CONTROL, CONTROL_BYTES, SHARED_BYTES } from './fuzz-device.ts';
-
-export interface Outgoing {
-  command: number;
-  flags: number;
-  payload: Uint8Array;
-  fds: number[];
-}
 
 const NONE = new Uint8Array(0);
 const PAGE = 4096n;

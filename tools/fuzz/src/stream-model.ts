@@ -1,12 +1,12 @@
 /**
- * What a server must make of the bytes sent to it: which of them are commands that have to be answered, in which order. Written apart
+ * What a peer must make of the bytes sent to it: which of them are commands that have to be answered, in which order. Written apart
  * from the framing of the protocol package, so that the two cannot share a mistake.
  *
  * | state   | 16 bytes of header are there                       | payload is complete        |
  * | ------- | -------------------------------------------------- | -------------------------- |
  * | header  | size within bounds → payload; else → broken        | –                          |
  * | payload | –                                                  | expected answer noted, → header |
- * | broken  | forbidden: the server closes                       | forbidden                  |
+ * | broken  | forbidden: the peer closes                        | forbidden                  |
  */
 const HEADER_BYTES = 16;
 const TYPE_MASK = 15;
