@@ -2,7 +2,7 @@
  * A doorbell that costs no message: the consumer's kernel stores what the guest writes to BAR0 + 0 in shared memory and signals an
  * eventfd. Where the consumer does not use it (none does without patches to KVM), the same write arrives as a message.
  */
-import { linux } from '@emudev/linux';
+import { F_SEAL_GROW, F_SEAL_SHRINK, linux } from '@emudev/linux';
 import { BasicPciDevice, registers, type IoFd } from '@emudev/pci';
 
 const PAGE_BYTES = 0x1000;
@@ -28,6 +28,8 @@ export class ShadowIoeventfdDevice extends BasicPciDevice implements Disposable 
       }],
     });
     linux.ftruncate(this.#memoryFd, PAGE_BYTES);
+    // Neither side can shrink what the other has mapped.
+    linux.addSeals(this.#memoryFd, F_SEAL_SHRINK | F_SEAL_GROW);
   }
 
   ioFds(region: number): readonly IoFd[] {

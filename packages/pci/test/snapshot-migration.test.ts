@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { snapshotMigration, type Migration, type Snapshot } from '../src/index.ts';
+import { PciLayoutError, snapshotMigration, type Migration, type Snapshot } from '../src/index.ts';
 
 function sample(more: Partial<Snapshot> = {}): { migration: Migration; state: number[]; log: string[] } {
   const state = [1, 2, 3];
@@ -28,10 +28,14 @@ describe('a snapshot', () => {
 
   it('of a Buffer is a copy too', async () => {
     const buffer = Buffer.from([5]);
-    const { migration } = sample({ save: () => buffer });
+    const { migration } = sample({ save: () => buffer, maxBytes: 1 });
     await migration.enter('stop-copy', 'stop');
     buffer[0] = 6;
     expect(await take(migration, 1)).toEqual([5]);
+  });
+
+  it('of another length than announced is not sent', async () => {
+    for (const length of [2, 4]) await expect(sample({ save: () => new Uint8Array(length) }).migration.enter('stop-copy', 'stop')).rejects.toMatchObject({ errno: 5 });
   });
 
   it('has a part ahead where the device says so', async () => {
@@ -42,6 +46,18 @@ describe('a snapshot', () => {
     expect(await take(migration, 8)).toEqual([7]);
     await migration.enter('stop-copy', 'pre-copy');
     expect(await take(migration, 8)).toEqual([1, 2, 3]);
+  });
+
+  it('is the end of the stream, whatever part of what was sent ahead comes before it', async () => {
+    for (const stream of [[4, 5, 6], [9, 4, 5, 6], [9, 9, 9, 4, 5, 6]]) {
+      const { migration, state } = sample({ savePreCopy: () => Uint8Array.of(9, 9, 9) });
+      await migration.enter('resuming', 'stop');
+      for (const byte of stream) await migration.writeState(Uint8Array.of(byte));
+      if (stream.length === 6) expect(() => migration.writeState(Uint8Array.of(7))).toThrow(expect.objectContaining({ errno: 27 }));
+      await migration.enter('stop', 'resuming');
+      expect(state).toEqual([4, 5, 6]);
+    }
+    expect(() => sample({ minBytes: 1, savePreCopy: () => new Uint8Array(0) })).toThrow(PciLayoutError);
   });
 
   it('is loaded when resuming ends, once complete', async () => {
