@@ -167,8 +167,8 @@ export class PciConfig {
     }
     const flags = io ? 3n : 15n;
     const address = ((BigInt(high) << 32n) | BigInt(low)) & ~flags;
-    // An I/O BAR may leave its upper half unimplemented.
-    if (io && mask !== 0n && mask >> 16n === 0n) mask |= 0xffff_0000n;
+    // An I/O BAR may leave its upper half unimplemented; one without any address bit is not there (libvfio-user sets the I/O bit of all).
+    if (io && (mask & ~flags) !== 0n && mask >> 16n === 0n) mask |= 0xffff_0000n;
     const sizeBytes = lowestBit(mask & ~flags);
     if (sizeBytes === 0n) return undefined;
     return { index, kind: io ? 'io' : wide ? 'memory64' : 'memory32', prefetchable: !io && (low & 8) !== 0, address, sizeBytes };

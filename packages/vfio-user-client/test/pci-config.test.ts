@@ -87,6 +87,12 @@ describe('BAR sizing', () => {
     expect(space.written.every(([offset, value]) => offset !== 0x30 || (value & 1) === 0), 'the ROM is never enabled').toBe(true);
   });
 
+  test('an I/O bit alone is no BAR: libvfio-user\'s servers set it in every register that they leave unused', async () => {
+    const space = new Space();
+    for (let bar = 0; bar < 6; bar++) space.bar(bar, 0, 1);
+    expect(await new PciConfig(space).bars()).toEqual([]);
+  });
+
   test('a bridge has two BARs, and its ROM elsewhere', async () => {
     const space = new Space();
     space.bytes[0x0e] = 1;
