@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { DirtyBitmap, DmaAllocator } from '../src/index.ts';
 import type { ConnectOptions } from '../src/index.ts';
-import { attach } from './fake-server.ts';
+import { attach, collect } from './fake-server.ts';
 import type { Attached, Handler } from './fake-server.ts';
 
 let before = 0;
@@ -245,7 +245,7 @@ describe('the dirty log', () => {
     await at.client.dirtyLog.start(PAGE, [{ iova: 0n, length: 0x20000n }]);
     at.device.dirty.add(1n).add(2n);
     await at.device.write(at, 0x1f000n, new Uint8Array(1));
-    expect(await Array.fromAsync(at.client.dirtyLog.dirtyPages(PAGE))).toEqual([{ iova: 0x1000n, length: 0x2000n }, { iova: 0x1f000n, length: 0x1000n }]);
+    expect(await collect(at.client.dirtyLog.dirtyPages(PAGE))).toEqual([{ iova: 0x1000n, length: 0x2000n }, { iova: 0x1f000n, length: 0x1000n }]);
     const start = p.decodeDmaLogging(p.decodeDeviceFeature(at.server.seen.find((frame) => frame.command === p.VFIO_USER_DEVICE_FEATURE)!.payload).data);
     expect(start).toEqual({ pageSize: 4096n, ranges: [{ iova: 0n, length: 0x20000n }] });
   });

@@ -77,12 +77,15 @@ export class FakeServer implements Disposable {
   }
 }
 
-/** Answers VERSION and DEVICE_GET_INFO properly and leaves the rest to `handler`. */
+/** Answers VERSION and the first DEVICE_GET_INFO properly and leaves the rest to `handler`. */
 export function greet(handler: Handler, info: p.DeviceInfo = { flags: 3, numRegions: 9, numIrqs: 5 }, capabilities: p.Capabilities = ANNOUNCED): Handler {
+  let introduced = false;
   return (frame, server) => {
     if (frame.command === p.VFIO_USER_VERSION) server.reply(frame, p.encodeVersion({ major: 0, minor: 2, capabilities: { ...ANNOUNCED, ...capabilities } }));
-    else if (frame.command === p.VFIO_USER_DEVICE_GET_INFO) server.reply(frame, p.encodeDeviceInfo(info));
-    else handler(frame, server);
+    else if (frame.command === p.VFIO_USER_DEVICE_GET_INFO && !introduced) {
+      introduced = true;
+      server.reply(frame, p.encodeDeviceInfo(info));
+    } else handler(frame, server);
   };
 }
 
@@ -117,4 +120,11 @@ export async function connectTo(handler: Handler, options: ConnectOptions = {}):
   const [ours, theirs] = linux.unixSocketPair();
   using _server = new FakeServer(theirs, handler);
   return await VfioUserClient.connect({ fd: ours }, options);
+}
+
+/** Everything an iterable yields. */
+export async function collect<T>(from: AsyncIterable<T>): Promise<T[]> {
+  const all: T[] = [];
+  for await (const each of from) all.push(each);
+  return all;
 }

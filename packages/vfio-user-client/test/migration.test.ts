@@ -4,7 +4,7 @@ import * as p from '@emudev/vfio-user-protocol';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { migrate } from '../src/index.ts';
 import type { MigrationState } from '../src/index.ts';
-import { attach } from './fake-server.ts';
+import { attach, collect } from './fake-server.ts';
 import type { Attached, Handler } from './fake-server.ts';
 
 let before = 0;
@@ -89,7 +89,7 @@ test('capabilities and state', async () => {
 describe('the stream', () => {
   test.each([true, false])('is saved in chunks both sides take, and ends (padded: %s)', async (padded) => {
     using at = await attachDevice({ state: 'stop-copy', stopCopy: bytes(150, 1), padded });
-    const chunks = await Array.fromAsync(at.client.migration.save());
+    const chunks = await collect(at.client.migration.save());
     expect(chunks.map((chunk) => chunk.length)).toEqual([64, 64, 22]);
     expect(Buffer.concat(chunks)).toEqual(Buffer.from(bytes(150, 1)));
   });
@@ -97,7 +97,7 @@ describe('the stream', () => {
   test('in chunks of this side where it takes less', async () => {
     const device = Object.assign(new Device(), { state: 'stop-copy', stopCopy: bytes(20, 1) } as const);
     using at = await attach(device.handler, { capabilities: { maxDataXferSize: 16 } });
-    expect((await Array.fromAsync(at.client.migration.save())).map((chunk) => chunk.length)).toEqual([16, 4]);
+    expect((await collect(at.client.migration.save())).map((chunk) => chunk.length)).toEqual([16, 4]);
     expect(new Set(device.sizes)).toEqual(new Set([16]));
   });
 

@@ -108,7 +108,7 @@ describe('lies', () => {
 describe('what is announced', () => {
   const announced = async (options: ConnectOptions): Promise<p.Version> => {
     const [ours, theirs] = linux.unixSocketPair();
-    using server = new FakeServer(theirs, (frame, self) => { self.close(); });
+    using server = new FakeServer(theirs, (_, self) => { self.close(); });
     await expect(VfioUserClient.connect({ fd: ours }, options)).rejects.toMatchObject({ code: 'ERR_VFU_CLIENT_CLOSED' });
     return p.decodeVersion(server.seen[0]!.payload);
   };
