@@ -28,6 +28,8 @@ export const MAX_DEFERRED_MESSAGES = 4096;
 export const MAX_DEFERRED_BYTES = 16_777_216;
 /** How long decoding may be put off while messages keep coming. */
 export const DEFER_MS = 20;
+/** How long traffic waits for decoding at a time, and decoding for traffic. */
+export const SLICE_MS = 1;
 /** Requests without an answer that are remembered per direction of a session; older ones are given up. */
 export const MAX_OPEN_REQUESTS = 4096;
 /** A request without a reply for so long is shown as unfinished. */
@@ -58,3 +60,5 @@ export const MAX_VPD_POLLS = 64;
 export const MAX_LISTED_IO_FDS = 64;
 /** Mappable areas that `info` lists of one region; the rest is counted. */
 export const MAX_LISTED_AREAS = 64;
+/** Text of one configuration space; a real card's is below 32 KiB. */
+export const MAX_LSPCI_CHARS = 1_048_576;

@@ -1,8 +1,9 @@
 /**
  * One direction of a connection: from one socket to another, message by message, unchanged.
  *
- * Which message descriptors belong to is known exactly because a receive never reaches beyond the message it is for: first the
- * header, then what the header says is left. A whole message leaves by one sendmsg (servers exist that read it by one recv).
+ * Which message descriptors belong to is known because a receive does not reach beyond the message it is for: first the header, then
+ * what the header says is left. (Where small messages follow each other the first receive asks for as much as the last one had, at most
+ * 36 bytes: no message that carries descriptors is shorter.) A whole message leaves by one sendmsg; servers exist that read it by one recv.
  *
  * | state   | bytes come                                   | stalls for 20 ms       | end of stream              | sink is gone |
  * | ------- | -------------------------------------------- | ---------------------- | -------------------------- | ------------ |
@@ -48,6 +49,8 @@ interface Segment {
 
 const NO_FDS: readonly number[] = [];
 const RAW_BYTES = 4096;
+/** DEVICE_SET_IRQS is the shortest message with descriptors. */
+const MAX_EXPECTED_BYTES = 36;
 
 export class Forwarder {
   readonly #sys: Sys;
@@ -68,6 +71,11 @@ export class Forwarder {
   /** What is ready to leave, and descriptors that came since. */
   #segments: Segment[] = [];
   #fds: number[] = [];
+  /** Descriptors of the last receive: they belong to the last message that begins in it. */
+  #fresh: number[] = [];
+  #freshAt = 0;
+  /** Bytes the first receive of a message asks for. */
+  #expected = HEADER_BYTES;
   #state: 'open' | 'ended' | 'broken' = 'open';
   #sourceEnded = false;
   #atMs = 0;
@@ -108,28 +116,26 @@ export class Forwarder {
     }
     if (this.#sourceEnded) return false;
     if (this.#raw) return this.#pumpRaw();
-    let moved = false;
-    for (;;) {
-      const want = (this.#size === 0 ? HEADER_BYTES : Math.min(this.#size - this.#passed, MAX_WHOLE_MESSAGE_BYTES)) - this.#filled;
-      const got = this.#receive(want);
-      if (got === 0) return moved || this.#sourceEnded;
-      moved = true;
-      if (this.#size === 0) {
-        if (this.#filled < HEADER_BYTES) continue;
+    for (let moved = false; ; moved = true) {
+      if (this.#size === 0 && this.#filled >= HEADER_BYTES) {
         this.#openMessage();
         if (this.#raw) {
+          this.#fds.push(...this.#fresh.splice(0));
           this.#send();
           return true;
         }
       }
-      if (this.#passed + this.#filled === this.#size) {
+      if (this.#fresh.length > 0 && (this.#size === 0 || this.#passed + this.#filled <= this.#size)) this.#adopt(this.#fresh.splice(0));
+      if (this.#size > 0 && this.#passed + this.#filled >= this.#size) {
         this.#closeMessage();
         return true;
       }
-      if (this.#size > MAX_WHOLE_MESSAGE_BYTES && (this.#passed > 0 || this.#filled === MAX_WHOLE_MESSAGE_BYTES)) {
+      if (this.#size > MAX_WHOLE_MESSAGE_BYTES && this.#filled > this.#sent && (this.#passed > 0 || this.#filled === MAX_WHOLE_MESSAGE_BYTES)) {
         this.#passPiece();
         return true;
       }
+      const want = this.#size === 0 ? this.#expected : Math.min(this.#size - this.#passed, MAX_WHOLE_MESSAGE_BYTES);
+      if (this.#receive(want - this.#filled) === 0) return moved || this.#sourceEnded;
     }
   }
 
@@ -154,7 +160,11 @@ export class Forwarder {
       return 0;
     }
     if (got === undefined) return 0;
-    if (got.fds.length > 0) this.#adopt(got.fds);
+    if (got.fds.length > 0) {
+      this.#freshAt = this.#filled;
+      if (this.#raw) this.#adopt(got.fds);
+      else this.#fresh.push(...got.fds);
+    }
     if (got.fdsTruncated) throw new Error('descriptors were lost: this process has too many open files (ulimit -n)');
     if (got.bytes === 0) {
       this.#endSource();
@@ -166,7 +176,7 @@ export class Forwarder {
 
   #adopt(fds: readonly number[]): void {
     // A sendmsg carries 253 at most, and descriptors only on its first byte: what came before leaves by one of its own.
-    if (this.#raw || this.#fds.length + fds.length > MAX_FDS_PER_MESSAGE) this.#cutSegment();
+    if (this.#raw || this.#fds.length + fds.length > MAX_FDS_PER_MESSAGE) this.#cutSegment(this.#freshAt);
     this.#fds.push(...fds);
   }
 
@@ -211,16 +221,18 @@ export class Forwarder {
 
   #endSource(): void {
     if (this.#sourceEnded) return;
+    if (this.#fresh.length > 0) this.#adopt(this.#fresh.splice(0));
     this.#sourceEnded = true;
     this.#atMs = performance.now();
     if (this.#filled > this.#sent) this.#send();
     else if (this.#segments.length === 0) this.#finish();
   }
 
-  #cutSegment(): void {
+  /** What follows the message in the buffer is the next one's. */
+  #cutSegment(end: number = this.#size === 0 ? this.#filled : Math.min(this.#filled, this.#size - this.#passed)): void {
     const from = this.#segments.at(-1)?.end ?? this.#sent;
-    if (this.#filled === from) return;
-    this.#segments.push({ end: this.#filled, fds: this.#fds });
+    if (end <= from) return;
+    this.#segments.push({ end, fds: this.#fds });
     this.#fds = [];
   }
 
@@ -256,10 +268,11 @@ export class Forwarder {
     if (this.#raw) {
       this.#report('raw', this.#buffer.subarray(0, this.#filled), this.#filled);
       this.#reset();
-    } else if (this.#size > 0 && this.#passed + this.#filled === this.#size) {
-      const kept = this.#beginning ?? this.#buffer.subarray(0, this.#filled);
+    } else if (this.#size > 0 && this.#passed + this.#filled >= this.#size) {
+      const kept = this.#beginning ?? this.#buffer.subarray(0, this.#size);
       this.#report(kept.length === this.#size ? 'whole' : 'cut', kept, this.#size);
-      this.#reset();
+      this.#expected = this.#size <= MAX_EXPECTED_BYTES ? this.#size : HEADER_BYTES;
+      this.#reset(this.#filled - (this.#size - this.#passed));
     } else if (this.#filled === MAX_WHOLE_MESSAGE_BYTES || this.#passed > 0) {
       this.#beginning ??= this.#buffer.slice(0, MAX_CAPTURED_BYTES);
       this.#passed += this.#filled;
@@ -269,8 +282,10 @@ export class Forwarder {
     if (this.#sourceEnded) this.#finish();
   }
 
-  #reset(): void {
-    this.#filled = 0;
+  /** `left`: bytes at the end of the buffer that begin the next message. */
+  #reset(left = 0): void {
+    if (left > 0) this.#buffer.copyWithin(0, this.#filled - left, this.#filled);
+    this.#filled = left;
     this.#sent = 0;
     this.#size = 0;
     this.#passed = 0;
@@ -298,7 +313,8 @@ export class Forwarder {
   #closeFds(): void {
     for (const { fds } of this.#segments) for (const fd of fds) this.#sys.close(fd);
     this.#segments = [];
-    for (const fd of this.#fds) this.#sys.close(fd);
+    for (const fd of [...this.#fds, ...this.#fresh]) this.#sys.close(fd);
     this.#fds = [];
+    this.#fresh = [];
   }
 }

@@ -56,8 +56,9 @@ export class Session {
     if (this.#ended) return;
     this.#sleep();
     if (moved > 0) this.#spin?.arrived();
-    // With more to move, the watches bring us back after everybody else had a turn.
     if (moved < MESSAGES_PER_TURN) this.#spin?.dry();
+    // There is more to move, after everybody else had a turn.
+    else setImmediate(() => { this.#turn(); });
   }
 
   /** One message per direction and channel; false: there is nothing to move now. */

@@ -1,10 +1,10 @@
 /**
  * From what the proxy saw to what is shown and stored. Nothing is decoded while messages are under way: they are put aside and
- * worked off in batches, when the thread has nothing else to do, or 20 ms later, or when too many have gathered.
+ * worked off in slices of a millisecond, or all at once when too many have gathered.
  */
 import type { SpanSink } from './output.ts';
 import { captureEnd, captureMessage } from '../pcapng/capture.ts';
-import { DEFER_MS, MAX_DEFERRED_BYTES, MAX_DEFERRED_MESSAGES, UNFINISHED_MS } from '../limits.ts';
+import { DEFER_MS, MAX_DEFERRED_BYTES, MAX_DEFERRED_MESSAGES, SLICE_MS, UNFINISHED_MS } from '../limits.ts';
 import { Exchanges, type Exchange } from './exchanges.ts';
 import type { ChannelName, ObservedMessage, Side, TraceObserver } from './observed.ts';
 import { SessionFacts } from './session-facts.ts';
@@ -63,16 +63,20 @@ export class Tracer implements TraceObserver, Disposable {
     this.#defer({ what: 'note', session, atMs, text: why, end: true });
   }
 
-  /** Works off everything now. */
-  flush(): void {
+  /** Works off what was put aside, everything unless it takes longer than `maxMs`. */
+  flush(maxMs: number = Infinity): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
     if (this.#deferred.length === 0) return;
-    const batch = this.#deferred;
-    this.#deferred = [];
-    this.#deferredBytes = 0;
+    const until = performance.now() + maxMs;
     const { sinks, capture } = this.#options;
-    for (const deferred of batch) {
+    let done = 0;
+    for (const deferred of this.#deferred) {
+      if (done++ % 16 === 0 && done > 1 && performance.now() > until) {
+        done--;
+        break;
+      }
+      if (deferred.what === 'message') this.#deferredBytes -= deferred.message.bytes.length;
       if (deferred.what === 'message') {
         capture?.write(captureMessage(deferred.message, ORIGIN_MS));
         if (sinks.length > 0) this.#exchanges(deferred.message.session).add(deferred.message);
@@ -85,8 +89,10 @@ export class Tracer implements TraceObserver, Disposable {
       }
       for (const sink of sinks) sink.note(deferred.session, deferred.atMs, deferred.text);
     }
+    this.#deferred.splice(0, done);
     capture?.flush();
     for (const sink of sinks) sink.flush();
+    if (this.#deferred.length > 0) this.#timer = setTimeout(() => { this.flush(SLICE_MS); }, SLICE_MS);
   }
 
   /** Works off the rest; requests without a reply are shown as such. */
@@ -101,7 +107,7 @@ export class Tracer implements TraceObserver, Disposable {
   #defer(deferred: Deferred): void {
     this.#deferred.push(deferred);
     if (this.#deferred.length >= MAX_DEFERRED_MESSAGES || this.#deferredBytes >= MAX_DEFERRED_BYTES) this.flush();
-    else this.#timer ??= setTimeout(() => { this.flush(); }, DEFER_MS);
+    else this.#timer ??= setTimeout(() => { this.flush(SLICE_MS); }, DEFER_MS);
   }
 
   #exchanges(session: number): Exchanges {
