@@ -12,7 +12,7 @@ export const WARM_UP_SESSIONS = 20;
 /** A target that has not answered a well-formed command by then is dead, ms. */
 export const ANSWER_DEADLINE_MS = 20_000;
 /** Growth of the target that is still none: garbage that a collection leaves, arenas of the allocator. */
-export const MAX_HEAP_GROWTH_BYTES: number = 24 << 20;
+export const MAX_HEAP_GROWTH_BYTES: number = 10 << 20;
 export const MAX_RSS_GROWTH_BYTES: number = 192 << 20;
 /** Messages that a report of a failure ends with. */
 export const REPORTED_MESSAGES = 400;

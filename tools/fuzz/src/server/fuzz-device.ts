@@ -8,6 +8,7 @@ import {
   BasicPciDevice, IRQ_ERR, IRQ_MSI, IRQ_MSIX, IRQ_REQ, type IoFd, type Migration, PciAccessError, pciExpressCapability, powerManagementCapability, type QuiesceReason,
   serialNumberCapability, vendorCapability,
 } from '@emudev/pci';
+import { noteDefect } from '../defects.ts';
 
 export const VENDOR_ID = 0x1af4;
 export const DEVICE_ID = 0xf022;
@@ -70,6 +71,22 @@ export class FuzzDevice extends BasicPciDevice implements Disposable {
   /** Some that fit one message, more than fit any, none. */
   ioFds(region: number): readonly IoFd[] {
     return region === 0 ? this.#ioFds.slice(0, 5) : region === 2 ? this.#ioFds : [];
+  }
+
+  override read(region: number, offset: number, into: Uint8Array): void | Promise<void> {
+    this.#checkInside(region, offset, into.length);
+    return super.read(region, offset, into);
+  }
+
+  override write(region: number, offset: number, from: Uint8Array): void | Promise<void> {
+    this.#checkInside(region, offset, from.length);
+    return super.write(region, offset, from);
+  }
+
+  /** The contract of a device says that its host has checked. */
+  #checkInside(region: number, offset: number, length: number): void {
+    const sizeBytes = this.regions.find(({ index }) => index === region)?.sizeBytes ?? 0;
+    if (this.host === undefined || length === 0 || offset + length > sizeBytes) noteDefect('device', new Error(`an access to region ${region} of ${sizeBytes} bytes: ${length} bytes at ${offset}, attached: ${this.host !== undefined}`));
   }
 
   /** As the real ones: waits for what runs in the background, and sometimes cannot. */
