@@ -33,6 +33,9 @@ export function explain(error: unknown): { readonly exitCode: number; readonly m
     return { exitCode, message: text };
   }
   // A system call on a file that the command line names.
-  if (error instanceof Error && 'code' in error && 'syscall' in error) return { exitCode: EXIT_USAGE, message: text };
+  if (error instanceof Error && 'syscall' in error && 'path' in error) {
+    const reason = /^\w+: (.*), \w+ '/.exec(text)?.[1] ?? text;
+    return { exitCode: EXIT_USAGE, message: `${printable(String(error.path))}: ${reason}` };
+  }
   return { exitCode: EXIT_DEVICE, message: text };
 }

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import * as fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { lspciDump, lspciText, NO_NAMES, parsePciIds } from '../src/index.ts';
-import { MAX_LSPCI_CHARS } from '../src/lspci/limits.ts';
+import { MAX_LSPCI_CHARS } from '../src/limits.ts';
 import { configSpace } from './config-spaces.ts';
 import { hasLspci, realLspci } from './real-lspci.ts';
 

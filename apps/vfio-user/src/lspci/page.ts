@@ -2,7 +2,7 @@
 import type { ConfigBytes } from './config-bytes.ts';
 import { fields } from './fields.ts';
 import type { Tables } from './fields.ts';
-import { MAX_LSPCI_CHARS } from './limits.ts';
+import { MAX_LSPCI_CHARS } from '../limits.ts';
 import type { PciNames } from './pci-ids.ts';
 
 export interface PageSettings {
