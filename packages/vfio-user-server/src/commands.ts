@@ -1,10 +1,10 @@
 /** What each command does. One function per command; a reply is a whole message, descriptors apart. */
 import {
   badRequest, COMMANDS, commandName, decodeDeviceGetInfo, decodeDmaMap, decodeDmaUnmap, decodeGetIrqInfo, decodeGetRegionInfo, decodeMigDataRead, decodeMigDataWrite, decodeRegionRead, decodeRegionWrite,
-  decodeRegionWriteMulti, decodeSetIrqs, encodeDeviceInfo, encodeDmaUnmapReply, encodeIrqInfo, encodeMessage, encodeMigDataReadReply, encodeRegionInfo, encodeRegionWriteMultiReply,
-  newMessage, newRegionReadReply, newRegionWriteReply, REGION_DATA_AT, VFIO_DEVICE_FLAGS_PCI, VFIO_DEVICE_FLAGS_RESET,
+  decodeRegionWriteMulti, decodeSetIrqs, encodeDeviceInfo, encodeDmaUnmapReply, encodeErrorReply, encodeIrqInfo, encodeMessage, encodeMigDataReadReply, encodeRegionInfo, encodeRegionWriteMultiReply,
+  HEADER_BYTES, newMessage, newRegionReadReply, newRegionWriteReply, REGION_DATA_AT, VFIO_DEVICE_FLAGS_PCI, VFIO_DEVICE_FLAGS_RESET,
   VFIO_PCI_NUM_IRQS, VFIO_PCI_NUM_REGIONS, VFIO_USER_DEVICE_FEATURE, VFIO_USER_DEVICE_GET_INFO, VFIO_USER_DEVICE_GET_IRQ_INFO, VFIO_USER_DEVICE_GET_REGION_INFO, VFIO_USER_DEVICE_GET_REGION_IO_FDS,
-  VFIO_USER_DEVICE_RESET, VFIO_USER_DEVICE_SET_IRQS, VFIO_USER_DMA_MAP, VFIO_USER_DMA_UNMAP, VFIO_USER_F_TYPE_REPLY, VFIO_USER_MIG_DATA_READ, VFIO_USER_MIG_DATA_WRITE, VFIO_USER_REGION_READ, VFIO_USER_REGION_WRITE,
+  VFIO_USER_DEVICE_RESET, VFIO_USER_DEVICE_SET_IRQS, VFIO_USER_DMA_MAP, VFIO_USER_DMA_UNMAP, VFIO_USER_F_ERROR, VFIO_USER_F_TYPE_REPLY, VFIO_USER_MIG_DATA_READ, VFIO_USER_MIG_DATA_WRITE, VFIO_USER_REGION_READ, VFIO_USER_REGION_WRITE,
   VFIO_USER_REGION_WRITE_MULTI, type EffectiveCapabilities, type Frame, type PeerProfile, type RegionData,
 } from '@emudev/vfio-user-protocol';
 import type { RemoteMemory } from '@emudev/dma';
@@ -35,6 +35,9 @@ export interface CommandContext extends IrqContext {
 export type Reply = Uint8Array | { readonly message: Uint8Array; readonly fds: readonly number[] };
 /** `fds` came with the command; a handler that keeps one removes it from the list, the rest is closed afterwards. */
 type Handler = (context: CommandContext, frame: Frame, fds: number[]) => Reply | Promise<Reply>;
+
+/** Of the header. */
+const ERRNO_AT = 12;
 
 const withPayload = (frame: Frame, payload: Uint8Array): Uint8Array => encodeMessage(frame.id, frame.command, VFIO_USER_F_TYPE_REPLY, payload);
 const headerOnly = (frame: Frame): Uint8Array => newMessage(frame.id, frame.command, VFIO_USER_F_TYPE_REPLY, 0);
@@ -180,7 +183,7 @@ export function execute(context: CommandContext, frame: Frame, fds: number[]): R
  * The body of an error reply for a client that reads the length of a success whatever the flags say: the request's fixed part
  * echoed, and for a read the all-ones that a PCI bus answers with. Empty where success has no body.
  */
-export function errorBody(frame: Frame, maxDataXferBytes: number): Uint8Array {
+function errorBody(frame: Frame, maxDataXferBytes: number): Uint8Array {
   const fixed = COMMANDS.get(frame.command)?.requestBytes ?? 0;
   if (frame.payload.length < fixed) return new Uint8Array(0);
   switch (frame.command) {
@@ -199,4 +202,14 @@ export function errorBody(frame: Frame, maxDataXferBytes: number): Uint8Array {
     default:
       return new Uint8Array(0);
   }
+}
+
+/** `maxDataXferBytes`: with a body, for a client that cannot read an error reply without. */
+export function errorReply(frame: Frame, errno: number, maxDataXferBytes?: number): Uint8Array {
+  const body = maxDataXferBytes === undefined ? undefined : errorBody(frame, maxDataXferBytes);
+  if (body === undefined || body.length === 0) return encodeErrorReply(frame.id, frame.command, errno);
+  const message = newMessage(frame.id, frame.command, VFIO_USER_F_TYPE_REPLY | VFIO_USER_F_ERROR, body.length);
+  new DataView(message.buffer).setUint32(ERRNO_AT, errno, true);
+  message.set(body, HEADER_BYTES);
+  return message;
 }

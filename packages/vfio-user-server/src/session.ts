@@ -16,19 +16,20 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { SpinOptions, Sys } from '@emudev/linux';
 import { IRQ_INTX, type DetachReason, type PciDevice, type PciHost, type QuiesceReason } from '@emudev/pci';
 import {
-  commandName, decodeVersion, effectiveCapabilities, encodeErrorReply, encodeMessage, encodeVersion, guessPeer, HEADER_BYTES, isCommand, isPosted, isReply,
-  MAX_FRAME_BYTES, MAX_VERSION_FRAME_BYTES, negotiateVersion, newMessage, ProtocolError, VFIO_USER_F_ERROR, VFIO_USER_F_TYPE_REPLY, VFIO_USER_MAJOR, VFIO_USER_VERSION,
+  commandName, decodeVersion, effectiveCapabilities, encodeMessage, encodeVersion, guessPeer, HEADER_BYTES, isCommand, isPosted, isReply,
+  MAX_FRAME_BYTES, MAX_VERSION_FRAME_BYTES, negotiateVersion, newMessage, ProtocolError, VFIO_USER_F_TYPE_REPLY, VFIO_USER_MAJOR, VFIO_USER_VERSION,
   type DmaDialect, type EffectiveCapabilities, type Frame, type FrameLimits, type PeerProfile,
 } from '@emudev/vfio-user-protocol';
 import type { RemoteMemory } from '@emudev/dma';
-import { errorBody, execute, type CommandContext, type Reply } from './commands.ts';
+import { CommandQueue } from './command-queue.ts';
+import { errorReply, execute, type CommandContext, type Reply } from './commands.ts';
 import { Connection } from './connection.ts';
 import { DmaMessages } from './dma-messages.ts';
 import type { DmaTable } from './dma-table.ts';
 import { replyErrnoOf, typedErrno, VfioUserServerError, type DisconnectReason } from './errors.ts';
 import { publish } from './events.ts';
 import { checkPageSize, type DeviceMigration } from './migration.ts';
-import { ANNOUNCED_MSG_FDS, INPUT_HARD_LIMIT_FACTOR, MAX_FDS_PER_MESSAGE, QUIESCE_ATTEMPTS_ON_CLOSE, QUIESCE_RETRY_MS, TURN_MS, type ServerLimits } from './limits.ts';
+import { ANNOUNCED_MSG_FDS, MAX_FDS_PER_MESSAGE, QUIESCE_ATTEMPTS_ON_CLOSE, QUIESCE_RETRY_MS, type ServerLimits } from './limits.ts';
 import type { Regions } from './regions.ts';
 import { MaskEventfds } from './mask-eventfds.ts';
 import { setMasks } from './set-irqs.ts';
@@ -89,12 +90,6 @@ const DETACH_REASONS: Readonly<Record<DisconnectReason, DetachReason>> = {
   'server-closed': 'server-closed',
 };
 
-/** Neither rejects nor throws. */
-interface Job {
-  run(): Promise<void>;
-  done(): void;
-}
-
 const EINVAL = 22;
 const EBUSY = 16;
 
@@ -122,15 +117,7 @@ export class Session implements SessionView, CommandContext, PciHost {
   #twin: Connection | undefined;
   readonly #negotiationTimer: NodeJS.Timeout;
   readonly #resolveEnded: () => void;
-  #inbox: Frame[] = [];
-  #inboxBytes = 0;
-  #inboxFds = 0;
-  /** What is to be done between two commands. */
-  #jobs: Job[] = [];
-  /** A command is being executed. */
-  #busy = false;
-  #turnBegan = 0;
-  #pumpScheduled = false;
+  readonly #queue: CommandQueue;
   #attached = false;
   #finishing = false;
   #quiescent = true;
@@ -157,7 +144,7 @@ export class Session implements SessionView, CommandContext, PciHost {
         if (action === 'unmask' && index === IRQ_INTX) this.vectors.unmaskLevel();
         return undefined;
       }
-      return this.#whenIdle(() => setMasks(this, action, index, [vector]));
+      return this.#betweenCommands(() => setMasks(this, action, index, [vector]));
     }, (error) => { this.report('watching an eventfd that masks', error); });
     const { promise, resolve } = Promise.withResolvers<undefined>();
     this.ended = promise;
@@ -165,14 +152,15 @@ export class Session implements SessionView, CommandContext, PciHost {
     publish('connect', { device: device.name, session: this.id });
     this.#dmaMessages = new DmaMessages((message) => {
       (this.#twin ?? this.#connection).send(message);
-      this.#regulateInput();
+      this.#queue.regulate();
     }, limits.dmaReplyTimeoutMs);
-    const isBusy = (): boolean => this.#busy;
+    this.#queue = this.#newQueue();
+    const isBusy = (): boolean => this.#queue.busy;
     // VERSION is small and comes without descriptors; everything else has to wait for it.
     this.#connection = new Connection(sys, fd, { maxFrameBytes: MAX_VERSION_FRAME_BYTES, maxFds: 0 }, {
-      onTurn: () => { this.#turnBegan = performance.now(); },
+      onTurn: () => { this.#queue.beginTurn(); },
       onFrame: (frame) => { this.#onFrame(frame); },
-      onDrained: () => { this.#pump(); },
+      onDrained: () => { this.#queue.pump(); },
       onEnd: (reason, error) => { this.#end(this.state === 'negotiating' && reason === 'protocol-error' ? 'negotiation-failed' : reason, error); },
       get awaiting() { return isBusy(); },
     }, { messageTimeoutMs: limits.messageTimeoutMs, spin: options.spin });
@@ -212,7 +200,7 @@ export class Session implements SessionView, CommandContext, PciHost {
 
   /** Within a command (the configuration write that asks for it) at once; else no command may begin before it is done. */
   functionLevelReset(): Promise<void> {
-    return this.#busy ? this.reset('flr') : this.#whenIdle(() => this.reset('flr'));
+    return this.#queue.busy ? this.reset('flr') : this.#betweenCommands(() => this.reset('flr'));
   }
 
   report(what: string, error?: unknown): void {
@@ -250,12 +238,8 @@ export class Session implements SessionView, CommandContext, PciHost {
   }
 
   #onFrame(frame: Frame): void {
-    if (isReply(frame.flags)) return this.#onReply(frame);
-    this.#inbox.push(frame);
-    this.#inboxBytes += frame.size;
-    this.#inboxFds += frame.fds.length;
-    this.#pump();
-    this.#regulateInput();
+    if (isReply(frame.flags)) this.#onReply(frame);
+    else this.#queue.push(frame);
   }
 
   #onReply(frame: Frame): void {
@@ -268,85 +252,30 @@ export class Session implements SessionView, CommandContext, PciHost {
     this.#closeFds(frame.fds);
   }
 
+  #newQueue(): CommandQueue {
+    const connection = (): Connection => this.#connection;
+    const waitsForReply = (): boolean => this.#twin === undefined && this.#dmaMessages.outstanding > 0;
+    return new CommandQueue(this.#options.limits, {
+      get pendingOutputBytes() { return connection().pendingOutputBytes; },
+      get pendingOutputFds() { return connection().pendingOutputFds; },
+      get waitsForReply() { return waitsForReply(); },
+      dispatch: (frame) => this.#dispatch(frame),
+      pauseInput: (paused) => { connection().pauseInput(paused); },
+      onIdle: () => { if (this.state === 'ending') void this.#finish(); },
+      onFlood: () => { this.#end('protocol-error', new VfioUserServerError('ERR_SERVER_DMA_MESSAGE', EBUSY, 'the client sends commands instead of answering a DMA message')); },
+    });
+  }
+
   /** Like a command, but nobody waits for a reply. Not at all if the session ends before; never rejects. */
-  #whenIdle(work: () => void | Promise<void>): Promise<void> {
-    if (this.state === 'ending' || this.state === 'ended') return Promise.resolve();
-    const { promise, resolve } = Promise.withResolvers<undefined>();
-    this.#jobs.push({
-      run: async () => {
-        try {
-          await work();
-        } catch (error) {
-          this.report('a mask by eventfd, or a reset of its own', error);
-          if (error instanceof VfioUserServerError && error.code === 'ERR_SERVER_QUIESCE') this.#end('quiesce-failed', error);
-        }
-      },
-      done: () => { resolve(undefined); },
-    });
-    this.#pump();
-    return promise;
-  }
-
-  /** Executes queued commands until one has to be awaited, the client does not take its replies, or others have to have their turn. */
-  #pump(): void {
-    const { maxPendingOutputBytes, maxPendingOutputFds } = this.#options.limits;
-    const connection = this.#connection;
-    while (!this.#busy && !this.#pumpScheduled) {
-      if (this.#jobs.length > 0) return this.#runJob(this.#jobs.shift()!);
-      if (this.#inbox.length === 0 || connection.pendingOutputBytes > maxPendingOutputBytes || connection.pendingOutputFds > maxPendingOutputFds) return;
-      if (performance.now() - this.#turnBegan > TURN_MS) return this.#pumpLater();
-      const frame = this.#inbox.shift()!;
-      this.#inboxBytes -= frame.size;
-      this.#inboxFds -= frame.fds.length;
-      // Also while a handler runs synchronously: the connection may end under it, and the device is not entered twice.
-      this.#busy = true;
-      const pending = this.#dispatch(frame);
-      if (pending === undefined) {
-        this.#idle();
-        continue;
+  #betweenCommands(work: () => void | Promise<void>): Promise<void> {
+    return this.#queue.between(async () => {
+      try {
+        await work();
+      } catch (error) {
+        this.report('a mask by eventfd, or a reset of its own', error);
+        if (error instanceof VfioUserServerError && error.code === 'ERR_SERVER_QUIESCE') this.#end('quiesce-failed', error);
       }
-      void pending.then(() => {
-        this.#idle();
-        this.#pump();
-        this.#regulateInput();
-      });
-    }
-  }
-
-  #runJob({ run, done }: Job): void {
-    this.#busy = true;
-    void run().then(() => {
-      this.#idle();
-      done();
-      this.#pump();
-      this.#regulateInput();
     });
-  }
-
-  #pumpLater(): void {
-    this.#pumpScheduled = true;
-    setImmediate(() => {
-      this.#pumpScheduled = false;
-      this.#turnBegan = performance.now();
-      this.#pump();
-      this.#regulateInput();
-    });
-  }
-
-  #idle(): void {
-    this.#busy = false;
-    if (this.state === 'ending') void this.#finish();
-  }
-
-  #regulateInput(): void {
-    const { maxPendingInputBytes, maxPendingMessages, maxPendingFds } = this.#options.limits;
-    const over = (factor: number): boolean => this.#inboxBytes > factor * maxPendingInputBytes || this.#inbox.length > factor * maxPendingMessages || this.#inboxFds > factor * maxPendingFds;
-    // A reply the device waits for may be behind the commands: then the queue has to grow further.
-    const waiting = this.#twin === undefined && this.#dmaMessages.outstanding > 0;
-    if (waiting && over(INPUT_HARD_LIMIT_FACTOR)) {
-      return this.#end('protocol-error', new VfioUserServerError('ERR_SERVER_DMA_MESSAGE', EBUSY, 'the client sends commands instead of answering a DMA message'));
-    }
-    this.#connection.pauseInput(!waiting && over(1));
   }
 
   /** Never throws, never rejects; undefined when the command is done already. */
@@ -421,7 +350,7 @@ export class Session implements SessionView, CommandContext, PciHost {
   /** The client's end; undefined where there are no descriptors for it: the main socket does. */
   #openTwin(frameLimits: FrameLimits): number | undefined {
     const { sys, limits, spin } = this.#options;
-    const isBusy = (): boolean => this.#busy;
+    const isBusy = (): boolean => this.#queue.busy;
     try {
       const { connection, theirs } = openTwin(sys, frameLimits, {
         onReply: (frame) => { this.#onReply(frame); },
@@ -449,18 +378,9 @@ export class Session implements SessionView, CommandContext, PciHost {
     this.counters.errors++;
     if (unexpected) this.counters.unexpectedErrors++;
     publish('request-error', { device: this.device.name, session: this.id, command: commandName(frame.command), messageId: frame.id, errno, unexpected, error });
-    if (!isPosted(frame.flags)) this.#connection.send(this.#errorReply(frame, errno));
+    if (!isPosted(frame.flags)) this.#connection.send(errorReply(frame, errno, this.peer?.headerOnlyErrors === false ? this.maxDataXferBytes : undefined));
     if (error instanceof ProtocolError && error.consequence === 'close') this.#end(this.state === 'negotiating' ? 'negotiation-failed' : 'protocol-error', error);
     else if (error instanceof VfioUserServerError && error.code === 'ERR_SERVER_QUIESCE') this.#end('quiesce-failed', error);
-  }
-
-  #errorReply(frame: Frame, errno: number): Uint8Array {
-    const body = this.peer?.headerOnlyErrors === false ? errorBody(frame, this.maxDataXferBytes) : undefined;
-    if (body === undefined || body.length === 0) return encodeErrorReply(frame.id, frame.command, errno);
-    const message = newMessage(frame.id, frame.command, VFIO_USER_F_TYPE_REPLY | VFIO_USER_F_ERROR, body.length);
-    new DataView(message.buffer).setUint32(12, errno, true);
-    message.set(body, HEADER_BYTES);
-    return message;
   }
 
   #end(reason: DisconnectReason, error?: unknown): void {
@@ -472,11 +392,9 @@ export class Session implements SessionView, CommandContext, PciHost {
     this.#connection.close();
     this.#twin?.close();
     this.#dmaMessages.close();
-    for (const frame of this.#inbox) this.#closeFds(frame.fds);
-    this.#inbox = [];
+    this.#closeFds(this.#queue.close());
     this.maskEventfds.close();
-    for (const job of this.#jobs.splice(0)) job.done();
-    if (!this.#busy) return void this.#finish();
+    if (!this.#queue.busy) return void this.#finish();
     this.#departureTimer = setTimeout(() => {
       this.report(`a command that does not end: its client left ${this.#options.limits.departureTimeoutMs} ms ago`);
       void this.#finish();
