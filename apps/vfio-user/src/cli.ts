@@ -7,14 +7,17 @@ import { addInfo } from './info.ts';
 import { addLspci } from './lspci.ts';
 import { addRead } from './read.ts';
 import { addReset } from './reset.ts';
+import { replayCommand } from './replay-command.ts';
 import { traceCommand } from './trace-command.ts';
 import { addWrite } from './write.ts';
 
-// `vfio-user … | head` is no error.
+// `vfio-user … | head` is no error; a full disk is.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code === 'EPIPE') process.exit(EXIT_OK);
-  throw error;
+  process.stderr.write(`vfio-user: the output cannot be written: ${error.message}\n`);
+  process.exit(EXIT_USAGE);
 });
+process.stderr.on('error', () => {});
 
 const program = new Command('vfio-user')
   .description('Shows, reads, writes, traces and replays what is behind a vfio-user socket.')
@@ -31,6 +34,7 @@ addWrite(program);
 addDump(program);
 addReset(program);
 traceCommand(program);
+replayCommand(program);
 
 try {
   await program.parseAsync();

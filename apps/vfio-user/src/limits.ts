@@ -62,3 +62,12 @@ export const MAX_LISTED_IO_FDS = 64;
 export const MAX_LISTED_AREAS = 64;
 /** Text of one configuration space; a real card's is below 32 KiB. */
 export const MAX_LSPCI_CHARS = 1_048_576;
+
+/** Memory files that a replay keeps open. */
+export const MAX_REPLAYED_FILES = 1024;
+/** Messages that a server may send without being asked for them yet; more end the replay. */
+export const MAX_REPLAY_BACKLOG = 65_536;
+/** Differences that are printed; all are counted. */
+export const MAX_PRINTED_DIFFERENCES = 1000;
+/** --ignore options. */
+export const MAX_IGNORED = 10_000;

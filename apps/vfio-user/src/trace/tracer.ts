@@ -64,11 +64,11 @@ export class Tracer implements TraceObserver, Disposable {
   }
 
   /** Works off what was put aside, everything unless it takes longer than `maxMs`. */
-  flush(maxMs: number = Infinity): void {
+  flush(maxMs?: number): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
     if (this.#deferred.length === 0) return;
-    const until = performance.now() + maxMs;
+    const until = performance.now() + (maxMs ?? Infinity);
     const { sinks, capture } = this.#options;
     let done = 0;
     for (const deferred of this.#deferred) {
