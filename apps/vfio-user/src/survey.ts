@@ -64,13 +64,14 @@ export async function survey(client: VfioUserClient): Promise<DeviceReport> {
   const { server, info } = client;
   const regions: RegionReport[] = [];
   for (let index = 0; index < info.numRegions; index++) {
-    const region = await client.regionInfo(index);
-    if (region.sizeBytes > 0) regions.push(await describeRegion(client, region));
+    // Some servers refuse to talk of what they have not.
+    const region = await unlessRefused(client.regionInfo(index));
+    if (region !== undefined && region.sizeBytes > 0) regions.push(await describeRegion(client, region));
   }
   const irqs = [];
   for (let index = 0; index < info.numIrqs; index++) {
-    const { count, flags } = await client.irqInfo(index);
-    if (count > 0) irqs.push({ index, name: irqName(index), count, flags });
+    const irq = await unlessRefused(client.irqInfo(index));
+    if (irq !== undefined && irq.count > 0) irqs.push({ index, name: irqName(index), count: irq.count, flags: irq.flags });
   }
   return {
     server: {

@@ -122,6 +122,12 @@ describe('commands', () => {
 });
 
 describe('what goes wrong', () => {
+  it('output that cannot be written', async () => {
+    const { code, stderr } = await shell('vfio-user read gpio.sock config 0 > /dev/full', directory);
+    expect(code).toBe(2);
+    expect(stderr).toMatch(/^vfio-user: the output cannot be written: .*\n$/);
+  });
+
   it.each([
     [['info', 'absent.sock'], 3, 'no server listens on absent.sock (ENOENT)'],
     [['info', '/dev/null'], 3, ''],

@@ -106,13 +106,14 @@ describe('hostile configuration spaces', () => {
 });
 
 describe('sizes of regions', () => {
-  it('appear with the BARs, and BARs without an address appear because of them', () => {
+  it('appear with the BARs; BARs without an address appear because of them, registers without a region do not', () => {
     const bytes = header(0x1234, 1, 0, 0, 0);
     bytes[4] = 1; // I/O on, memory off
     const view = new DataView(bytes.buffer);
     view.setUint32(0x10, 0xfebc_000c, true);
     view.setUint32(0x14, 0x0000_0001, true);
     view.setUint32(0x1c, 0xc001, true);
+    view.setUint32(0x24, 0x1, true); // as libvfio-user leaves BARs that do not exist
     const text = lspciText(bytes, { verbosity: 2, names: NO_NAMES, sizes: { bars: [65_536, 0, 12_288, 32, 3 * 2 ** 40, 0], rom: 1 << 20 } });
     expect(text.split('\n').slice(3)).toEqual([
       '\tRegion 0: Memory at 1febc0000 (64-bit, prefetchable) [disabled] [size=64K]',

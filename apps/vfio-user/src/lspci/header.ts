@@ -54,8 +54,12 @@ export function body(page: Page, style: NumberStyle, sizes: RegionSizes | undefi
   const bist = config.u8(0x0f);
   if (flag(bist, 7) === '+') page.print(flag(bist, 6) === '+' ? '\tBIST is running\n' : `\tBIST result: ${hex(bits(bist, 0, 4), 2)}\n`);
   const bars = decodeBars(page, sizes);
-  page.hasMemoryBar = bars.some((bar) => (bar.raw !== 0n || bar.sizeBytes > 0) && (bar.raw & 1n) === 0n);
-  bars.forEach((bar, index) => { showBar(page, index, bar); });
+  // With the regions known, a register without one is no BAR, whatever it reads as.
+  const present = (bar: Bar): boolean => (sizes === undefined ? bar.raw !== 0n || bar.kind !== 0 : bar.sizeBytes > 0);
+  page.hasMemoryBar = bars.some((bar) => present(bar) && (bar.raw !== 0n || sizes !== undefined) && (bar.raw & 1n) === 0n);
+  bars.forEach((bar, index) => {
+    if (present(bar)) showBar(page, index, bar);
+  });
   showRom(page, sizes?.rom ?? 0);
   capabilities(page, style);
 }
@@ -120,8 +124,8 @@ function decodeBars(page: Page, sizes: RegionSizes | undefined): Bar[] {
     const broken = low === 0xffff_ffff || (wide && index === BAR_COUNT - 1);
     bars.push({ raw: broken ? 0n : BigInt(low) | (BigInt(upper) << 32n), kind: low === 0xffff_ffff ? 0 : low, sizeBytes });
     if (!wide || index === BAR_COUNT - 1) continue;
-    // Without the regions the upper half looks like a BAR of its own to lspci; with them it is known to be none.
-    bars.push({ raw: 0n, kind: sizes === undefined && upper !== 0xffff_ffff ? upper : 0, sizeBytes: sizes?.bars[index + 1] ?? 0 });
+    // Without the regions the upper half looks like a BAR of its own to lspci.
+    bars.push({ raw: 0n, kind: upper === 0xffff_ffff ? 0 : upper, sizeBytes: 0 });
   }
   return bars;
 }
@@ -129,7 +133,6 @@ function decodeBars(page: Page, sizes: RegionSizes | undefined): Bar[] {
 const MEMORY_KINDS = { memory: ['32-bit', 'low-1M', '64-bit', 'type 3'] };
 
 function showBar(page: Page, index: number, bar: Bar): void {
-  if (bar.raw === 0n && bar.kind === 0 && bar.sizeBytes === 0) return;
   const command = page.config.u16(4);
   page.print(page.details ? `\tRegion ${index}: ` : '\t');
   if (flag(bar.kind, 0) === '+') {
