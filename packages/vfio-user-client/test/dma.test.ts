@@ -193,6 +193,25 @@ describe('maps', () => {
   });
 });
 
+describe('messages outside what is mapped', () => {
+  const all = (1n << 64n) - 1n;
+  // Mapped: 0x1000..0x2000 for both, 0x2000..0x3000 for reading only, 0x4000..0x5000 for writing only.
+  test.each<['read' | 'write', bigint, number, number]>([
+    ['read', 0n, 4, p.EFAULT], ['read', 0xfffn, 2, p.EFAULT], ['read', 0x3000n, 4, p.EFAULT], ['read', 0x3800n, 4, p.EFAULT], ['read', 0x2fffn, 2, p.EFAULT],
+    ['read', 0x1000n, 0x2001, p.EFAULT], ['read', 0x5000n, 4, p.EFAULT], ['read', all, 1, p.EFAULT], ['read', all, 2, p.EFAULT], ['read', all - 0x1000n, 0x2002, p.EFAULT],
+    ['read', 0x4000n, 4, p.EACCES], ['write', 0x2000n, 4, p.EACCES], ['write', 0x1ffen, 4, p.EACCES], ['write', 0x4ffen, 4, p.EFAULT],
+    ['read', 0x1000n, 0x2000, 0], ['write', 0x1000n, 0x1000, 0], ['write', 0x4ffen, 2, 0], ['read', 0x3800n, 0, p.EFAULT], ['read', 0x1800n, 0, 0],
+  ])('%s at %s of %i bytes: errno %i', async (what, iova, count, errno) => {
+    using at = await attachDevice();
+    for (const [start, readable, writable] of [[0x1000n, true, true], [0x2000n, true, false], [0x4000n, false, true]] as const) {
+      await at.client.dma.map({ iova: start, sizeBytes: 0x1000, readable, writable, memory: new Uint8Array(0x1000) });
+    }
+    if (what === 'write') return expect(await at.device.write(at, iova, new Uint8Array(count))).toBe(errno);
+    const answer = await at.device.read(at, iova, count);
+    expect(typeof answer === 'number' ? answer : 0).toBe(errno);
+  });
+});
+
 describe('the dirty log', () => {
   const mapBoth = async (at: Attached, memory = new Uint8Array(16 * PAGE)): Promise<void> => {
     const fd = linux.memfdCreate('ram', { allowSealing: true });

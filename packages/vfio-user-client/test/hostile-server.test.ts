@@ -173,6 +173,7 @@ describe('answers that end the connection', () => {
     ['map: a payload', (c) => c.dmaMap({ iova: 0n, sizeBytes: 4096, readable: true, writable: true }), reply(() => new Uint8Array(32))],
     ['unmap: another address', (c) => c.dmaUnmapAll(), reply(() => p.encodeDmaUnmapReply({ argsz: 24, flags: 2, address: 4096n, size: 0n }))],
     ['unmap: another size', (c) => c.dmaUnmapAll(), reply(() => p.encodeDmaUnmapReply({ argsz: 24, flags: 2, address: 0n, size: 1n }))],
+    ['unmap: other flags', (c) => c.dmaUnmapAll(), reply(() => p.encodeDmaUnmapReply({ argsz: 24, flags: 0, address: 0n, size: 0n }))],
     ['unmap: a bitmap nobody asked for', (c) => c.dmaUnmapAll(), reply(() => u32(new Uint8Array(40), 4, 1))],
     ['unmap with a bitmap: without one', unmapDirty, unmapReply(() => new Uint8Array(0))],
     ['unmap with a bitmap: with other flags', unmapDirty, unmapReply((r) => p.encodeDmaUnmapReply({ ...r, flags: 0 }))],
