@@ -87,21 +87,27 @@ function turn(): void {
     }
   } finally {
     running = false;
-    if (spinning.size > 0 && !scheduled) {
-      scheduled = true;
-      setImmediate(() => {
-        scheduled = false;
-        turn();
-      });
-    }
+    if (spinning.size > 0) schedule();
   }
+}
+
+function schedule(): void {
+  if (scheduled) return;
+  scheduled = true;
+  setImmediate(() => {
+    scheduled = false;
+    turn();
+  });
 }
 
 /** What spins: one socket, usually. */
 export interface Spinner {
   /** One non-blocking receive, dealt with at once. True if something had come. Must not throw. */
   look(): boolean;
-  /** True while an answer waits for a promise, which settles only if the thread returns to its event loop. */
+  /**
+   * True while something waits for a promise, which settles only if the thread returns to its event loop: a server's answer, or
+   * at a client whoever is to get the answer that the last receive brought.
+   */
   readonly awaiting: boolean;
 }
 
@@ -120,11 +126,12 @@ export class AdaptiveSpin implements Disposable {
     this.#policy.arrived(performance.now());
   }
 
-  /** A receive brought nothing: spins on the spot while that is worth it, and from the event loop after that. */
+  /** A receive brought nothing: spins on the spot while that is worth it (unless something awaits), and from the event loop after that. */
   dry(): void {
     if (spinning.has(this) || !this.#policy.again(performance.now())) return;
     spinning.add(this);
-    turn();
+    if (this.#spinner.awaiting) schedule();
+    else turn();
   }
 
   /** For the thread's loop. True: the event loop has to run. */

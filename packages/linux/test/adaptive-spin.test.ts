@@ -175,6 +175,18 @@ describe('AdaptiveSpin', () => {
     expect(fake.looks).toBeLessThan(60);
   });
 
+  test('what awaits already is not looked at before the event loop has run', async () => {
+    const fake = new Fake();
+    const spin = spinOf(fake);
+    fake.awaiting = true;
+    warmUp(spin);
+    spin.dry();
+    expect(fake.looks).toBe(0);
+    fake.awaiting = false;
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(fake.looks).toBeGreaterThan(0);
+  });
+
   test('is not looked at any more once disposed of', async () => {
     const fake = new Fake();
     const spin = spinOf(fake);
