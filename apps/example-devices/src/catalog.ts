@@ -5,6 +5,7 @@ import { GpioDevice } from './gpio.ts';
 import { InterruptDevice } from './interrupt-device.ts';
 import { LspciFixture } from './lspci-fixture.ts';
 import { NullDevice } from './null.ts';
+import { Serial } from './serial.ts';
 import { ShadowIoeventfdDevice } from './shadow-ioeventfd.ts';
 
 export interface Example {
@@ -15,6 +16,7 @@ export interface Example {
 
 export const EXAMPLES: Readonly<Record<string, Example>> = {
   gpio: { what: 'ACCES PCI-IDIO-16: 16 inputs and outputs, driven by Linux\' gpio-pci-idio-16', create: () => new GpioDevice() },
+  serial: { what: 'a serial port with MSI that echoes, driven by Linux\' 8250_pci', create: () => new Serial() },
   'irq-intx': { what: 'factorials, DMA and an interrupt pin', create: () => new InterruptDevice('intx') },
   'irq-msi': { what: 'the same with 4 MSI vectors', create: () => new InterruptDevice('msi') },
   'irq-msix': { what: 'the same with 8 MSI-X vectors', create: () => new InterruptDevice('msix') },
