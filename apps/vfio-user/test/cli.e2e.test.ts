@@ -246,3 +246,43 @@ describe('a hostile device', () => {
     expect(await tool(['reset', path], directory)).toMatchObject({ code: 1, stderr: 'vfio-user: the device cannot be reset: its server does not say VFIO_DEVICE_FLAGS_RESET\n' });
   });
 });
+
+/** Vital product data behind the address and data registers of its capability at 0x40; the answer takes two questions. */
+class VpdDevice extends HostileDevice {
+  override readonly regions = [{ index: REGION_CONFIG, sizeBytes: 256, readable: true, writable: true }];
+  readonly #config = new Uint8Array(256);
+  #polls = 0;
+  constructor() {
+    super();
+    this.#config[6] = 0x10;
+    this.#config[0x34] = 0x40;
+    this.#config[0x40] = 0x03;
+  }
+  override read(_region: number, offset: number, into: Uint8Array): void {
+    if (offset === 0x42 && this.#polls++ === 1) {
+      const vpd = [0x82, 5, 0, ...Buffer.from('A car'), 0x90, 5, 0, ...Buffer.from('SN'), 2, ...Buffer.from('42'), 0x78, 0xff, 0xff, 0xff];
+      const address = this.#config[0x42]! | (this.#config[0x43]! << 8);
+      this.#config.set(vpd.slice(address, address + 4), 0x44);
+      this.#config[0x43] = this.#config[0x43]! | 0x80;
+    }
+    into.set(this.#config.subarray(offset, offset + into.length));
+  }
+  override write(_region = 0, offset = 0, from: Uint8Array = new Uint8Array(0)): void {
+    this.#polls = 0;
+    this.#config.set(from, offset);
+  }
+}
+
+it('lspci --vpd reads the vital product data through its registers, and without it leaves them alone', async () => {
+  const path = join(directory, 'vpd.sock');
+  const device = new VpdDevice();
+  const server = new VfioUserServer(device, { window: Window.open() });
+  await server.listen(path);
+  try {
+    expect((await tool(['lspci', path, '-vv'], directory)).stdout).toContain('Vital Product Data\n\t\tNot readable\n');
+    expect((await tool(['lspci', path, '-vv', '--vpd'], directory)).stdout).toMatch(/Vital Product Data\n\t\tProduct Name: A car\n\t\tRead-only fields:\n\t\t\t\[SN\] Serial number: 42\n\t\tEnd\n$/);
+  } finally {
+    await server.close();
+    linux.close(device.fd);
+  }
+});
