@@ -46,7 +46,7 @@ export interface PciDevice {
   reset(): void | Promise<void>;
   /** Informative: the host itself holds masked interrupts back and delivers them when they are unmasked. */
   irqsMasked?(index: number, start: number, count: number, masked: boolean): void;
-  /** Descriptors that a consumer may use instead of messages for writes into a region; asked for at every DEVICE_GET_REGION_IO_FDS. Newest first on the wire. */
+  /** Descriptors that a consumer may use instead of messages for writes into a region; asked for at every DEVICE_GET_REGION_IO_FDS. In the order of their creation (on the wire the newest comes first); `fd` -1: none. */
   ioFds?(region: number): readonly IoFd[];
   /** Present: the device's state can be saved and restored. */
   readonly migration?: Migration;
