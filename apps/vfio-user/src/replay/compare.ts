@@ -1,6 +1,6 @@
 /** A reply as it was recorded and as it came now. */
 import { isDeepStrictEqual } from 'node:util';
-import { decodeHeader, describeMessage, HEADER_BYTES, headerFlagNames, VFIO_USER_VERSION, type Frame, type Header } from '@emudev/vfio-user-protocol';
+import { decodeHeader, describeMessage, errnoName, HEADER_BYTES, headerFlagNames, replyErrno, VFIO_USER_VERSION, type Frame, type Header } from '@emudev/vfio-user-protocol';
 import { descriptorText, type DescriptorInfo } from '../trace/descriptors.ts';
 import { ignoredBytes, type Ignored } from './ignore.ts';
 import type { RecordedMessage } from './recording.ts';
@@ -19,9 +19,11 @@ export function compareReplies(recorded: RecordedMessage, frame: Frame, fds: rea
   const differences: FieldDifference[] = [];
   const note = (field: string, before: string, now: string): void => { if (before !== now) differences.push({ field, recorded: before, replayed: now }); };
   note('flags', headerFlagNames(was.flags), headerFlagNames(frame.flags));
-  note('errno', String(was.error), String(frame.error));
+  note('error', errorText(was), errorText(frame));
   const kinds = (list: readonly DescriptorInfo[]): string => (list.length === 0 ? 'none' : list.map((fd) => descriptorText({ ...fd, name: '' })).join(', '));
   note('descriptors', kinds(recorded.captured.fds), kinds(fds));
+  // One failed and the other did not, or differently: their payloads have nothing in common.
+  if (differences.length > 0 && (replyErrno(was) !== 0 || replyErrno(frame) !== 0)) return differences;
   if (samePayload(was.command, recorded, frame.payload, ignored)) return differences;
   const before = differences.length;
   const [then, now] = [fieldsOf(was, recorded.payload, recorded), fieldsOf(frame, frame.payload, recorded)];
@@ -29,6 +31,11 @@ export function compareReplies(recorded: RecordedMessage, frame: Frame, fds: rea
   // What differs is beyond what is shown of the fields.
   if (differences.length === before) note('payload', firstDifference(recorded.payload, frame.payload), firstDifference(frame.payload, recorded.payload));
   return differences;
+}
+
+/** The field means nothing without the flag. */
+function errorText(header: Pick<Header, 'flags' | 'error'>): string {
+  return replyErrno(header) === 0 ? 'none' : errnoName(header.error);
 }
 
 function samePayload(command: number, recorded: RecordedMessage, payload: Uint8Array, ignored: readonly Ignored[]): boolean {
