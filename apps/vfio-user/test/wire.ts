@@ -33,7 +33,7 @@ export class Raw {
   }
 
   /** One receive of at most `want` bytes; false: nothing there. */
-  read(want = this.#buffer.length): boolean {
+  read(want: number = this.#buffer.length): boolean {
     if (this.ended) return false;
     let got;
     try {
