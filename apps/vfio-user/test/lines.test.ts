@@ -161,7 +161,7 @@ describe('filters and the summary', () => {
       for (const exchange of done.slice(2, 4)) printer.exchange(exchange);
       return out.map((line) => line.slice(0, 18));
     };
-    expect(printed('relative')).toEqual(['   0.010000 #1  DEV', '   0.040000 #1  <- ']);
+    expect(printed('relative')).toEqual(['   0.010000 #1  DE', '   0.040000 #1  <-']);
     expect(printed('delta')[1]).toMatch(/^ {3}0\.030000/);
     expect(printed('absolute')[0]).toMatch(/^\d\d:\d\d:\d\d\.\d{6} #1/);
     out.length = 0;
