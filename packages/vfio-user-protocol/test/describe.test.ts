@@ -13,6 +13,12 @@ const reply = (command: number, payload: Uint8Array, context?: DescribeContext):
 const version = (json: string): Uint8Array => Uint8Array.from([0, 0, 2, 0, ...new TextEncoder().encode(json), 0]);
 const NONE = new Uint8Array(0);
 
+/** A region info with so many capabilities that nobody knows. */
+function chainOf(capabilities: number): Uint8Array {
+  const words = [32 + 8 * capabilities, 8, 0, 32, 0, 0, 0, 0, ...Array.from({ length: capabilities }, (_, i) => [9, i === capabilities - 1 ? 0 : 40 + 8 * i]).flat()];
+  return new Uint8Array(Uint32Array.from(words).buffer);
+}
+
 describe('requests', () => {
   test.each<[string, string]>([
     [request(1, version('{ "capabilities": { "max_msg_fds": 8 } }')), 'VERSION(major=0, minor=2, json={"capabilities":{"max_msg_fds":8}})'],
@@ -78,6 +84,7 @@ describe('replies', () => {
     [reply(7, bytes('10000000 07000000 00000000 01000000')), 'DEVICE_GET_IRQ_INFO(argsz=16, flags=EVENTFD|MASKABLE|AUTOMASKED, index=INTX, count=1)'],
     [reply(9, bytes('0000000000000000 07000000 04000000 86808918')), 'REGION_READ(offset=0x0, region=CONFIG, count=4, data=0x18898086)'],
     [reply(9, NONE), 'REGION_READ()'],
+    [reply(10, NONE), 'REGION_WRITE()'],
     [reply(10, bytes('0000000000000000 07000000 04000000')), 'REGION_WRITE(offset=0x0, region=CONFIG, count=4)'],
     [reply(11, p.encodeDmaReadReply(0x400n, Uint8Array.of(1, 2, 3, 4), 'lvu')), 'DMA_READ(address=0x400, count=4, data=0x04030201)'],
     [reply(11, p.encodeDmaReadReply(0x400n, Uint8Array.of(1, 2, 3, 4), 'qemu')), 'DMA_READ(address=0x400, count=4, data=0x04030201, padding=4 zero bytes)'],
@@ -109,6 +116,9 @@ describe('what is not right', () => {
     [request(9, bytes('0000000000000000 0700')), 'REGION_READ(rest=0700) MALFORMED: the payload of 10 bytes ends before region, which has 4 bytes at 8'],
     [request(10, bytes('0000000000000000 07000000 04000000 01')), 'REGION_WRITE(offset=0x0, region=CONFIG, count=4, data=0x01) MALFORMED: 1 bytes of data, 4 are announced'],
     [request(2, bytes('20000000 00010010')), 'DMA_MAP(argsz=32, flags=0x10000100) MALFORMED: the payload of 8 bytes ends before offset, which has 8 bytes at 8'],
+    [request(2, p.encodeDmaMap({ flags: 0x8000_0003, fdOffset: 0n, address: 0n, size: 0n })), 'DMA_MAP(argsz=32, flags=READ|WRITE|0x80000000, offset=0x0, address=0x0, size=0x0)'],
+    [request(15, bytes('0200000000000000 0000000000000000 00000000 01000000 aa00000000000000')), 'REGION_WRITE_MULTI(wr_cnt=2, write[0]=BAR0+0x0 = 0xaa) MALFORMED: 1 writes, 2 are announced'],
+    [reply(5, chainOf(17)), `DEVICE_GET_REGION_INFO(argsz=168, flags=CAPS, index=BAR0, cap_offset=32, size=0x0, offset=0x0, ${'capability=id 9, version 0, '.repeat(16).slice(0, -2)}, rest=0900000000000000) MALFORMED: more than 16 capabilities`],
     [request(99, bytes('010203')), 'command 99(rest=010203) MALFORMED: an unknown command'],
     [line(p.describeMessage(header(9, 5), NONE)), 'REGION_READ() MALFORMED: type 5 is reserved'],
     [reply(9, NONE, { request: { command: 4, payload: NONE } }), 'REGION_READ() MALFORMED: a reply to DEVICE_GET_INFO'],

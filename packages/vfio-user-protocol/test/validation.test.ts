@@ -6,7 +6,7 @@ import {
   decodeRegionRead, decodeRegionReadReply, decodeRegionWrite, decodeRegionWriteMulti, decodeSetIrqs, decodeVersion, dirtyBitmapBytes,
   effectiveCapabilities, encodeDeviceGetInfo, encodeDmaMap, encodeDmaRead, encodeDmaUnmap, encodeGetIrqInfo, encodeGetRegionInfo, encodeRegionData,
   encodeRegionInfo, encodeRegionRead, encodeRegionWriteMulti, encodeSetIrqs, encodeVersion, guessPeer, negotiateVersion,
-  decodeDeviceFeature, decodeDeviceFeatureReply, decodeDmaLogging, decodeDmaLoggingReport, decodeDmaLoggingReportReply, decodeDmaReadReply,
+  decodeDeviceFeature, decodeDeviceFeatureReply, decodeDmaUnmapReply, encodeDmaUnmapReply, decodeDmaLogging, decodeDmaLoggingReport, decodeDmaLoggingReportReply, decodeDmaReadReply,
   decodeDmaWrite, decodeDmaWriteReply, decodeGetRegionIoFds, decodeMigDataRead, decodeMigDataReadReply, decodeMigDataWrite, decodeMigDeviceState,
   decodeMigDeviceStateReply, decodeRegionIoFds, decodeRegionWriteReply, dialectOfWriteReply, encodeDeviceFeature, encodeDmaLogging,
   encodeDmaLoggingReport, encodeDmaReadReply, encodeDmaWrite, encodeGetRegionIoFds, encodeMigDataRead, encodeMigDataReadReply, encodeMigDataWrite,
@@ -40,7 +40,7 @@ describe('VERSION', () => {
     ['half an object', text('{')],
     ['half a string', text('"')],
     ['not an object', text('[]')],
-    ['bad UTF-8', Uint8Array.of(0, 0, 2, 0, 0x22, 0xff, 0x22, 0)],
+    ['bad UTF-8', Uint8Array.of(0, 0, 2, 0, 0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d, 0)],
     ['capabilities is a string', caps('"x"')],
     ['capabilities is null', caps('null')],
     ['max_msg_fds is a string', caps('{"max_msg_fds":"1"}')],
@@ -62,6 +62,16 @@ describe('VERSION', () => {
     expect(effectiveCapabilities(undefined)).toEqual({
       maxMsgFds: 1, maxDataXferSize: 1_048_576, maxDmaMaps: 65_535, pgsizes: 4096, migration: undefined, writeMultiple: false, twinSocket: false,
     });
+  });
+
+  test('what a JSON object inherits is not in it, and -0 is 0', () => {
+    (Object.prototype as { max_msg_fds?: number }).max_msg_fds = 7;
+    try {
+      expect(decodeVersion(caps('{}')).capabilities).toEqual({});
+    } finally {
+      delete (Object.prototype as { max_msg_fds?: number }).max_msg_fds;
+    }
+    expect(decodeVersion(caps('{"pgsizes":-0}')).capabilities).toEqual({ pgsizes: 0 });
   });
 
   test('a peer that announces more than is sensible does not raise what is sent to it', () => {
@@ -158,9 +168,14 @@ describe('DMA_UNMAP', () => {
     expectRefused(() => unmap({ ...good, bitmap: { pageSize: 4095n, bytes: 16n } }), 'ERR_VFU_RANGE');
     expectRefused(() => unmap({ ...good, argsz: 55 }), 'ERR_VFU_ARGSZ');
   });
-  test('bitmap length: a bit per page in whole words', () => {
+  test('bitmap length: a bit per page in whole words, and as many bytes as a reply says', () => {
     expect([1n, 64n, 65n].map((pages) => dirtyBitmapBytes(pages * 4096n, 4096n))).toEqual([8n, 8n, 16n]);
     expect(dirtyBitmapBytes(4097n, 4096n)).toBe(8n);
+    const request = { argsz: 48, flags: 1, address: 0n, size: 4096n, bitmap: { pageSize: 4096n, bytes: 8n } };
+    const reply = encodeDmaUnmapReply(request, new Uint8Array(8));
+    expect(decodeDmaUnmapReply(reply).dirty).toHaveLength(8);
+    expectRefused(() => decodeDmaUnmapReply(reply.subarray(0, 47)), 'ERR_VFU_PAYLOAD', 22, 'close');
+    expectRefused(() => decodeDmaUnmapReply(patch32(reply.slice(), 32, 16)), 'ERR_VFU_PAYLOAD', 22, 'close');
     expect([0n, 3n, 8192n].map((page) => dirtyBitmapBytes(4096n, page))).toEqual([-1n, -1n, -1n]);
   });
 });
@@ -201,6 +216,11 @@ describe('SET_IRQS', () => {
     ['more bools than vectors', { flags: TRIGGER | BOOL, count: 2, data: [1, 1, 1] }, 'ERR_VFU_PAYLOAD'],
   ])('refuses %s', (_, raw, code) => expectRefused(() => decode(raw), code));
 
+  test('ERR and REQ fire one vector at a time, however many a device claims', () => {
+    const payload = encodeSetIrqs({ action: 'trigger', index: ERR, start: 0, count: 2, data: 'none' });
+    expectRefused(() => decodeSetIrqs(payload, 0, () => 8), 'ERR_VFU_FLAGS');
+  });
+
   test('accepts: disable every existing index, de-assign, attach, fire by bools', () => {
     for (const index of [0, 1, 2, 3, 4]) expect(decode({ flags: TRIGGER | NONE, index, count: 0 })).toMatchObject({ index, count: 0 });
     expect(decode({ flags: TRIGGER | EVENTFD, index: REQ })).toMatchObject({ data: 'eventfd' });
@@ -212,6 +232,7 @@ describe('SET_IRQS', () => {
 describe('region access', () => {
   test('an offset of 2^53 or more is out of every range', () => {
     expectRefused(() => decodeRegionRead(Uint8Array.of(255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 0, 0, 1, 0, 0), 4096), 'ERR_VFU_RANGE');
+    expectRefused(() => decodeRegionRead(Uint8Array.of(0, 0, 0, 0, 0, 0, 32, 0, 0, 0, 0, 0, 0, 1, 0, 0), 4096), 'ERR_VFU_RANGE');
     expect(decodeRegionRead(Uint8Array.of(255, 255, 255, 255, 255, 255, 31, 0, 0, 0, 0, 0, 0, 1, 0, 0), 4096).offset).toBe(Number.MAX_SAFE_INTEGER);
   });
   test('count within the limit and equal to the data', () => {
@@ -373,6 +394,16 @@ describe('region info from a hostile server', () => {
   test('a chain that points backwards, at itself, at the fixed part, or out of the payload', () => {
     for (const next of [1, 16, 32, 39, 65, 0xffff_ffff]) bad(patch32(full(), 36, next));
     for (const first of [8, 31, 66, 0xffff_fff8]) bad(patch32(full(), 12, first));
+  });
+  test('a chain without end', () => {
+    const chain = (capabilities: number): Uint8Array => {
+      const payload = new Uint8Array(32 + 8 * capabilities);
+      [payload.length, 8, 0, 32].forEach((value, i) => patch32(payload, 4 * i, value));
+      for (let i = 0; i < capabilities - 1; i++) patch32(payload, 36 + 8 * i, 40 + 8 * i);
+      return payload;
+    };
+    expect(decodeRegionInfo(chain(16)).argsz).toBe(32 + 8 * 16);
+    bad(chain(17));
   });
   test('more areas than fit, or than anybody needs', () => {
     bad(patch32(full(), 40, 3), 'ERR_VFU_PAYLOAD');

@@ -15,7 +15,7 @@ export class Recorder {
   readonly #ring: Recorded[] = [];
   #next = 0;
   /** Commands sent, by number; unknown ones together as 0xffff. */
-  readonly histogram = new Map<number, number>();
+  readonly histogram: Map<number, number> = new Map<number, number>();
 
   /** `payload` must not be changed afterwards. */
   add(id: number, command: number, flags: number, payload: Uint8Array, fdCount: number, note = ''): void {

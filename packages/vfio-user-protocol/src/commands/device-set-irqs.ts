@@ -66,7 +66,8 @@ export function decodeSetIrqs(payload: Uint8Array, fdCount: number, vectorsOf: (
   const disable = action === 'trigger' && data === 'none' && count === 0 && start === 0;
   if (!disable) {
     if (count === 0) throw badRequest('ERR_VFU_RANGE', 'SET_IRQS: count 0 is only for TRIGGER with DATA_NONE from vector 0');
-    if (start >= vectors || count > vectors - start) {
+    // Also where start is beyond the last one: the difference is then negative.
+    if (count > vectors - start) {
       throw badRequest('ERR_VFU_RANGE', `SET_IRQS: vectors ${start}+${count} of index ${index}, which has ${vectors}`);
     }
   }
