@@ -45,7 +45,7 @@ import { readdirSync } from 'node:fs';
 const packages = readdirSync(new URL('./packages', import.meta.url));
 
 export default tseslint.config(
-  { ignores: ['**/dist/**', '**/node_modules/**', '**/*.gen.ts', '**/*.gen/**', '**/src/kernels/**', '**/.cache/**', '**/.turbo/**'] },
+  { ignores: ['docs/api/**', '**/dist/**', '**/node_modules/**', '**/*.gen.ts', '**/*.gen/**', '**/src/kernels/**', '**/.cache/**', '**/.turbo/**'] },
   ...tseslint.configs.strict,
   ...tseslint.configs.stylistic,
   {
