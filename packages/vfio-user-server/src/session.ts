@@ -339,10 +339,10 @@ export class Session implements SessionView, CommandContext, PciHost {
     if (twin !== undefined) fds.push(twin);
     publish('negotiated', { device: this.device.name, session: this.id, peer: profile.name, minor, capabilities, dmaDialect: dialect ?? 'none' });
     this.#options.onReady();
-    // QEMU allows no more than its own 214 bytes, and it must not be told of write_multiple (its flags collide).
+    // QEMU allows no more than its own 214 bytes.
     const message = encodeMessage(frame.id, frame.command, VFIO_USER_F_TYPE_REPLY, encodeVersion({
       major: VFIO_USER_MAJOR, minor,
-      capabilities: { maxMsgFds: ANNOUNCED_MSG_FDS, maxDataXferSize: limits.maxDataXferBytes, maxDmaMaps: limits.maxDmaMaps, pgsizes: 4096, ...(this.migration === undefined ? {} : { migration: { pgsize: 4096 } }), ...(twin === undefined ? {} : { twinSocket: { supported: true, fdIndex: 0 } }) },
+      capabilities: { maxMsgFds: ANNOUNCED_MSG_FDS, maxDataXferSize: limits.maxDataXferBytes, maxDmaMaps: limits.maxDmaMaps, pgsizes: 4096, ...(profile.takesWriteMultiple ? { writeMultiple: true } : {}), ...(this.migration === undefined ? {} : { migration: { pgsize: 4096 } }), ...(twin === undefined ? {} : { twinSocket: { supported: true, fdIndex: 0 } }) },
     }));
     return twin === undefined ? message : { message, fds: [twin] };
   }
