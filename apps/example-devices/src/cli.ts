@@ -5,7 +5,7 @@ import { resolve } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { Window } from '@emudev/dma';
 import type { PciDevice } from '@emudev/pci';
-import { VfioUserServer } from '@emudev/vfio-user-server';
+import { inheritedSocketKind, VfioUserServer } from '@emudev/vfio-user-server';
 import { EXAMPLES, type Example } from './catalog.ts';
 import { sayAccesses, sayEvents } from './verbose.ts';
 
@@ -34,7 +34,7 @@ const list = (): string => Object.entries(EXAMPLES).map(([name, { what }]) => ` 
 const program = new Command('emudev-example')
   .description('Serves small PCI devices over vfio-user, to learn from and to test against.')
   .argument('[device socket...]', 'a device of the list, and the UNIX socket to serve it on; more pairs serve more devices')
-  .addOption(new Option('--fd <number>', 'serve one device on this connected socket instead').argParser(descriptor))
+  .addOption(new Option('--fd <number>', 'serve one device on this inherited socket instead, connected or listening').argParser(descriptor))
   .option('--once', 'end when the first client has gone')
   .option('-v, --verbose', 'say who comes and goes, and what is read and written')
   .option('-l, --list', 'name the devices')
@@ -63,7 +63,7 @@ async function serve(name: string, place: string | number, window: Window, verbo
   const device = find(name).create();
   if (verbose) sayAccesses(device);
   const server = new VfioUserServer(device, { window });
-  if (typeof place === 'number') server.adoptConnection(place);
+  if (typeof place === 'number') server.adopt(place);
   else await server.listen(place);
   if (typeof place === 'string') {
     const argument = JSON.stringify({ driver: 'vfio-user-pci', socket: { type: 'unix', path: resolve(place) } });
@@ -85,11 +85,12 @@ async function run(words: readonly string[], options: Options): Promise<void> {
   for (const { name } of devices) find(name);
   if (options.verbose === true) sayEvents(subscribe);
   const window = Window.open();
+  // A connection that was handed over is the only one there will be.
+  const once = options.once === true || (options.fd !== undefined && inheritedSocketKind(options.fd) === 'connected');
   const served: Served[] = [];
   try {
     for (const { name, place } of devices) served.push(await serve(name, place, window, options.verbose === true));
-    // A connection that was handed over is the only one there will be.
-    await ended(served, options.once === true || options.fd !== undefined);
+    await ended(served, once);
   } finally {
     for (const { server, device } of served) {
       await server.close();
