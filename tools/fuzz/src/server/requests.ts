@@ -29,6 +29,8 @@ const outgoing = (command: number, payload: Uint8Array, fds: number[] = [], flag
 export class Requests {
   readonly #descriptors: Descriptors;
   readonly #random: Random;
+  /** What comes next, whatever the dice say: a conversation that only makes sense as a whole. */
+  #script: Outgoing[] = [];
   #maps: { readonly address: bigint; readonly size: bigint }[] = [];
 
   constructor(descriptors: Descriptors, random: Random) {
@@ -37,7 +39,7 @@ export class Requests {
   }
 
   next(): Outgoing {
-    return TABLE.pick(this.#random)(this, this.#random);
+    return this.#script.shift() ?? TABLE.pick(this.#random)(this, this.#random);
   }
 
   /** A VERSION that is accepted, by one of the peers there are. */
@@ -152,7 +154,7 @@ export class Requests {
       case 1: return feature(VFIO_DEVICE_FEATURE_MIGRATION, VFIO_DEVICE_FEATURE_GET, NONE, 16);
       case 2: return feature(VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE, VFIO_DEVICE_FEATURE_GET, NONE, 16);
       // Back to running, mostly: a stopped device refuses nearly everything.
-      case 3: case 4: return feature(VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE, VFIO_DEVICE_FEATURE_SET, encodeMigDeviceState(random.oneIn(3) ? random.below(9) : 2));
+      case 3: case 4: return feature(VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE, VFIO_DEVICE_FEATURE_SET, encodeMigDeviceState(random.oneIn(8) ? random.below(9) : 2));
       case 5: {
         const ranges = random.oneIn(2) ? [] : Array.from({ length: random.below(4) }, () => this.#mapped()).map(({ address, size }) => ({ iova: address, length: size }));
         return feature(VFIO_DEVICE_FEATURE_DMA_LOGGING_START, VFIO_DEVICE_FEATURE_SET, encodeDmaLogging({ pageSize: random.pick([4096n, 4096n, 8192n, 1n << 21n, 512n]), ranges }));
@@ -165,6 +167,20 @@ export class Requests {
         return feature(VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT, VFIO_DEVICE_FEATURE_GET, encodeDmaLoggingReport({ iova: address, length: size, pageSize }), 32 + Number(bytes < 0n || bytes > 65_536n ? 8n : bytes));
       }
     }
+  }
+
+  /** A migration out of the device or into it, in order; then the device runs again. */
+  migration(): Outgoing {
+    const random = this.#random;
+    const to = (state: number): Outgoing => outgoing(VFIO_USER_DEVICE_FEATURE, encodeDeviceFeature(VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE, VFIO_DEVICE_FEATURE_SET, encodeMigDeviceState(state)));
+    const some = (make: () => Outgoing): Outgoing[] => Array.from({ length: random.below(8) }, make);
+    const read = (): Outgoing => outgoing(VFIO_USER_MIG_DATA_READ, encodeMigDataRead(random.pick([1, 1000, 1000, 4096, random.edge() % 0x10_0001])));
+    const write = (): Outgoing => outgoing(VFIO_USER_MIG_DATA_WRITE, encodeMigDataWrite(random.bytes(random.below(random.oneIn(10) ? 20_000 : 1000))));
+    const [stop, running, stopCopy, resuming, preCopy] = [1, 2, 3, 4, 6] as const;
+    this.#script = random.oneIn(2)
+      ? [...(random.oneIn(2) ? [to(preCopy), ...some(read), ...some(() => this.control())] : []), to(stopCopy), ...some(read), to(stop), to(running)]
+      : [to(stop), to(resuming), ...some(write), to(stop), ...some(() => this.read()), to(running)];
+    return this.#script.shift()!;
   }
 
   /** Nobody asked for it, or it is for the other side, or for nobody. */
@@ -192,8 +208,8 @@ const TABLE: Weighted<Make> = new Weighted<Make>([
   [6, (requests) => requests.map()],
   [5, (requests) => requests.unmap()],
   [7, (requests) => requests.feature()],
-  [2, (_, random) => outgoing(VFIO_USER_MIG_DATA_READ, encodeMigDataRead(random.pick([1, 1000, 4096, random.edge() % 0x10_0001])))],
-  [2, (_, random) => outgoing(VFIO_USER_MIG_DATA_WRITE, encodeMigDataWrite(random.bytes(random.below(2000))))],
+  [1, (requests) => requests.migration()],
+  [1, (_, random) => outgoing(random.pick([VFIO_USER_MIG_DATA_READ, VFIO_USER_MIG_DATA_WRITE]), encodeMigDataWrite(random.bytes(random.below(2000))))],
   [1, () => outgoing(VFIO_USER_DEVICE_RESET, NONE)],
   [2, (requests) => requests.stray()],
 ]);
