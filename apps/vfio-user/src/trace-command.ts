@@ -10,7 +10,7 @@ import { makeFilter } from './trace/filter.ts';
 import { Formatter } from './trace/format.ts';
 import { FileSink } from './trace/output.ts';
 import { Counting, JsonPrinter, TextPrinter, type TimeStyle } from './trace/printers.ts';
-import { TraceProxy } from './trace/proxy.ts';
+import { TraceProxy, type ProxyOptions } from './trace/proxy.ts';
 import { Summary } from './trace/summary.ts';
 import { Tracer, type ExchangeSink } from './trace/tracer.ts';
 import type { Side } from './trace/observed.ts';
@@ -118,12 +118,20 @@ async function trace(listen: string, connect: string, options: TraceOptions): Pr
   }
   const ended = endSignal();
   const tracer = stack.use(new Tracer({ sinks, ...(capture === undefined ? {} : { capture }) }));
-  stack.use(new TraceProxy({ listen, connect, observer: tracer, spinUs: options.spin }));
+  stack.use(openProxy({ listen, connect, observer: tracer, spinUs: options.spin }));
   process.stderr.write(`vfio-user: clients that connect to ${listen} reach ${connect}\n`);
   await ended;
   stack.dispose();
   if (summary !== undefined) process.stderr.write(summary.table());
   if (failed) throw new CommandError(EXIT_DEVICE, 'the output is not complete');
+}
+
+function openProxy(options: ProxyOptions): TraceProxy {
+  try {
+    return new TraceProxy(options);
+  } catch (error) {
+    throw usage(error instanceof Error ? error.message : String(error));
+  }
 }
 
 function loadDictionary(file: string): DeviceDictionary[] {
