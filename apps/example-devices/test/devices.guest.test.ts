@@ -29,7 +29,7 @@ const run = async (script: string): Promise<string> => (await guest.run(script))
 
 test('gpio-pci-idio-16 drives the GPIO card, and hears its interrupt', async () => {
   expect(await run('lspci -k -d 494f: 2>/dev/null')).toMatch(/Kernel driver in use: pci-idio-16/);
-  // All inputs: the driver of 6.12 follows a null pointer when it interrupts for one that nobody has asked for.
+  // All inputs are asked for: the card interrupts for a change of any.
   const output = await run(`
     cd /sys/class/gpio
     base=$(cat gpiochip*/base)
