@@ -6,7 +6,8 @@
  * | open   | receive, hand frames | flush the queue| sendmsg, or queue          | → closed: fds closed, told once |
  * | closed | (not watched)        | (not watched)  | throws ERR_VFU_CLIENT_CLOSED | nothing                     |
  */
-import type { Sys } from '@emudev/linux';
+import { AdaptiveSpin } from '@emudev/linux';
+import type { SpinOptions, Sys } from '@emudev/linux';
 import { FrameReader } from '@emudev/vfio-user-protocol';
 import type { Frame } from '@emudev/vfio-user-protocol';
 import { badServer, ClientError } from './errors.ts';
@@ -63,15 +64,26 @@ export class Connection {
   #watchesWritable = false;
   #closed = false;
   #receiving = false;
+  readonly #spin: AdaptiveSpin | undefined;
 
   /** Takes `fd` over, also when it throws. `maxFds`: descriptors accepted with one message. */
-  constructor(sys: Sys, fd: number, events: ConnectionEvents, options: { readonly ref: boolean; readonly maxFds: number }) {
+  constructor(sys: Sys, fd: number, events: ConnectionEvents, options: { readonly ref: boolean; readonly maxFds: number; readonly spin?: SpinOptions | undefined }) {
     this.#sys = sys;
     this.#fd = fd;
     this.#events = events;
     this.#ref = options.ref;
     this.#maxFds = options.maxFds;
     this.#reader = new FrameReader({ maxFrameBytes: MAX_SERVER_FRAME_BYTES, maxFds: options.maxFds });
+    this.#spin = options.spin === undefined ? undefined : new AdaptiveSpin({
+      look: () => {
+        const came = !this.#closed && this.#receiveOnce();
+        // Nothing more is expected until something is sent again.
+        if (came) this.#spin?.[Symbol.dispose]();
+        return came;
+      },
+      // Whoever gets an answer waits for a promise, and so does whoever sends.
+      awaiting: true,
+    }, options.spin);
     try {
       sys.setNonBlocking(fd, true);
       this.#rewatch(false);
@@ -100,6 +112,7 @@ export class Connection {
     this.#queue.push({ message, sent: 0, fds, onSent });
     this.#queuedBytes += message.length;
     if (this.#queue.length === 1) this.#flush();
+    if (!this.#closed) this.#spin?.dry();
   }
 
   /** Takes a message back that has not begun to leave; false if it has. */
@@ -117,6 +130,7 @@ export class Connection {
     // The watch first: a descriptor must not be closed under it.
     this.#watch?.[Symbol.dispose]();
     this.#watch = undefined;
+    this.#spin?.[Symbol.dispose]();
     this.closeFds(this.#reader.dispose());
     this.closeFds([this.#fd]);
     this.#queue.length = 0;
@@ -183,7 +197,10 @@ export class Connection {
     if (this.#receiving) return;
     this.#receiving = true;
     try {
-      for (let n = 0; n < RECEIVES_PER_WAKEUP && !this.#closed; n++) if (!this.#receiveOnce()) break;
+      for (let n = 0; n < RECEIVES_PER_WAKEUP && !this.#closed; n++) {
+        if (!this.#receiveOnce()) break;
+        this.#spin?.arrived();
+      }
     } finally {
       this.#receiving = false;
     }

@@ -29,7 +29,7 @@ export type ReconnectEvent =
   | { readonly type: 'lost'; readonly closed: Closed }
   /** An attempt has failed; the next one follows after `delayMs`. */
   | { readonly type: 'retry'; readonly attempt: number; readonly error: unknown; readonly delayMs: number }
-  /** Everything is as it was; the requests that waited go now. */
+  /** Everything is as it was; the requests that waited have gone. */
   | { readonly type: 'reconnected'; readonly attempts: number };
 
 export interface ReconnectOptions {
@@ -43,7 +43,7 @@ export interface ReconnectOptions {
   readonly signal?: AbortSignal;
   /** Resets the device before anything is replayed: a server that was not restarted keeps the registers as they were. */
   readonly resetDevice?: boolean;
-  /** Called from the event loop; must not throw. */
+  /** Called from the event loop. */
   readonly onEvent?: (event: ReconnectEvent) => void;
 }
 
@@ -194,11 +194,13 @@ export class ReconnectingLink implements Link {
       try {
         signal.throwIfAborted();
         const session = await this.#attempt(restorer, options, signal);
-        this.#tell({ type: 'reconnected', attempts: attempt });
+        // Ended while this was on its way here: nobody else would close it.
+        if (signal.aborted) return session.close({ reason: 'disposed' });
         this.#rise(session);
+        if (this.#up !== session) return;
         // In the order they were made; nothing that comes later can overtake them.
         for (const waiting of [...this.#waiting]) waiting.go(session);
-        return;
+        return this.#tell({ type: 'reconnected', attempts: attempt });
       } catch (error) {
         if (signal.aborted) return void this.#giveUp(deadline.aborted ? new ClientError('ERR_VFU_CLIENT_CLOSED', `no connection to the device within ${deadlineMs} ms`, { cause: error }) : undefined);
         if (isFinal(error)) return void this.#giveUp(error);
@@ -268,7 +270,12 @@ export class ReconnectingLink implements Link {
 
   #tell(event: ReconnectEvent): void {
     if (events.hasSubscribers) publish({ type: 'reconnect', event });
-    this.#options.reconnect?.onEvent?.(event);
+    try {
+      this.#options.reconnect?.onEvent?.(event);
+    } catch (error) {
+      // Its author's to see, and no reason to stop connecting.
+      queueMicrotask(() => { throw error; });
+    }
   }
 }
 

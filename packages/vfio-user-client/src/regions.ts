@@ -54,6 +54,8 @@ export class Regions {
     const known = this.#known.get(index);
     if (known !== undefined) return known;
     const asked = this.#learn(index, call);
+    // Who gives up gives up for himself.
+    if (call.signal !== undefined || call.timeoutMs !== undefined) return asked;
     this.#known.set(index, asked);
     asked.catch(() => this.#known.delete(index));
     return asked;
@@ -142,7 +144,8 @@ export class Regions {
    * map; the window's DmaError where it is full. Dispose of the result to unmap.
    */
   async map(index: number, window: Window, options: MapRegionOptions = {}): Promise<RegionMapping> {
-    const region = await this.info(index, options);
+    // After a reconnect the file is another; while there is no connection this waits for it.
+    const region = await (this.#link.reconnects ? this.#learn(index, options) : this.info(index, options));
     this.#link.checkOpen();
     if (region.areas.length === 0) throw notMappable(region, 'the server offers no part of it');
     const file = this.#files.get(index);

@@ -9,7 +9,7 @@
  * | reply on the twin                       | -                           | forbidden: closes           |
  * | either socket ends                      | everything ends             | everything ends             |
  */
-import type { Sys } from '@emudev/linux';
+import type { SpinOptions, Sys } from '@emudev/linux';
 import { effectiveCapabilities, isCommand, isReply } from '@emudev/vfio-user-protocol';
 import type { DeviceInfo, DmaDialect, EffectiveCapabilities, Frame } from '@emudev/vfio-user-protocol';
 import { Connection } from './connection.ts';
@@ -30,6 +30,7 @@ export interface SessionOptions {
   readonly sys: Sys;
   readonly ref: boolean;
   readonly timeoutMs: number;
+  readonly spin: SpinOptions | undefined;
   readonly proposal: Proposal;
   readonly maps: DmaMaps;
   readonly dirty: DirtyTracker;
@@ -107,7 +108,7 @@ export class Session implements Requester {
   }
 
   #connect(fd: number, frame: (frame: Frame) => void): Connection {
-    const { sys, ref, proposal } = this.#options;
+    const { sys, ref, proposal, spin } = this.#options;
     const tell = (message: Frame): void => {
       if (events.hasSubscribers) {
         const { id, command, flags, error, payload, fds } = message;
@@ -115,7 +116,7 @@ export class Session implements Requester {
       }
       frame(message);
     };
-    return new Connection(sys, fd, { frame: tell, closed: (why) => { this.#onClosed(why); } }, { ref, maxFds: proposal.capabilities.maxMsgFds });
+    return new Connection(sys, fd, { frame: tell, closed: (why) => { this.#onClosed(why); } }, { ref, maxFds: proposal.capabilities.maxMsgFds, spin });
   }
 
   #serveDma(connection: Connection): DmaServer {

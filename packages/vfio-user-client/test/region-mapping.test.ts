@@ -33,6 +33,24 @@ test('region info asks again for the capabilities, once for all callers', async 
   linux.close(fd);
 });
 
+test('a caller who gives up leaves the others waiting', async () => {
+  const { handler, fd } = regions();
+  const held: p.Frame[] = [];
+  const abort = new AbortController();
+  using at = await attach((frame, server) => {
+    if (abort.signal.aborted) handler(frame, server);
+    else held.push(frame);
+  });
+  const given = at.client.regions.info(0, { signal: abort.signal });
+  const waiting = at.client.regions.info(0);
+  await expect.poll(() => held.length).toBe(2);
+  abort.abort();
+  await expect(given).rejects.toMatchObject({ code: 'ERR_VFU_CLIENT_ABORTED' });
+  for (const frame of held) handler(frame, at.server);
+  expect((await waiting).sizeBytes).toBe(0x10000);
+  linux.close(fd);
+});
+
 test('mapped areas are the server\'s file, both ways, until disposed', async () => {
   using window = Window.open();
   const { handler, fd } = regions();
