@@ -238,8 +238,13 @@ test('as many DMA maps as were announced, with and without descriptors, and one 
     const mapped = await flood(30_000, (n) => [fields(32, 3, BigInt(n) * 0x1000n, BigInt(n) * 0x2000n, 0x1000n), [file]]);
     expect(new Set(mapped)).toEqual(new Set([0, ENOSPC]));
     expect(await unmapAll(client)).toBe(0);
-    // Regions by pread and pwrite keep a descriptor each.
-    const kept = await flood(3000, (n) => [fields(32, 3 | FILE_IO, 0n, BigInt(n) * 0x2000n, 0x1000n), [file]]);
+    // Regions by pread and pwrite keep a descriptor for each file, not for each region.
+    const shared = await flood(3000, (n) => [fields(32, 3 | FILE_IO, 0n, BigInt(n) * 0x2000n, 0x1000n), [file]]);
+    expect(new Set(shared)).toEqual(new Set([0]));
+    expect(device.descriptors()).toBeLessThan(idle.fds + 50);
+    const files = Array.from({ length: 300 }, () => memfd(0x1000));
+    const kept = await flood(300, (n) => [fields(32, 3 | FILE_IO, 0n, BigInt(3000 + n) * 0x2000n, 0x1000n), [files[n]!]]);
+    for (const other of files) linux.close(other);
     expect(device.descriptors()).toBeLessThan(idle.fds + 500);
     expect(new Set(kept)).toEqual(new Set([0, ENOSPC]));
   });
