@@ -12,14 +12,17 @@
  * All who spin in one thread do so together, in turns of `SPIN_TURN_US`; between two turns the event loop runs once, so timers and
  * other sockets never wait longer than that, and as soon as one of them waits for a promise.
  */
+import { cpus } from 'node:os';
 import { SPIN_MAX_BACKOFF, SPIN_TURN_US, SPIN_VAIN_LIMIT } from './limits.ts';
 
 export interface SpinOptions {
-  /** Longest time to look for a message that may not come, microseconds. 100 by default. */
+  /** Longest time to look for a message that may not come, microseconds. 100 by default, 0 on a machine with one processor: whoever is to send needs it. */
   readonly maxUs?: number;
   /** Messages in close succession before the first spin. 8 by default. */
   readonly denseMessages?: number;
 }
+
+let usualMaxUs: number | undefined;
 
 /** When looking again is worth it. Knows no clock: `now` is in milliseconds and never goes back. */
 export class SpinPolicy {
@@ -33,7 +36,7 @@ export class SpinPolicy {
   #drySince: number | undefined;
   #gaveUp = false;
 
-  constructor({ maxUs = 100, denseMessages = 8 }: SpinOptions = {}) {
+  constructor({ maxUs = (usualMaxUs ??= cpus().length > 1 ? 100 : 0), denseMessages = 8 }: SpinOptions = {}) {
     this.#maxMs = maxUs / 1000;
     this.#denseMessages = denseMessages;
     this.#wanted = denseMessages;

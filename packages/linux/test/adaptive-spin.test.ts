@@ -56,6 +56,11 @@ describe('SpinPolicy', () => {
     expect(spins).toBe(15);
   });
 
+  test('with no time to look, none is spent', () => {
+    const p = new SpinPolicy({ maxUs: 0, denseMessages: 1 });
+    expect(feed(p, 0, 100, 0).again).toBe(false);
+  });
+
   test('what waits for no message costs nothing: 0 messages are never dense', () => {
     const p = policy();
     for (let now = 0; now < 10; now++) expect(p.again(now)).toBe(false);

@@ -49,7 +49,7 @@ if (kind === 'blocking') {
   }
 } else {
   const { VfioUserClient } = await import('@emudev/vfio-user-client');
-  const client = await VfioUserClient.connect(path);
+  const client = await VfioUserClient.connect(path, { spin: true });
   console.log('ready');
   for await (const line of lines) {
     const until = performance.now() + Number(line);
