@@ -23,13 +23,13 @@ export const ACCEPT_RETRY_MS = 100;
 /** How often a peer that sends nothing more is asked whether it still lives. */
 export const HALF_CLOSED_PROBE_MS = 1000;
 
-/** Observed messages that wait to be decoded: decoding begins at the latest when there are so many, or so many bytes. */
-export const MAX_DEFERRED_MESSAGES = 4096;
-export const MAX_DEFERRED_BYTES = 16_777_216;
-/** How long decoding may be put off while messages keep coming. */
-export const DEFER_MS = 20;
-/** How long traffic waits for decoding at a time, and decoding for traffic. */
-export const SLICE_MS = 1;
+/** Observed messages that wait to be decoded, and their bytes: beyond it traffic waits for decoding. */
+export const MAX_DEFERRED_MESSAGES = 65_536;
+export const MAX_DEFERRED_BYTES = 67_108_864;
+/** How often decoding gets a turn while messages come, and how long it takes then; when none come, and when too many wait. */
+export const DECODE_EVERY_MS = 2;
+export const DECODE_BUSY_MS = 0.2;
+export const DECODE_IDLE_MS = 5;
 /** Requests without an answer that are remembered per direction of a session; older ones are given up. */
 export const MAX_OPEN_REQUESTS = 4096;
 /** A request without a reply for so long is shown as unfinished. */

@@ -1,10 +1,10 @@
 /**
  * From what the proxy saw to what is shown and stored. Nothing is decoded while messages are under way: they are put aside and
- * worked off in slices of a millisecond, or all at once when too many have gathered.
+ * worked off in small slices while traffic goes on, and in large ones when it pauses or too many have gathered.
  */
 import type { SpanSink } from './output.ts';
 import { captureEnd, captureMessage } from '../pcapng/capture.ts';
-import { DEFER_MS, MAX_DEFERRED_BYTES, MAX_DEFERRED_MESSAGES, SLICE_MS, UNFINISHED_MS } from '../limits.ts';
+import { DECODE_BUSY_MS, DECODE_EVERY_MS, DECODE_IDLE_MS, MAX_DEFERRED_BYTES, MAX_DEFERRED_MESSAGES, UNFINISHED_MS } from '../limits.ts';
 import { Exchanges, type Exchange } from './exchanges.ts';
 import type { ChannelName, ObservedMessage, Side, TraceObserver } from './observed.ts';
 import { SessionFacts } from './session-facts.ts';
@@ -33,13 +33,17 @@ export class Tracer implements TraceObserver, Disposable {
   readonly #sessions = new Map<number, Exchanges>();
   readonly #ticker: NodeJS.Timeout;
   #deferred: Deferred[] = [];
+  /** The first that is not worked off. */
+  #next = 0;
+  #busy = false;
   #deferredBytes = 0;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(options: TracerOptions) {
     this.#options = options;
     this.#ticker = setInterval(() => {
-      this.flush();
+      // With more to work off nobody knows what is still unanswered.
+      if (this.#next < this.#deferred.length) return;
       const now = performance.now();
       for (const exchanges of this.#sessions.values()) exchanges.tick(now);
       for (const sink of options.sinks) sink.flush();
@@ -65,21 +69,15 @@ export class Tracer implements TraceObserver, Disposable {
 
   /** Works off what was put aside, everything unless it takes longer than `maxMs`. */
   flush(maxMs?: number): void {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
-    if (this.#deferred.length === 0) return;
     const until = performance.now() + (maxMs ?? Infinity);
     const { sinks, capture } = this.#options;
-    let done = 0;
-    for (const deferred of this.#deferred) {
-      if (done++ % 16 === 0 && done > 1 && performance.now() > until) {
-        done--;
-        break;
-      }
-      if (deferred.what === 'message') this.#deferredBytes -= deferred.message.bytes.length;
+    while (this.#next < this.#deferred.length) {
+      const deferred = this.#deferred[this.#next++]!;
       if (deferred.what === 'message') {
         capture?.write(captureMessage(deferred.message, ORIGIN_MS));
         if (sinks.length > 0) this.#exchanges(deferred.message.session).add(deferred.message);
+        this.#deferredBytes -= deferred.message.bytes.length;
+        if (this.#next % 8 === 0 && performance.now() > until) break;
         continue;
       }
       if (deferred.end) {
@@ -89,15 +87,18 @@ export class Tracer implements TraceObserver, Disposable {
       }
       for (const sink of sinks) sink.note(deferred.session, deferred.atMs, deferred.text);
     }
-    this.#deferred.splice(0, done);
+    if (this.#next === this.#deferred.length || this.#next >= MAX_DEFERRED_MESSAGES / 2) {
+      this.#deferred = this.#deferred.slice(this.#next);
+      this.#next = 0;
+    }
     capture?.flush();
     for (const sink of sinks) sink.flush();
-    if (this.#deferred.length > 0) this.#timer = setTimeout(() => { this.flush(SLICE_MS); }, SLICE_MS);
   }
 
   /** Works off the rest; requests without a reply are shown as such. */
   [Symbol.dispose](): void {
     clearInterval(this.#ticker);
+    clearTimeout(this.#timer);
     this.flush();
     for (const exchanges of this.#sessions.values()) exchanges.end();
     this.#sessions.clear();
@@ -106,8 +107,16 @@ export class Tracer implements TraceObserver, Disposable {
 
   #defer(deferred: Deferred): void {
     this.#deferred.push(deferred);
-    if (this.#deferred.length >= MAX_DEFERRED_MESSAGES || this.#deferredBytes >= MAX_DEFERRED_BYTES) this.flush();
-    else this.#timer ??= setTimeout(() => { this.flush(SLICE_MS); }, DEFER_MS);
+    this.#busy = true;
+    if (this.#deferred.length - this.#next >= MAX_DEFERRED_MESSAGES || this.#deferredBytes >= MAX_DEFERRED_BYTES) this.flush(DECODE_IDLE_MS);
+    this.#timer ??= setTimeout(() => { this.#slice(); }, DECODE_EVERY_MS);
+  }
+
+  /** A little while traffic goes on, more when it pauses. */
+  #slice(): void {
+    this.flush(this.#busy ? DECODE_BUSY_MS : DECODE_IDLE_MS);
+    this.#busy = false;
+    this.#timer = this.#next < this.#deferred.length ? setTimeout(() => { this.#slice(); }, DECODE_EVERY_MS) : undefined;
   }
 
   #exchanges(session: number): Exchanges {
