@@ -1,12 +1,14 @@
 /** The report of `info` for people. */
 import { VFIO_DEVICE_FLAGS_PCI, VFIO_DEVICE_FLAGS_RESET, VFIO_IRQ_INFO_AUTOMASKED, VFIO_IRQ_INFO_EVENTFD, VFIO_IRQ_INFO_MASKABLE, VFIO_IRQ_INFO_NORESIZE } from '@emudev/vfio-user-protocol';
-import colors from 'picocolors';
+import { createColors } from 'picocolors';
 import { capabilityName } from './capability-names.ts';
 import { hex } from './lspci/fields.ts';
 import { formatSize } from './numbers.ts';
 import type { DeviceReport, RegionReport } from './survey.ts';
 
 const NAME_WIDTH = 12;
+/** picocolors by itself also colours where the variable CI is set: whoever reads a pipe gets none. */
+const colors = createColors((process.stdout.isTTY as boolean | undefined) === true && process.env['NO_COLOR'] === undefined);
 
 export function infoText(report: DeviceReport): string {
   const { server, device, pci } = report;

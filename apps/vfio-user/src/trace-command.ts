@@ -106,7 +106,7 @@ async function trace(listen: string, connect: string, options: TraceOptions): Pr
   if (options.summaryOnly !== true) {
     const out = stack.use(new FileSink(options.output ?? '-', complain));
     const time: TimeStyle = options.absolute === true ? 'absolute' : options.delta === true ? 'delta' : 'relative';
-    const colors = options.output === undefined && process.stdout.isTTY && process.env['NO_COLOR'] === undefined;
+    const colors = options.output === undefined && (process.stdout.isTTY as boolean | undefined) === true && process.env['NO_COLOR'] === undefined;
     sinks.push(options.json === true ? new JsonPrinter(out, formatter, filter) : new TextPrinter(out, formatter, filter, { time, colors, startMs: performance.now(), notes: !filtered }));
   }
   const summary = options.summary === true || options.summaryOnly === true ? new Summary() : undefined;
