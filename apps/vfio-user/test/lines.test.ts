@@ -203,6 +203,14 @@ describe('dictionaries', () => {
     expect(NAMES.deviceOf(undefined, undefined)?.name).toBe('Intel Adaptive Virtual Function');
   });
 
+  it('the example of the README is one', () => {
+    const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8');
+    const [device] = parseDictionary(JSON.parse(/```json\n([\s\S]*?)```/.exec(readme)![1]!), 'README.md');
+    const names = new RegisterNames([device!], CONFIG_REGISTERS);
+    expect(names.nameOf(device, 0, 0x118, 4)).toBe('QUEUE[3]');
+    expect(names.valueOf(device, 0, 0x10, word(0x5))).toBe('ENABLE MODE=fast');
+  });
+
   it('that of the iavf device has its registers, all of them', () => {
     const [iavf] = parseDictionary(IAVF, 'iavf.json');
     expect(iavf!.regions.get(0)!.map(({ name, offset, count }) => ({ name, offset, count }))).toEqual(REGISTERS.map(({ name, offset, count }) => ({ name, offset, count })));

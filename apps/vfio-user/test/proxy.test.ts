@@ -1,10 +1,12 @@
-import { lstatSync, existsSync } from 'node:fs';
+import { existsSync, lstatSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { countOpenFds, linux } from '@emudev/linux';
 import { encodeMessage, encodeVersion, newMessage } from '@emudev/vfio-user-protocol';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { MAX_WHOLE_MESSAGE_BYTES } from '../src/limits.ts';
-import { memfd, proxied, until } from './wire.ts';
+import { TraceProxy } from '../src/trace/proxy.ts';
+import { memfd, proxied, recorder, temporaryFolder, until } from './wire.ts';
 
 let before: number;
 beforeEach(() => { before = countOpenFds(); });
@@ -236,10 +238,24 @@ describe('the twin socket', () => {
 });
 
 describe('the listening socket', () => {
-  it('is ours alone, replaces a stale one, and is removed at the end', async () => {
+  it('is ours alone, and is removed at the end', async () => {
     const wire = await proxied();
     expect(lstatSync(wire.listen).mode & 0o777).toBe(0o600);
     wire[Symbol.dispose]();
     expect(existsSync(wire.listen)).toBe(false);
+  });
+
+  it('a stale one is replaced, a live one and a plain file are left alone', () => {
+    using folder = temporaryFolder();
+    const listen = join(folder.path, 's');
+    const options = { listen, connect: join(folder.path, 'c'), observer: recorder() };
+    linux.close(linux.unixListen(listen, 1));
+    {
+      using _proxy = new TraceProxy(options);
+      expect(() => new TraceProxy(options)).toThrow(expect.objectContaining({ code: 'EADDRINUSE' }));
+    }
+    writeFileSync(listen, 'mine');
+    expect(() => new TraceProxy(options)).toThrow(expect.objectContaining({ code: 'EADDRINUSE' }));
+    expect(readFileSync(listen, 'utf8')).toBe('mine');
   });
 });
