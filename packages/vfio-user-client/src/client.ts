@@ -83,7 +83,9 @@ export class VfioUserClient implements AsyncDisposable {
       const { ref = true, timeoutMs = REQUEST_TIMEOUT_MS, dma, dmaDialect = 'lvu', reconnect } = options;
       const spin = options.spin === true ? {} : options.spin === false ? undefined : options.spin;
       const [maps, dirty] = [new DmaMaps(), new DirtyTracker()];
-      let onEnd: (closed: Closed) => void = () => {};
+      // The end may come with the last answer, before there is a client to tell.
+      let early: Closed | undefined;
+      let onEnd = (closed: Closed): void => { early = closed; };
       const link = await ReconnectingLink.open({
         sys, ref, reconnect, own: proposal.capabilities,
         dial: async (onClosed, call) => {
@@ -93,7 +95,10 @@ export class VfioUserClient implements AsyncDisposable {
         },
         onEnd: (closed) => { onEnd(closed); },
       });
-      const client = new VfioUserClient(link, maps, dirty, (listener) => (onEnd = listener));
+      const client = new VfioUserClient(link, maps, dirty, (listener) => {
+        onEnd = listener;
+        if (early !== undefined) listener(early);
+      });
       if (reconnect !== undefined) await client.#arm();
       return client;
     } finally {

@@ -347,6 +347,19 @@ describe('the end', () => {
     for (const result of await Promise.allSettled(everything(at.client))) expect(result).toMatchObject({ reason: { code: 'ERR_VFU_CLIENT_CLOSED', errno: 107 } });
   });
 
+  test('in the very receive that brings the last answer of connect: the client is there, ended, and says so', async () => {
+    const twice: Handler = (frame, server) => {
+      if (frame.command === p.VFIO_USER_VERSION) return server.reply(frame, p.encodeVersion({ major: 0, minor: 2, capabilities: {} }));
+      const answer = p.encodeMessage(frame.id, frame.command, p.VFIO_USER_F_TYPE_REPLY, p.encodeDeviceInfo({ flags: 3, numRegions: 9, numIrqs: 5 }));
+      // One send: the second answers nothing.
+      server.send(Uint8Array.from([...answer, ...answer]));
+    };
+    const client = await connectTo(twice);
+    expect((await client.closed).reason).toBe('bad-server');
+    await expect(client.reset()).rejects.toMatchObject({ code: BAD });
+    await client[Symbol.asyncDispose]();
+  });
+
   test('an answer that arrived before the server left is heard, although sending fails first', async () => {
     using at = await attach((frame, server) => {
       server.reply(frame);

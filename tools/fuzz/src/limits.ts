@@ -12,7 +12,7 @@ export const WARM_UP_SESSIONS = 20;
 /** A target that has not answered a well-formed command by then is dead, ms. */
 export const ANSWER_DEADLINE_MS = 20_000;
 /** Growth of the target that is still none: garbage that a collection leaves, arenas of the allocator. */
-export const MAX_HEAP_GROWTH_BYTES: number = 10 << 20;
+export const MAX_HEAP_GROWTH_BYTES: number = 5 << 20;
 export const MAX_RSS_GROWTH_BYTES: number = 192 << 20;
 /** Messages that a report of a failure ends with. */
 export const REPORTED_MESSAGES = 400;
@@ -24,3 +24,6 @@ export const CLIENT_OPERATIONS = 400;
 export const SESSIONS_PER_SANE = 10;
 /** Time for the news of a process's end to arrive, ms. */
 export const EXIT_NOTICE_MS = 200;
+/** Collections of garbage for one count, and the pause after each, ms. */
+export const COLLECTIONS = 4;
+export const COLLECTION_PAUSE_MS = 30;

@@ -10,7 +10,7 @@ catchStrays();
 using window = Window.open();
 const path = process.argv[2]!;
 process.on('message', (request: ClientRequest) => {
-  if (request === 'count') process.send!(takeCounts());
+  if (request === 'count') void takeCounts().then((counts) => process.send!(counts));
   else void drive(new Random(request.seed), window, { path, operations: request.operations, sane: request.sane }).then(() => process.send!('done'));
 });
 process.send!('ready');

@@ -42,7 +42,7 @@ await server.listen(process.argv[2]!);
 process.on('message', () => {
   whenIdle = () => {
     whenIdle = undefined;
-    process.send!(takeCounts());
+    void takeCounts().then((counts) => process.send!(counts));
   };
   if (server.session === undefined) whenIdle();
 });
