@@ -8,6 +8,7 @@ import { iavfPair, startDevice, startDriver } from './iavf-pair.ts';
 import type { PairKind } from './pair.ts';
 import { cpuMs, type Child } from './processes.ts';
 import { median, round, spread } from './statistics.ts';
+import { traceLatency } from './trace-latency.ts';
 import { memifPair, vhostUserPair } from './testpmd-pair.ts';
 
 export interface Effort {
@@ -104,4 +105,4 @@ const idle: Table = {
   },
 };
 
-export const TABLES: readonly Table[] = [ioLoop(64), ioLoop(1500), idle, controlPath];
+export const TABLES: readonly Table[] = [ioLoop(64), ioLoop(1500), idle, controlPath, traceLatency];
