@@ -22,12 +22,15 @@ test('gives a shell with a card in it, in which Ctrl-C interrupts; exit ends gue
         if (pattern.test(output)) resolve();
       };
       listeners.add(look);
+      // Well before the test's own end, which would not show what the guest said instead.
+      setTimeout(() => { reject(new Error(`has not said ${String(pattern)}:\n${output}`)); }, 200_000).unref();
       void ended.then((code) => { reject(new Error(`ended with ${code} before it said ${String(pattern)}:\n${output}`)); });
       look();
     });
   try {
     await says(/guest:\/# /);
-    child.stdin.write('echo sleeping$((1 + 1)); sleep 1000\n');
+    // The word comes from the process that is to be interrupted: the terminal is its own by then, so that no Ctrl-C is too early.
+    child.stdin.write("sh -c 'echo sleeping$((1 + 1)); exec sleep 1000'\n");
     await says(/sleeping2/);
     child.stdin.write('\x03');
     await says(/\^C/);
