@@ -5,7 +5,7 @@
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Quiescence, Window } from '@emudev/dma';
-import { discoverDrivers, parseVdev, takeArgs, VdevBus, type DriverCatalog, type VdevDevice } from '@emudev/emudev';
+import { discoverDrivers, parseVdev, takeArgs, VdevBus, type DriverCatalog, type VdevClass, type VdevDevice } from '@emudev/emudev';
 import { Forwarding, LcorePool, parsePairs, type EngineChoice, type EngineName, type EngineSpec, type LcoreEvent, type Port, type StreamReport } from '@emudev/ethdev';
 import type { PciDevice } from '@emudev/pci';
 import { VfioUserServer } from '@emudev/vfio-user-server';
@@ -31,7 +31,7 @@ export function driverCatalog(): DriverCatalog {
   return discoverDrivers([fileURLToPath(new URL('..', import.meta.url)), process.cwd()]);
 }
 
-function classOf(catalog: DriverCatalog, device: string): 'emudev' | 'port' | undefined {
+function classOf(catalog: DriverCatalog, device: string): VdevClass | undefined {
   return catalog.list().filter((d) => device.startsWith(d.driver)).sort((a, b) => b.driver.length - a.driver.length)[0]?.class;
 }
 

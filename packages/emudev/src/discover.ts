@@ -9,11 +9,12 @@ import { dirname, join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { EmudevError } from './errors.ts';
 import { suggestion } from './nearest.ts';
+import { VDEV_CLASSES, type VdevClass } from './vdev.ts';
 import type { AnyVdevDriver } from './vdev-bus.ts';
 
 export interface DiscoveredDriver {
   readonly driver: string;
-  readonly class: 'emudev' | 'port';
+  readonly class: VdevClass;
   readonly packageName: string;
   readonly folder: string;
   /** URL of the main module. */
@@ -122,7 +123,7 @@ function readManifest(folder: string): DiscoveredDriver | undefined {
   }
   const driver = manifest?.emudev?.driver;
   const driverClass = manifest?.emudev?.class;
-  if (typeof driver !== 'string' || driver === '' || (driverClass !== 'emudev' && driverClass !== 'port')) return undefined;
+  if (typeof driver !== 'string' || driver === '' || !isClass(driverClass)) return undefined;
   const real = realpathSync(folder);
   const main = mainEntry(manifest?.exports) ?? (typeof manifest?.main === 'string' ? manifest.main : './index.js');
   return {
@@ -132,6 +133,10 @@ function readManifest(folder: string): DiscoveredDriver | undefined {
     folder: real,
     module: pathToFileURL(join(real, main)).href,
   };
+}
+
+function isClass(value: unknown): value is VdevClass {
+  return (VDEV_CLASSES as readonly unknown[]).includes(value);
 }
 
 /** The '.' entry of `exports` under the conditions node, import and default. */

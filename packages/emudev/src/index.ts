@@ -13,6 +13,7 @@ export * from './vector.ts';
 export * from './vdev.ts';
 export * from './errors.ts';
 export * from './limits.ts';
+export { EmulatedPciDevice, emulatedVdev, type EmudevFamily, type EmulatedPciDeviceSpec, type EmulatedPciVdev } from './emulated-pci-device.ts';
 export { EmudevRegistry } from './registry.ts';
 export { createChannel, type ChannelOptions, type ProviderChannel } from './channel.ts';
 export { EMUDEV_DIAGNOSTICS, type EmudevDiagnostic } from './observers.ts';

@@ -6,12 +6,12 @@ import { EmudevError } from './errors.ts';
 import { describeDriver } from './help.ts';
 import { parseVdev, type VdevText } from './kvargs.ts';
 import { EmudevRegistry } from './registry.ts';
-import type { ArgSchema, EmudevRegistryLike, VdevContext, VdevDevice } from './vdev.ts';
+import type { ArgSchema, EmudevRegistryLike, VdevClass, VdevContext, VdevDevice } from './vdev.ts';
 
 /** A driver whose argument type is its own business. */
 export interface AnyVdevDriver {
   readonly name: string;
-  readonly class: 'emudev' | 'port';
+  readonly class: VdevClass;
   readonly summary: string;
   readonly args: object;
   probe(name: string, args: never, context: VdevContext): Promise<VdevDevice>;

@@ -17,6 +17,10 @@ export interface ArgSpec<T> {
 }
 export type ArgSchema<A> = { readonly [K in keyof A]-?: ArgSpec<Exclude<A[K], undefined>> };
 
+/** emudev: an emulated device. backend: the other half of one that is no network port, e.g. what a serial port is connected to. port: an ethdev port. */
+export type VdevClass = 'emudev' | 'backend' | 'port';
+export const VDEV_CLASSES: readonly VdevClass[] = ['emudev', 'backend', 'port'];
+
 /** What a probing driver may use. */
 export interface VdevContext {
   /** Finds an emulated device that was probed earlier on the command line. */
@@ -38,7 +42,7 @@ export interface VdevDevice {
 export interface VdevDriver<A = never, D extends VdevDevice = VdevDevice> {
   /** Matches every device name that begins with it; longest match wins. Must not be another driver's prefix plus digits. */
   readonly name: string;
-  readonly class: 'emudev' | 'port';
+  readonly class: VdevClass;
   readonly summary: string;
   readonly args: ArgSchema<A>;
   probe(name: string, args: A, context: VdevContext): Promise<D>;

@@ -1,0 +1,182 @@
+import { BasicPciDevice, type BasicPciDeviceSpec, type DetachReason, type PciDevice, type PciHost, type QuiesceReason } from '@emudev/pci';
+import type { Channel, DoorbellInfo, Emudev, EmudevProvider, IrqInfo, MemTable, ProviderPort, QueueInfo, SharedRegion } from './device.ts';
+import { EmudevError } from './errors.ts';
+import type { EmudevRegistryLike, VdevContext, VdevDevice } from './vdev.ts';
+
+/** A family's contract, as back ends name it when they attach. */
+export interface EmudevFamily {
+  readonly devType: string;
+  readonly version: number;
+}
+
+export interface EmulatedPciDeviceSpec extends BasicPciDeviceSpec {
+  readonly family: EmudevFamily;
+  /** 0 by default: a family without data queues. */
+  readonly maxQueuePairs?: number;
+  /** Vectors that a back end may ask for (`irqInfo`); 0 by default. */
+  readonly numVectors?: number;
+}
+
+/**
+ * Both halves of a provider in one: a PCI function from a description (`BasicPciDevice`), and its emulated device, which is told of
+ * everything the consumer does. A driver extends it with registers; most override only `attributes` and `channel`.
+ *
+ * | the consumer              | the emulated device                                               |
+ * | ------------------------- | ----------------------------------------------------------------- |
+ * | connects                  | `consumer` is 'connected'                                          |
+ * | has mapped memory         | 'ready': the back end's `ready`, when the change is over           |
+ * | changes maps, interrupts  | lock → updated → unlock                                            |
+ * | resets the function (FLR) | lock → `reset('function')`, then registers are at power-on → unlock |
+ * | goes                      | lock → `reset('consumer-left')` → `destroyed`, then power-on        |
+ *
+ * Owned by its emulated device: `Emudev.close` ends it. After that reads answer all ones and writes are ignored.
+ */
+export abstract class EmulatedPciDevice extends BasicPciDevice implements EmudevProvider {
+  readonly devType: string;
+  readonly contractVersion: number;
+  readonly maxQueuePairs: number;
+  readonly numVectors: number;
+  readonly #port: ProviderPort;
+  #mapped = false;
+  #ready = false;
+  #locked = false;
+  #closed = false;
+
+  /** @throws EmudevError (EMUDEV_EXISTS, EMUDEV_BAD_ARG: the name), PciLayoutError */
+  constructor(spec: EmulatedPciDeviceSpec, registry: EmudevRegistryLike) {
+    super(spec);
+    this.devType = spec.family.devType;
+    this.contractVersion = spec.family.version;
+    this.maxQueuePairs = spec.maxQueuePairs ?? 0;
+    this.numVectors = spec.numVectors ?? 0;
+    this.#port = registry.allocate(spec.name, this);
+  }
+
+  /** The device as back ends and applications see it. */
+  get emudev(): Emudev {
+    return this.#port.device;
+  }
+
+  /** How the provider reports what it does by itself, e.g. `port.attributeChanged`. */
+  protected get port(): ProviderPort {
+    return this.#port;
+  }
+
+  // What the emulated device asks of its provider. A family has what it overrides.
+  readonly attributes: EmudevProvider['attributes'] = new Map();
+  queueInfo(_queue: number): QueueInfo | undefined { return undefined; }
+  irqInfo(_vector: number): IrqInfo | undefined { return undefined; }
+  doorbell(_id: number): DoorbellInfo | undefined { return undefined; }
+  region(_name: string): SharedRegion | undefined { return undefined; }
+  channel(_name: string): Channel<unknown, unknown> | undefined { return undefined; }
+
+  memTable(): MemTable {
+    if (this.host === undefined) throw new EmudevError('EMUDEV_NOT_READY', `${this.name} has no consumer`);
+    return this.host.memory;
+  }
+
+  /** Everything the device owns is given back; overrides call it first. */
+  close(): void | Promise<void> {
+    this.#closed = true;
+  }
+
+  override async attach(host: PciHost): Promise<void> {
+    if (this.#closed) throw new EmudevError('EMUDEV_BAD_STATE', `${this.name} is closed`);
+    await super.attach(host);
+    this.#port.connected();
+  }
+
+  override async detach(reason: DetachReason): Promise<void> {
+    // The back end lets go of memory before it is forgotten.
+    await this.#port.destroyed(reason);
+    this.#mapped = false;
+    this.#ready = false;
+    // Power-on state for the next consumer.
+    if (!this.#closed) await super.reset();
+    await super.detach(reason);
+  }
+
+  override read(region: number, offset: number, into: Uint8Array): void | Promise<void> {
+    if (!this.#closed) return super.read(region, offset, into);
+    into.fill(0xff);
+  }
+
+  override write(region: number, offset: number, from: Uint8Array): void | Promise<void> {
+    return this.#closed ? undefined : super.write(region, offset, from);
+  }
+
+  override async quiesce(reason: QuiesceReason): Promise<void> {
+    await this.#port.lock(reason);
+    this.#locked = true;
+  }
+
+  override resume(): void {
+    if (!this.#locked) return;
+    this.#locked = false;
+    this.#port.unlock();
+    this.#announceReady();
+  }
+
+  override memoryChanged(): void {
+    this.#mapped = true;
+    if (this.#ready) this.#port.updated({ dma: true, irqs: false });
+    else if (!this.#locked) this.#announceReady();
+  }
+
+  override irqsChanged(_index: number, _start: number, _count: number): void {
+    if (this.#ready) this.#port.updated({ dma: false, irqs: true });
+  }
+
+  override async reset(): Promise<void> {
+    if (this.#closed) return;
+    await this.#port.reset('function');
+    await super.reset();
+  }
+
+  #announceReady(): void {
+    if (!this.#mapped || this.#ready || this.#closed) return;
+    this.#ready = true;
+    void this.#port.ready();
+  }
+}
+
+/** What probing an emulated PCI device makes: the function for a transport to serve, the emulated device for a back end to attach to. */
+export interface EmulatedPciVdev<D extends PciDevice = PciDevice> extends VdevDevice {
+  readonly pci: D;
+  readonly emudev: Emudev;
+}
+
+/** The `probe` of a driver whose device is an `EmulatedPciDevice`: makes it, and closes and releases it at the end. */
+export function emulatedVdev<D extends EmulatedPciDevice>(name: string, context: Pick<VdevContext, 'registry'>, make: (registry: EmudevRegistryLike) => D): EmulatedPciVdev<D> {
+  const { registry } = context;
+  let allocated = false;
+  let pci: D;
+  try {
+    pci = make({
+      allocate: (wanted, provider) => {
+        const port = registry.allocate(wanted, provider);
+        allocated = true;
+        return port;
+      },
+      release: (wanted) => { registry.release(wanted); },
+      byName: (wanted) => registry.byName(wanted),
+    });
+  } catch (error) {
+    // A constructor that fails behind the allocation must not keep the name.
+    if (allocated) registry.release(name);
+    throw error;
+  }
+  const { emudev } = pci;
+  return {
+    name,
+    pci,
+    emudev,
+    async close() {
+      try {
+        if (emudev.state !== 'closed') await emudev.close();
+      } finally {
+        registry.release(name);
+      }
+    },
+  };
+}
