@@ -1,6 +1,7 @@
 import { BasicPciDevice, type BasicPciDeviceSpec, type DetachReason, type PciDevice, type PciHost, type QuiesceReason } from '@emudev/pci';
 import type { Channel, DoorbellInfo, Emudev, EmudevProvider, IrqInfo, MemTable, ProviderPort, QueueInfo, SharedRegion } from './device.ts';
 import { EmudevError } from './errors.ts';
+import { Orders, type Order } from './orders.ts';
 import type { EmudevRegistryLike, VdevContext, VdevDevice } from './vdev.ts';
 
 /** A family's contract, as back ends name it when they attach. */
@@ -37,6 +38,7 @@ export abstract class EmulatedPciDevice extends BasicPciDevice implements Emudev
   readonly maxQueuePairs: number;
   readonly numVectors: number;
   readonly #port: ProviderPort;
+  readonly #orders = new Orders((error) => { this.#port.error(error); });
   #mapped = false;
   #ready = false;
   #locked = false;
@@ -62,6 +64,24 @@ export abstract class EmulatedPciDevice extends BasicPciDevice implements Emudev
     return this.#port;
   }
 
+  /**
+   * Work that a guest's store has ordered and does not wait for. Orders begin one at a time while the device is started and nothing
+   * changes under it: memory and interrupts stay as they are until an order's promise is settled, so it must settle soon. A reset
+   * forgets those that have not begun. What an order throws is an `error` event.
+   */
+  protected order(work: Order): void {
+    this.#orders.give(work);
+  }
+
+  start(): void | Promise<void> {
+    this.#orders.start();
+  }
+
+  /** Orders wait for the next start. */
+  stop(): void | Promise<void> {
+    return this.#orders.stop();
+  }
+
   // What the emulated device asks of its provider. A family has what it overrides.
   readonly attributes: EmudevProvider['attributes'] = new Map();
   queueInfo(_queue: number): QueueInfo | undefined { return undefined; }
@@ -78,6 +98,8 @@ export abstract class EmulatedPciDevice extends BasicPciDevice implements Emudev
   /** Everything the device owns is given back; overrides call it first. */
   close(): void | Promise<void> {
     this.#closed = true;
+    this.#orders.clear();
+    return this.#orders.stop();
   }
 
   override async attach(host: PciHost): Promise<void> {
@@ -92,8 +114,9 @@ export abstract class EmulatedPciDevice extends BasicPciDevice implements Emudev
     this.#mapped = false;
     this.#ready = false;
     // Power-on state for the next consumer.
-    if (!this.#closed) await super.reset();
+    if (!this.#closed) await this.#powerOn();
     await super.detach(reason);
+    this.#orders.release();
   }
 
   override read(region: number, offset: number, into: Uint8Array): void | Promise<void> {
@@ -106,15 +129,18 @@ export abstract class EmulatedPciDevice extends BasicPciDevice implements Emudev
   }
 
   override async quiesce(reason: QuiesceReason): Promise<void> {
+    await this.#orders.hold();
     await this.#port.lock(reason);
     this.#locked = true;
   }
 
   override resume(): void {
-    if (!this.#locked) return;
-    this.#locked = false;
-    this.#port.unlock();
-    this.#announceReady();
+    if (this.#locked) {
+      this.#locked = false;
+      this.#port.unlock();
+      this.#announceReady();
+    }
+    this.#orders.release();
   }
 
   override memoryChanged(): void {
@@ -130,6 +156,11 @@ export abstract class EmulatedPciDevice extends BasicPciDevice implements Emudev
   override async reset(): Promise<void> {
     if (this.#closed) return;
     await this.#port.reset('function');
+    await this.#powerOn();
+  }
+
+  async #powerOn(): Promise<void> {
+    this.#orders.clear();
     await super.reset();
   }
 

@@ -14,6 +14,7 @@ export * from './vdev.ts';
 export * from './errors.ts';
 export * from './limits.ts';
 export { EmulatedPciDevice, emulatedVdev, type EmudevFamily, type EmulatedPciDeviceSpec, type EmulatedPciVdev } from './emulated-pci-device.ts';
+export { Orders, type Order } from './orders.ts';
 export { EmudevRegistry } from './registry.ts';
 export { createChannel, type ChannelOptions, type ProviderChannel } from './channel.ts';
 export { EMUDEV_DIAGNOSTICS, type EmudevDiagnostic } from './observers.ts';
