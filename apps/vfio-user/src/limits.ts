@@ -65,8 +65,12 @@ export const MAX_LSPCI_CHARS = 1_048_576;
 
 /** Memory files that a replay keeps open. */
 export const MAX_REPLAYED_FILES = 1024;
-/** Messages that a server may send without being asked for them yet; more end the replay. */
+/** Messages that a server may send without being asked for them yet, their bytes and their descriptors; more end the replay. */
 export const MAX_REPLAY_BACKLOG = 65_536;
+export const MAX_REPLAY_BACKLOG_BYTES = 134_217_728;
+export const MAX_REPLAY_BACKLOG_FDS = 1024;
+/** Receives from a server under test per turn of the event loop. */
+export const REPLAY_RECEIVES_PER_TURN = 16;
 /** Differences that are printed; all are counted. */
 export const MAX_PRINTED_DIFFERENCES = 1000;
 /** --ignore options. */

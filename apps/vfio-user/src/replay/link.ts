@@ -1,7 +1,7 @@
 /** One socket to the server under test: whole messages out, whole messages in, in order. */
 import type { Sys } from '@emudev/linux';
 import { FrameReader, HEADER_BYTES, MAX_FDS_PER_MESSAGE, type Frame } from '@emudev/vfio-user-protocol';
-import { MAX_PLAUSIBLE_MESSAGE_BYTES } from '../limits.ts';
+import { MAX_PLAUSIBLE_MESSAGE_BYTES, REPLAY_RECEIVES_PER_TURN } from '../limits.ts';
 
 export interface LinkEvents {
   frame(frame: Frame): void;
@@ -19,6 +19,8 @@ export class Link implements Disposable {
   readonly #buffer = new Uint8Array(new ArrayBuffer(RECEIVE_BYTES));
   readonly #queue: { bytes: Uint8Array; fds: readonly number[] }[] = [];
   #watch: Disposable | undefined;
+  #watchesRoom = false;
+  #again: NodeJS.Immediate | undefined;
   #open = true;
 
   /** Owns the socket from now on. */
@@ -43,6 +45,7 @@ export class Link implements Disposable {
     if (!this.#open) return;
     this.#open = false;
     this.#watch?.[Symbol.dispose]();
+    clearImmediate(this.#again);
     for (const { fds } of this.#queue) for (const fd of fds) this.#sys.close(fd);
     for (const fd of this.#reader.dispose()) this.#sys.close(fd);
     this.#sys.close(this.#fd);
@@ -51,14 +54,14 @@ export class Link implements Disposable {
   #listen(): void {
     this.#watch?.[Symbol.dispose]();
     if (!this.#open) return;
-    this.#watch = this.#sys.watch(this.#fd, { readable: true, writable: this.#queue.length > 0 }, ({ writable }) => {
+    this.#watchesRoom = this.#queue.length > 0;
+    this.#watch = this.#sys.watch(this.#fd, { readable: true, writable: this.#watchesRoom }, ({ writable }) => {
       if (writable && this.#queue.length > 0) this.#flush();
-      this.#receive();
+      if (this.#again === undefined) this.#receive();
     });
   }
 
   #flush(): void {
-    const before = this.#queue.length;
     try {
       for (let head = this.#queue[0]; head !== undefined; head = this.#queue[0]) {
         const sent = this.#sys.sendmsg(this.#fd, head.bytes, head.fds);
@@ -72,11 +75,19 @@ export class Link implements Disposable {
       // What it still had to say comes first; then the end.
       for (const { fds } of this.#queue.splice(0)) for (const fd of fds) this.#sys.close(fd);
     }
-    if (this.#queue.length > 0 || before > 1) this.#listen();
+    if (this.#queue.length > 0 !== this.#watchesRoom) this.#listen();
   }
 
   #receive(): void {
-    while (this.#open) {
+    for (let receives = 0; this.#open; receives++) {
+      if (receives === REPLAY_RECEIVES_PER_TURN) {
+        // A server that never stops talking must not keep time-outs from their turn.
+        this.#again = setImmediate(() => {
+          this.#again = undefined;
+          this.#receive();
+        });
+        return;
+      }
       let got;
       try {
         got = this.#sys.recvmsg(this.#fd, this.#buffer, MAX_FDS_PER_MESSAGE);

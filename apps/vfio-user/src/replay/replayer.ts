@@ -12,7 +12,7 @@ import { linux, type Sys } from '@emudev/linux';
 import {
   commandName, decodeVersion, describeMessage, encodeErrorReply, isPosted, isReply, VFIO_USER_VERSION, type Frame,
 } from '@emudev/vfio-user-protocol';
-import { MAX_REPLAY_BACKLOG } from '../limits.ts';
+import { MAX_REPLAY_BACKLOG, MAX_REPLAY_BACKLOG_BYTES, MAX_REPLAY_BACKLOG_FDS } from '../limits.ts';
 import { Descriptors } from '../trace/descriptors.ts';
 import type { ChannelName } from '../trace/observed.ts';
 import { compareReplies, type FieldDifference } from './compare.ts';
@@ -61,8 +61,13 @@ class Replayer implements Disposable {
   readonly #differences: Difference[] = [];
   /** Replies that nobody has asked for yet. */
   readonly #replies: Frame[] = [];
-  /** The server's recorded commands that it has not sent yet. */
-  readonly #awaited: RecordedMessage[];
+  /** The server's recorded commands that it has not sent yet, in their order. */
+  readonly #awaited: Set<RecordedMessage>;
+  /** The server's commands that the recording does not have. */
+  #unknown = 0;
+  /** Of the replies. */
+  #heldBytes = 0;
+  #heldFds = 0;
   #ended: string | undefined;
   #wake: () => void = () => {};
   #sent = 0;
@@ -74,7 +79,7 @@ class Replayer implements Disposable {
     this.#sys = options.sys ?? linux;
     this.#recreated = new Recreated(this.#sys);
     this.#descriptors = new Descriptors(this.#sys);
-    this.#awaited = messages.filter(({ captured, kind }) => captured.from === 'server' && (kind === 'command' || kind === 'posted'));
+    this.#awaited = new Set(messages.filter(({ captured, kind }) => captured.from === 'server' && (kind === 'command' || kind === 'posted')));
     this.#link('main', this.#sys.unixConnect(connect));
   }
 
@@ -131,13 +136,16 @@ class Replayer implements Disposable {
   }
 
   #frame(channel: ChannelName, frame: Frame): void {
-    if (isReply(frame.flags)) {
-      if (frame.command === VFIO_USER_VERSION) frame = this.#takeTwin(frame);
-      if (this.#replies.length >= MAX_REPLAY_BACKLOG) {
-        for (const fd of frame.fds) this.#sys.close(fd);
-        return;
-      }
+    if (this.#ended !== undefined) {
+      for (const fd of frame.fds) this.#sys.close(fd);
+    } else if (isReply(frame.flags)) {
+      if (frame.command === VFIO_USER_VERSION) this.#takeTwin(frame);
       this.#replies.push(frame);
+      this.#heldBytes += frame.payload.length;
+      this.#heldFds += frame.fds.length;
+      if (this.#replies.length > MAX_REPLAY_BACKLOG) this.#giveUp(`${MAX_REPLAY_BACKLOG} messages`);
+      else if (this.#heldBytes > MAX_REPLAY_BACKLOG_BYTES) this.#giveUp(`${MAX_REPLAY_BACKLOG_BYTES} bytes`);
+      else if (this.#heldFds > MAX_REPLAY_BACKLOG_FDS) this.#giveUp(`${MAX_REPLAY_BACKLOG_FDS} descriptors`);
     } else {
       for (const fd of frame.fds) this.#sys.close(fd);
       this.#answer(channel, frame);
@@ -145,29 +153,50 @@ class Replayer implements Disposable {
     this.#wake();
   }
 
+  /** The server floods us. */
+  #giveUp(withMoreThan: string): void {
+    this.#ended = `the server sends more than ${withMoreThan} that were not asked for`;
+    this.#differences.push({ message: undefined, what: this.#ended });
+    for (const link of this.#links.values()) link[Symbol.dispose]();
+  }
+
   /** The twin socket is ours to use; what is compared still has a descriptor of the kind. */
-  #takeTwin(frame: Frame): Frame {
+  #takeTwin(frame: Frame): void {
+    let own: number | undefined;
     try {
       const twin = decodeVersion(frame.payload).capabilities?.twinSocket;
       const fd = twin?.supported === true && twin.fdIndex !== undefined ? frame.fds[twin.fdIndex] : undefined;
-      if (fd !== undefined && !this.#links.has('twin')) this.#link('twin', this.#sys.dup(fd));
+      if (fd === undefined || this.#links.has('twin')) return;
+      own = this.#sys.dup(fd);
+      this.#link('twin', own);
     } catch {
-      // The comparison says what is wrong with it.
+      // The comparison says what is wrong with it; a file, for instance, cannot be watched.
+      if (own !== undefined) this.#sys.close(own);
     }
-    return frame;
   }
 
   #answer(channel: ChannelName, frame: Frame): void {
-    const at = this.#awaited.findIndex(({ header, payload }) => header!.command === frame.command && isPosted(header!.flags) === isPosted(frame.flags) && same(payload, frame.payload));
-    const [recorded] = at < 0 ? [] : this.#awaited.splice(at, 1);
+    const recorded = this.#takeAwaited(frame);
     const link = this.#links.get(channel)!;
     if (recorded === undefined) {
       const { name, fields } = describeMessage(frame, frame.payload);
-      if (this.#differences.length < MAX_REPLAY_BACKLOG) this.#differences.push({ message: undefined, what: `the server sends ${name}(${fields.map((f) => `${f.name}=${f.value}`).join(', ')}), which the recording does not have` });
+      this.#differences.push({ message: undefined, what: `the server sends ${name}(${fields.map((f) => `${f.name}=${f.value}`).join(', ')}), which the recording does not have` });
       if (!isPosted(frame.flags)) link.send(encodeErrorReply(frame.id, frame.command, EINVAL), []);
+      if (++this.#unknown > MAX_REPLAY_BACKLOG) this.#giveUp(`${MAX_REPLAY_BACKLOG} messages`);
     } else if (recorded.partner !== undefined) {
       link.send(withId(recorded.partner.captured.bytes, frame.id), []);
     }
+  }
+
+  /** The recorded command that this one is. */
+  #takeAwaited({ command, flags, payload }: Frame): RecordedMessage | undefined {
+    for (const message of this.#awaited) {
+      const header = message.header!;
+      if (header.command !== command || isPosted(header.flags) !== isPosted(flags) || !same(message.payload, payload)) continue;
+      this.#awaited.delete(message);
+      return message;
+    }
+    return undefined;
   }
 
   /** False: there is no point in going on. */
@@ -176,6 +205,8 @@ class Replayer implements Disposable {
     const find = (): number => this.#replies.findIndex((frame) => frame.id === header.id && frame.command === header.command);
     if (!(await this.#until(() => find() >= 0))) return this.#missing(message, 'the server does not answer');
     const [frame] = this.#replies.splice(find(), 1);
+    this.#heldBytes -= frame!.payload.length;
+    this.#heldFds -= frame!.fds.length;
     const fds = frame!.fds.map((fd) => this.#descriptors.describe(fd));
     for (const fd of frame!.fds) this.#sys.close(fd);
     this.#compared++;
@@ -185,8 +216,8 @@ class Replayer implements Disposable {
   }
 
   async #expectCommand(message: RecordedMessage): Promise<boolean> {
-    if (!(await this.#until(() => !this.#awaited.includes(message)))) {
-      this.#awaited.splice(this.#awaited.indexOf(message), 1);
+    if (!(await this.#until(() => !this.#awaited.has(message)))) {
+      this.#awaited.delete(message);
       return this.#missing(message, 'the server does not send it');
     }
     return true;
