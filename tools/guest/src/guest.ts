@@ -20,6 +20,8 @@ export interface GuestOptions {
   readonly accel?: Accel;
   /** Further QEMU arguments. */
   readonly extraArgs?: readonly string[];
+  /** Further arguments of the guest's kernel. */
+  readonly kernelArgs?: string;
   readonly bootTimeoutMs?: number;
   readonly progress?: Progress;
 }
@@ -102,7 +104,7 @@ export class Guest implements AsyncDisposable {
     const agent = join(folder, 'agent');
     const [program, ...args] = command;
     const child = spawn(program!, [
-      ...args, '-append', KERNEL_ARGS,
+      ...args, '-append', `${KERNEL_ARGS} ${options.kernelArgs ?? ''}`,
       '-chardev', 'stdio,id=console,signal=off', '-serial', 'chardev:console',
       '-chardev', `socket,id=agent,path=${agent},server=on,wait=off`, '-serial', 'chardev:agent',
     ], { stdio: ['ignore', 'pipe', 'pipe'] });
