@@ -7,6 +7,9 @@
  * these return snapshots.
  */
 
+import type { AttrType } from './attr-type.ts';
+
+/** Where a device is in the life its application leads; see lifecycle.ts. */
 export type EmudevState = 'allocated' | 'configured' | 'started' | 'stopped' | 'closed';
 /** Is a consumer there, and has it mapped memory ("ready": at least one DMA mapping)? */
 export type ConsumerState = 'absent' | 'connected' | 'ready';
@@ -65,18 +68,63 @@ declare const valueType: unique symbol;
 /** A typed name: constants exported by a family's contract; the string form serves telemetry and the command line. */
 export interface AttrKey<T> {
   readonly name: string;
+  /** What values look like, here and as text. A provider may declare a narrower one; see attr-type.ts. */
+  readonly type?: AttrType<T>;
   readonly [valueType]?: T;
 }
+/** The name of memory that provider and back end share. */
 export interface RegionKey {
   readonly name: string;
 }
+/** The name of a channel, and what travels each way. */
 export interface ChannelKey<ToProvider, ToBackEnd> {
   readonly name: string;
   readonly [valueType]?: [ToProvider, ToBackEnd];
 }
-export const attrKey = <T>(name: string): AttrKey<T> => ({ name });
+/** The name of an event ring; what its records mean is the family's contract. */
+export interface EventsKey {
+  readonly name: string;
+}
+/** Names an attribute; without a `type` it has no text form and its values are checked by the provider alone. */
+export const attrKey = <T>(name: string, type?: AttrType<T>): AttrKey<T> => (type === undefined ? { name } : { name, type });
+/** Names a region. */
 export const regionKey = (name: string): RegionKey => ({ name });
+/** Names a channel. */
 export const channelKey = <ToProvider, ToBackEnd>(name: string): ChannelKey<ToProvider, ToBackEnd> => ({ name });
+/** Names an event ring. */
+export const eventsKey = (name: string): EventsKey => ({ name });
+
+/** An attribute as its provider offers it; made with `attribute` of attr-type.ts. Without `set` it is read only. */
+export interface Attribute {
+  /** Checked before `set` is called; absent: `set` checks by itself, and there is no text form. */
+  readonly type?: AttrType<unknown>;
+  get(): unknown;
+  /** Throws an Error that says what a good value is. */
+  set?(value: unknown): void;
+}
+
+/** One thing that a self-test looked at. */
+export interface SelfTestCheck {
+  readonly name: string;
+  readonly passed: boolean;
+  /** What was seen, or what is wrong. */
+  readonly text: string;
+}
+export interface SelfTestReport {
+  /** Every check has passed. */
+  readonly passed: boolean;
+  readonly checks: readonly SelfTestCheck[];
+}
+
+/**
+ * An event ring for whoever opens an end of it, in any thread of this process (see event-ring.ts): where it lies in the window, and the
+ * eventfd that wakes an event loop.
+ */
+export interface EventRingHandle {
+  readonly offset: number;
+  readonly sizeBytes: number;
+  readonly fd: number;
+}
 
 /** Memory that provider and back end share: its place in the window, and the file behind it where there is one. */
 export interface SharedRegion {
@@ -95,6 +143,9 @@ export interface Channel<Send, Receive> {
   onMessage(handler: (message: Receive) => void | Promise<void>): Disposable;
 }
 
+/** What a guest did to one queue. `reset`: everything it had configured for it is void. */
+export type QueueChange = 'start' | 'stop' | 'reset';
+/** Why everything is void; see `BackEndHooks.reset`. */
 export type ResetKind = 'function' | 'consumer-left' | 'family';
 export interface Update {
   readonly dma: boolean;
@@ -116,6 +167,10 @@ export interface BackEndHooks {
    * RESET_VF); 'consumer-left': see destroyed, called before it.
    */
   reset?(kind: ResetKind): void | Promise<void>;
+  /** The guest has started, stopped or reset one queue. For providers that hear of it; others leave it to the family's channel. */
+  queue?(queue: number, change: QueueChange): void | Promise<void>;
+  /** Doorbell `id` is of another kind, or elsewhere, from now on: take a new `DoorbellInfo` before the old one is forgotten. */
+  doorbell?(id: number): void | Promise<void>;
   /** When it resolves no thread of the back end touches guest memory or raises a vector, until unlock. */
   lock(reason: string): Promise<void>;
   unlock(): void;
@@ -126,6 +181,8 @@ export interface EmudevEvents {
   destroyed: [reason: string];
   updated: [what: Update];
   reset: [kind: ResetKind];
+  queue: [queue: number, change: QueueChange];
+  doorbell: [id: number];
   started: [];
   stopped: [];
   attributeChanged: [name: string];
@@ -148,11 +205,27 @@ export interface Emudev {
   queueInfo(queue: number): QueueInfo;
   irqInfo(vector: number): IrqInfo;
   doorbell(id: number): DoorbellInfo;
+  /** EMUDEV_NO_ATTR for an unknown name. */
   getAttr<T>(key: AttrKey<T>): T;
+  /** EMUDEV_NO_ATTR; EMUDEV_UNSUPPORTED: read only; EMUDEV_BAD_ARG: no such value, and the provider has not seen it. */
   setAttr<T>(key: AttrKey<T>, value: T): void;
   attrNames(): readonly string[];
-  mapRegion(key: RegionKey): SharedRegion;
+  /** For telemetry and command lines. EMUDEV_NO_ATTR; EMUDEV_UNSUPPORTED where the provider has declared no type. */
+  getAttrText(name: string): string;
+  /** As `setAttr`, from text; EMUDEV_UNSUPPORTED as `getAttrText`. */
+  setAttrText(name: string, text: string): void;
+  /** EMUDEV_NO_REGION for an unknown name; EMUDEV_RANGE where the region has fewer than `minBytes`. */
+  mapRegion(key: RegionKey, minBytes?: number): SharedRegion;
+  regionNames(): readonly string[];
+  /** EMUDEV_NO_CHANNEL for an unknown name. */
   channel<S, R>(key: ChannelKey<S, R>): Channel<S, R>;
+  /** An event ring of the provider; open an end with `EventConsumer` or `EventProducer`. EMUDEV_NO_CHANNEL for an unknown name. */
+  events(key: EventsKey): EventRingHandle;
+  /**
+   * What the provider thinks of itself. In any state but closed, one at a time with configure, start, stop and close.
+   * EMUDEV_UNSUPPORTED where the provider has no self-test; EMUDEV_BAD_STATE where it would disturb a consumer that is there.
+   */
+  selfTest(): Promise<SelfTestReport>;
 }
 
 /** What a provider (emudev driver) implements; the class adds state checks, naming, and the back end's side. */
@@ -169,9 +242,14 @@ export interface EmudevProvider {
   queueInfo(queue: number): QueueInfo | undefined;
   irqInfo(vector: number): IrqInfo | undefined;
   doorbell(id: number): DoorbellInfo | undefined;
-  readonly attributes: ReadonlyMap<string, { get(): unknown; set?(value: unknown): void }>;
+  readonly attributes: ReadonlyMap<string, Attribute>;
   region(name: string): SharedRegion | undefined;
+  /** The names `region` knows; absent: none that anybody should see listed. */
+  regionNames?(): readonly string[];
   channel(name: string): Channel<unknown, unknown> | undefined;
+  events?(name: string): EventRingHandle | undefined;
+  /** Throws EMUDEV_BAD_STATE rather than disturb a consumer. A check that fails is a result, not an error. */
+  selfTest?(): readonly SelfTestCheck[] | Promise<readonly SelfTestCheck[]>;
 }
 
 /** The class's side towards its provider: how a provider reports what the consumer did. Returned by `EmudevRegistry.allocate`. */
@@ -188,6 +266,11 @@ export interface ProviderPort {
   updated(what: Update): void;
   /** Locked: within the provider's own lock … unlock where that is open, 'family' always in a bracket of its own. */
   reset(kind: ResetKind): Promise<void>;
+  /** In order with the other hooks, not locked. */
+  queueChanged(queue: number, change: QueueChange): Promise<void>;
+  /** As `queueChanged`. `doorbell(id)` answers with the new description already; the old one works until this resolves. */
+  doorbellChanged(id: number): Promise<void>;
+  /** Rejects with EMUDEV_TIMEOUT when the back end has not locked within the registry's deadline; then it is not held. */
   lock(reason: string): Promise<void>;
   /** Harmless when `lock` is not held, also after one that was rejected. */
   unlock(): void;

@@ -1,9 +1,20 @@
 import { BackEndSlot } from './back-end-slot.ts';
-import type { AttrKey, BackEndHooks, Channel, ChannelKey, ConsumerState, DoorbellInfo, Emudev, EmudevConfig, EmudevEvents, EmudevInfo, EmudevProvider, EmudevState, IrqInfo, MemTable, ProviderPort, QueueInfo, RegionKey, ResetKind, SharedRegion, Update } from './device.ts';
+import type { AttrType } from './attr-type.ts';
+import type {
+  AttrKey, Attribute, BackEndHooks, Channel, ChannelKey, ConsumerState, DoorbellInfo, Emudev, EmudevConfig, EmudevEvents, EmudevInfo, EmudevProvider, EmudevState,
+  EventRingHandle, EventsKey, IrqInfo, MemTable, ProviderPort, QueueChange, QueueInfo, RegionKey, ResetKind, SelfTestReport, SharedRegion, Update,
+} from './device.ts';
 import { EmudevError } from './errors.ts';
 import { nextState } from './lifecycle.ts';
+import { suggestion } from './nearest.ts';
 import { Observers } from './observers.ts';
+import type { EmudevRegistryOptions } from './registry.ts';
 import { Sections } from './sections.ts';
+
+/** What there is instead of a name that is unknown. */
+function listed(names: readonly string[]): string {
+  return names.length === 0 ? '; it has none' : `; it has ${names.join(', ')}`;
+}
 
 /** A provider's device with the class around it; the two faces of it are `Emudev` and `ProviderPort`. */
 export class EmulatedDevice implements Emudev {
@@ -17,7 +28,7 @@ export class EmulatedDevice implements Emudev {
   #state: EmudevState = 'allocated';
   #consumer: ConsumerState = 'absent';
 
-  constructor(name: string, id: number, provider: EmudevProvider) {
+  constructor(name: string, id: number, provider: EmudevProvider, _options: Required<EmudevRegistryOptions>) {
     this.#provider = provider;
     this.#observers = new Observers(name);
     this.#slot = new BackEndSlot((error) => { this.#observers.emit('error', error); });
@@ -42,6 +53,8 @@ export class EmulatedDevice implements Emudev {
       unlock: () => { this.#slot.unlock(); },
       suspend: (reason) => this.#slot.suspend(reason),
       resume: () => this.#slot.resume(),
+      queueChanged: (queue, change) => this.#queueChanged(queue, change),
+      doorbellChanged: (id) => this.#doorbellChanged(id),
       attributeChanged: (attribute) => { this.#observers.emit('attributeChanged', attribute); },
       error: (error) => { this.#observers.emit('error', error); },
     };
@@ -168,12 +181,13 @@ export class EmulatedDevice implements Emudev {
   setAttr<T>(key: AttrKey<T>, value: T): void {
     const attribute = this.#attribute(key.name);
     if (attribute.set === undefined) throw new EmudevError('EMUDEV_UNSUPPORTED', `${this.info.name}: attribute ${key.name} is read-only`);
-    try {
-      attribute.set(structuredClone(value));
-    } catch (error) {
-      if (error instanceof EmudevError) throw error;
-      throw new EmudevError('EMUDEV_BAD_ARG', `${this.info.name}: attribute ${key.name}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
-    }
+    // The provider knows its limits better than the family does.
+    const type: AttrType<unknown> | undefined = attribute.type ?? (key.type as AttrType<unknown> | undefined);
+    this.#badArg(key.name, () => {
+      const copy: unknown = structuredClone(value);
+      type?.check(copy);
+      attribute.set!(copy);
+    });
     this.#observers.emit('attributeChanged', key.name);
   }
 
@@ -181,11 +195,32 @@ export class EmulatedDevice implements Emudev {
     return [...this.#provider.attributes.keys()];
   }
 
-  mapRegion(key: RegionKey): SharedRegion {
+  getAttrText(name: string): string {
+    const attribute = this.#attribute(name);
+    return this.#textForm(name, attribute).format(attribute.get());
+  }
+
+  setAttrText(name: string, text: string): void {
+    const type = this.#textForm(name, this.#attribute(name));
+    const value = this.#badArg(name, () => type.parse(text));
+    this.setAttr({ name }, value);
+  }
+
+  mapRegion(key: RegionKey, minBytes = 0): SharedRegion {
     this.#assertOpen('mapRegion');
     const region = this.#provider.region(key.name);
-    if (region === undefined) throw new EmudevError('EMUDEV_NO_REGION', `${this.info.name} shares no region '${key.name}'`);
+    if (region === undefined) {
+      const names = this.regionNames();
+      throw new EmudevError('EMUDEV_NO_REGION', `${this.info.name} shares no region '${key.name}'${suggestion(key.name, names)}${listed(names)}`);
+    }
+    if (region.sizeBytes < minBytes) {
+      throw new EmudevError('EMUDEV_RANGE', `${this.info.name}: region ${key.name} has ${region.sizeBytes} bytes, not ${minBytes}`);
+    }
     return { ...region };
+  }
+
+  regionNames(): readonly string[] {
+    return [...(this.#provider.regionNames?.() ?? [])];
   }
 
   channel<S, R>(key: ChannelKey<S, R>): Channel<S, R> {
@@ -193,6 +228,22 @@ export class EmulatedDevice implements Emudev {
     const channel = this.#provider.channel(key.name);
     if (channel === undefined) throw new EmudevError('EMUDEV_NO_CHANNEL', `${this.info.name} has no channel '${key.name}'`);
     return channel as Channel<S, R>;
+  }
+
+  events(key: EventsKey): EventRingHandle {
+    this.#assertOpen('events');
+    const handle = this.#provider.events?.(key.name);
+    if (handle === undefined) throw new EmudevError('EMUDEV_NO_CHANNEL', `${this.info.name} has no event ring '${key.name}'`);
+    return { ...handle };
+  }
+
+  selfTest(): Promise<SelfTestReport> {
+    return this.#operations.run(async () => {
+      this.#assertOpen('selfTest');
+      if (this.#provider.selfTest === undefined) throw new EmudevError('EMUDEV_UNSUPPORTED', `${this.info.name} has no self-test`);
+      const checks = await this.#provider.selfTest();
+      return { passed: checks.every((check) => check.passed), checks: checks.map((check) => ({ ...check })) };
+    });
   }
 
   #ready(): Promise<void> {
@@ -239,13 +290,48 @@ export class EmulatedDevice implements Emudev {
     this.#observers.emit('reset', kind);
   }
 
-  #attribute(name: string): { get(): unknown; set?(value: unknown): void } {
+  #queueChanged(queue: number, change: QueueChange): Promise<void> {
+    return this.#slot.tell(async (hooks) => {
+      try {
+        await hooks?.queue?.(queue, change);
+      } finally {
+        this.#observers.emit('queue', queue, change);
+      }
+    });
+  }
+
+  #doorbellChanged(id: number): Promise<void> {
+    return this.#slot.tell(async (hooks) => {
+      try {
+        await hooks?.doorbell?.(id);
+      } finally {
+        this.#observers.emit('doorbell', id);
+      }
+    });
+  }
+
+  #attribute(name: string): Attribute {
     this.#assertOpen('attributes');
     const attribute = this.#provider.attributes.get(name);
     if (attribute === undefined) {
-      throw new EmudevError('EMUDEV_NO_ATTR', `${this.info.name} has no attribute '${name}'; it has ${this.attrNames().join(', ')}`);
+      const names = this.attrNames();
+      throw new EmudevError('EMUDEV_NO_ATTR', `${this.info.name} has no attribute '${name}'${suggestion(name, names)}${listed(names)}`);
     }
     return attribute;
+  }
+
+  #textForm(name: string, attribute: Attribute): AttrType<unknown> {
+    if (attribute.type === undefined) throw new EmudevError('EMUDEV_UNSUPPORTED', `${this.info.name}: attribute ${name} has no text form`);
+    return attribute.type;
+  }
+
+  #badArg<T>(name: string, body: () => T): T {
+    try {
+      return body();
+    } catch (error) {
+      if (error instanceof EmudevError) throw error;
+      throw new EmudevError('EMUDEV_BAD_ARG', `${this.info.name}: attribute ${name}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+    }
   }
 
   #inRange<T>(what: string, index: number, found: T | undefined): T {

@@ -3,6 +3,7 @@ export type EmudevErrorCode =
   | 'EMUDEV_EXISTS'
   | 'EMUDEV_NOENT'
   | 'EMUDEV_NODRIVER'
+  | 'EMUDEV_NOT_MINE'
   | 'EMUDEV_BAD_ARG'
   | 'EMUDEV_BAD_STATE'
   | 'EMUDEV_NOT_READY'
@@ -11,6 +12,7 @@ export type EmudevErrorCode =
   | 'EMUDEV_NO_ATTR'
   | 'EMUDEV_NO_REGION'
   | 'EMUDEV_NO_CHANNEL'
+  | 'EMUDEV_TIMEOUT'
   | 'EMUDEV_TRANSPORT';
 
 /** Linux numbers (asm-generic/errno.h). */
@@ -18,6 +20,7 @@ const ERRNO: Readonly<Record<EmudevErrorCode, number>> = {
   EMUDEV_EXISTS: 17, // EEXIST
   EMUDEV_NOENT: 2, // ENOENT
   EMUDEV_NODRIVER: 19, // ENODEV
+  EMUDEV_NOT_MINE: 19,
   EMUDEV_BAD_ARG: 22, // EINVAL
   EMUDEV_BAD_STATE: 16, // EBUSY
   EMUDEV_NOT_READY: 11, // EAGAIN
@@ -26,9 +29,11 @@ const ERRNO: Readonly<Record<EmudevErrorCode, number>> = {
   EMUDEV_NO_ATTR: 2,
   EMUDEV_NO_REGION: 2,
   EMUDEV_NO_CHANNEL: 2,
+  EMUDEV_TIMEOUT: 110, // ETIMEDOUT
   EMUDEV_TRANSPORT: 5, // EIO
 };
 
+/** What every call of this package throws or rejects with. */
 export class EmudevError extends Error {
   override readonly name = 'EmudevError';
   readonly code: EmudevErrorCode;

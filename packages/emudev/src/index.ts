@@ -9,13 +9,15 @@
  * @packageDocumentation
  */
 export * from './device.ts';
+export * from './attr-type.ts';
 export * from './vector.ts';
 export * from './vdev.ts';
 export * from './errors.ts';
 export * from './limits.ts';
 export { EmulatedPciDevice, emulatedVdev, type EmudevFamily, type EmulatedPciDeviceSpec, type EmulatedPciVdev } from './emulated-pci-device.ts';
 export { Orders, type Order } from './orders.ts';
-export { EmudevRegistry } from './registry.ts';
+export { systemClock, type EmudevClock } from './clock.ts';
+export { EmudevRegistry, type EmudevRegistryOptions } from './registry.ts';
 export { createChannel, type ChannelOptions, type ProviderChannel } from './channel.ts';
 export { EMUDEV_DIAGNOSTICS, type EmudevDiagnostic } from './observers.ts';
 export { parseKvargs, parseVdev, takeArgs, type KeyValue, type VdevText } from './kvargs.ts';

@@ -10,3 +10,7 @@ export const MAX_DEVICE_NAME = 64;
 export const DEFAULT_CHANNEL_LIMIT = 256;
 /** Devices of one registry. */
 export const MAX_DEVICES = 1024;
+/** How long a back end may take to lock. Its lcores acknowledge once per burst, so this is a fault, not a load. */
+export const LOCK_DEADLINE_MS = 1000;
+/** How long `close` waits for a hook or an operation that does not settle, before it goes on without it. */
+export const CLOSE_DEADLINE_MS = 5000;
