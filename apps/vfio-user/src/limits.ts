@@ -8,6 +8,8 @@ export const MAX_CAPTURED_BYTES: number = MAX_WHOLE_MESSAGE_BYTES;
 export const INITIAL_BUFFER_BYTES = 4096;
 /** A message that stops in the middle is passed on as far as it came after this time. */
 export const STALLED_MESSAGE_MS = 20;
+/** Runs of bytes with descriptors (253 each) that are held of one message; more are passed on before it is whole. */
+export const MAX_HELD_RUNS = 2;
 /** A header with a size beyond this is reported (QEMU announces at most 64 MiB of data); its bytes are passed on all the same. */
 export const MAX_PLAUSIBLE_MESSAGE_BYTES = 67_108_912;
 /** Messages of one direction per turn of the event loop. */
@@ -30,8 +32,11 @@ export const MAX_DEFERRED_BYTES = 67_108_864;
 export const DECODE_EVERY_MS = 2;
 export const DECODE_BUSY_MS = 0.2;
 export const DECODE_IDLE_MS = 5;
-/** Requests without an answer that are remembered per direction of a session; older ones are given up. */
+/** Requests without an answer that are remembered per session, and their bytes; older ones are given up. */
 export const MAX_OPEN_REQUESTS = 4096;
+export const MAX_OPEN_REQUEST_BYTES = 16_777_216;
+/** Regions whose sizes are remembered per session, to explain errors. */
+export const MAX_KNOWN_REGIONS = 4096;
 /** A request without a reply for so long is shown as unfinished. */
 export const UNFINISHED_MS = 1000;
 /** Latencies remembered per command for median and p99; beyond it a fair sample of all. */

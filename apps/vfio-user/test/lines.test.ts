@@ -2,8 +2,9 @@ import { readFileSync } from 'node:fs';
 import * as p from '@emudev/vfio-user-protocol';
 import { describe, expect, it } from 'vitest';
 import { REGISTERS } from '../../../packages/iavf-emu/src/register-table.ts';
+import { MAX_KNOWN_REGIONS, MAX_OPEN_REQUEST_BYTES, MAX_OPEN_REQUESTS } from '../src/limits.ts';
 import { CONFIG_REGISTERS } from '../src/trace/config-registers.ts';
-import { parseDictionary, RegisterNames } from '../src/trace/dictionary.ts';
+import { DictionaryError, parseDictionary, RegisterNames } from '../src/trace/dictionary.ts';
 import { Exchanges, type Exchange } from '../src/trace/exchanges.ts';
 import { makeFilter } from '../src/trace/filter.ts';
 import { Formatter } from '../src/trace/format.ts';
@@ -111,6 +112,23 @@ describe('requests and replies', () => {
     expect(done.map((e) => [e.request?.header.id, e.late, e.reply !== undefined])).toEqual([[1, true, true], [2, true, false], [3, false, false]]);
   });
 
+  it('are given up, oldest first, where too many or too large ones wait; the others still find their replies', () => {
+    const { done } = observe([...Array.from({ length: MAX_OPEN_REQUESTS + 2 }, (_, i) => read(i & 0xffff)), got(0), got(2)]);
+    expect(done.map((e) => [e.request?.header.id, e.reply?.header.id])).toEqual([[0, undefined], [1, undefined], [undefined, 0], [2, 2]]);
+    const large = (id: number): Sent => ({ bytes: p.encodeMessage(id, 18, 0, new Uint8Array(1 << 20)) });
+    const kept = MAX_OPEN_REQUEST_BYTES / (1 << 20) - 1;
+    const { done: gone } = observe([...Array.from({ length: kept + 3 }, (_, i) => large(i)), { bytes: p.encodeMessage(5, 18, 1, new Uint8Array(0)), from: 'server' }, large(100)]);
+    expect(gone.map((e) => [e.request?.header.id, e.reply?.header.id])).toEqual([[0, undefined], [1, undefined], [2, undefined], [5, 5]]);
+  });
+
+  it('with as many different regions as a server can make up are shown, and no more than some of their sizes kept', () => {
+    const { done } = observe(Array.from({ length: MAX_KNOWN_REGIONS + 10 }, (_, index) => [
+      request(5, p.encodeGetRegionInfo(index)), reply(5, p.encodeRegionInfo({ flags: 3, index, sizeBytes: 16, fileOffset: 0 }, 32).payload),
+    ]).flat());
+    expect(done[0]!.facts.sizes.size).toBe(MAX_KNOWN_REGIONS);
+    expect(done).toHaveLength(MAX_KNOWN_REGIONS + 10);
+  });
+
   it('a reply to nothing, or to another command, is nobody\'s', () => {
     const { done } = observe([read(1), reply(10, new Uint8Array(16), 1), got(4)]);
     expect(done.map((e) => [e.request, e.reply?.header.id])).toEqual([[undefined, 1], [undefined, 4]]);
@@ -152,6 +170,14 @@ describe('filters and the summary', () => {
     expect(summary.table()).toContain('DEVICE_SET_IRQS      1                              20.00 ms  20.00 ms  20.00 ms  20.00 ms');
   });
 
+  it('counts all command numbers there can be, of both sides', () => {
+    const summary = new Summary();
+    for (const from of ['client', 'server'] as const) {
+      for (let command = 0; command <= 0xffff; command++) for (const exchange of observe([{ bytes: p.encodeMessage(1, command, 0x10, new Uint8Array(0)), from }]).done) summary.add(exchange);
+    }
+    expect(summary.table().split('\n')).toHaveLength(2 + 2 * 65_536 + 1);
+  });
+
   it('prints times relative, as differences, or absolute; JSON has the fields', () => {
     const out: string[] = [];
     const sink = { write: (text: string | Uint8Array) => { out.push(String(text)); }, flush: () => {} };
@@ -188,6 +214,24 @@ describe('dictionaries', () => {
     [{ devices: [{ name: 'x', regions: { BAR0: [{ name: 'A', offset: 0, count: 2 }, { name: 'B', offset: 7, size: 1 }] } }] }, 'A and B overlap at 0x7'],
   ])('%j is refused with the path to the fault', (value, message) => {
     expect(() => parseDictionary(value, 'd.json')).toThrow(message);
+  });
+
+  it.each([
+    ['a list', (deep: string) => deep, 'an object is wanted, not a list'],
+    ['an id', (deep: string) => `{"devices":[{"name":"x","match":[${deep}],"regions":{}}]}`, 'hexadecimal digits each, not a list'],
+    ['a number', (deep: string) => `{"devices":[{"name":"x","regions":{"BAR0":[{"name":"A","offset":{"a":${deep}}}]}}]}`, 'is wanted, not an object'],
+    ['a key', () => JSON.stringify({ ['long'.repeat(1e6)]: 1 }), '"longlong'],
+    ['a region', () => '{"devices":[{"name":"x","regions":{"BAR0":[],"bar0":[]}}]}', 'devices[0].regions: BAR0 is there twice'],
+  ])('nested a million times, or endless, are refused in one short sentence: %s', (_what, json, message) => {
+    let said = '';
+    try {
+      parseDictionary(JSON.parse(json('['.repeat(1e6) + ']'.repeat(1e6))), 'd.json');
+    } catch (error) {
+      expect(error).toBeInstanceOf(DictionaryError);
+      said = (error as Error).message;
+    }
+    expect(said).toContain(message);
+    expect(said.length).toBeLessThan(300);
   });
 
   it('choose the device by its ids, the one for all where none matches, the only one while they are not known', () => {

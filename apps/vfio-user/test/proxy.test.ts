@@ -4,9 +4,11 @@ import { countOpenFds, linux } from '@emudev/linux';
 import { encodeMessage, encodeVersion, newMessage } from '@emudev/vfio-user-protocol';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { MAX_WHOLE_MESSAGE_BYTES } from '../src/limits.ts';
+import { MAX_HELD_RUNS, MAX_WHOLE_MESSAGE_BYTES } from '../src/limits.ts';
+import { Channel } from '../src/trace/channel.ts';
+import { Forwarder } from '../src/trace/forwarder.ts';
 import { TraceProxy } from '../src/trace/proxy.ts';
-import { memfd, proxied, recorder, temporaryFolder, until } from './wire.ts';
+import { memfd, proxied, Raw, recorder, temporaryFolder, until } from './wire.ts';
 
 let before: number;
 beforeEach(() => { before = countOpenFds(); });
@@ -102,6 +104,28 @@ describe('what goes in comes out', () => {
     expect(wire.seen.messages[0]!.fds[252]).toEqual({ kind: 'memfd', sizeBytes: 253, file: 253, name: 'memfd:ram' });
   });
 
+  it.each([['within a message', encodeMessage(1, 10, 0, new Uint8Array(60_000)).subarray(0, 16)], ['behind a malformed header', new Uint8Array(16)]])('descriptors are not hoarded while the sink takes nothing (%s)', (_where, header) => {
+    const [client, source] = linux.unixSocketPair();
+    const [sink, server] = linux.unixSocketPair();
+    const forwarder = new Forwarder(linux, source, sink, { descriptors: () => {}, exchange: (_message, fds) => fds, forwarded: () => {}, anomaly: () => {} });
+    linux.sendmsg(client, header, []);
+    while (forwarder.pump());
+    forwarder.unhold();
+    let filled = 0;
+    for (let n: number | undefined = 0; n !== undefined; filled += n ?? 0) n = linux.sendmsg(sink, new Uint8Array(4096), []);
+    const files = Array.from({ length: 253 }, () => memfd(1));
+    for (let i = 0; i < 12; i++) expect(linux.sendmsg(client, Uint8Array.of(i), files)).toBe(1);
+    const open = countOpenFds();
+    while (forwarder.pump());
+    // Runs that are held, and one more that was received.
+    expect(countOpenFds() - open).toBeLessThanOrEqual(253 * (MAX_HELD_RUNS + 1));
+    const seen = new Raw(server);
+    for (; seen.got.length < header.length + filled + 12; forwarder.pump()) while (seen.read());
+    expect(seen.files.map(({ at, sizes }) => [at - header.length - filled, sizes.length])).toEqual(Array.from({ length: 12 }, (_, i) => [i, 253]));
+    forwarder.dispose();
+    for (const fd of [client, source, sink, server, ...files]) linux.close(fd);
+  });
+
   it('half a message is passed on when no more comes', async () => {
     using wire = await proxied();
     await wire.client.send(encodeMessage(1, 9, 0, new Uint8Array(16)).subarray(0, 20));
@@ -178,6 +202,24 @@ describe('flow', () => {
     linux.close(wire.client.fd);
     await until(() => wire.seen.ends.length === 1, 'the session ends');
     expect(wire.proxy.sessions).toBe(0);
+  });
+
+  it('a client that dies ends its session although its server takes nothing and is silent', async () => {
+    const [client, proxyClient] = linux.unixSocketPair();
+    const [proxyServer, server] = linux.unixSocketPair();
+    // A server that has shut down its receiving half.
+    const sys = { ...linux, sendmsg: (...[fd, bytes, fds]: Parameters<typeof linux.sendmsg>) => {
+      if (fd === proxyServer && bytes.length > 0) throw new Error('EPIPE');
+      return linux.sendmsg(fd, bytes, fds);
+    } };
+    const events = { descriptors: () => {}, exchange: (_message: Uint8Array, fds: readonly number[]) => fds, forwarded: () => {}, anomaly: () => {} };
+    const channel = new Channel(sys, proxyClient, proxyServer, { up: events, down: events, ready: () => { while (channel.pump()); } });
+    linux.sendmsg(client, encodeMessage(1, 13, 0, new Uint8Array(0)), []);
+    while (channel.pump());
+    linux.close(client);
+    await until(() => channel.over !== undefined, 'the session ends');
+    expect(channel.over).toBe('the client hung up');
+    linux.close(server);
   });
 
   it('sessions one after the other and side by side do not mix', async () => {

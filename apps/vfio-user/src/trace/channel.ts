@@ -101,7 +101,17 @@ export class Channel {
   #settle(): void {
     if (this.#up.state === 'ended' && !this.#passedOn.client) this.#passOn('client', this.#client.fd, this.#server.fd);
     if (this.#down.state === 'ended' && !this.#passedOn.server) this.#passOn('server', this.#server.fd, this.#client.fd);
-    if (this.#over === undefined && this.#up.state !== 'open' && this.#down.state !== 'open') this.close(`the ${this.#up.state === 'ended' ? 'client' : 'server'} hung up`);
+    if (this.#over !== undefined) return;
+    if (this.#up.state !== 'open' && this.#down.state !== 'open') {
+      this.close(`the ${this.#up.state === 'ended' ? 'client' : 'server'} hung up`);
+      return;
+    }
+    // Nothing announces the death of somebody who is not read from any more.
+    this.#probe ??= setInterval(() => {
+      if (this.#up.state !== 'open' && this.#isGone(this.#client.fd)) this.close('the client hung up');
+      else if (this.#down.state !== 'open' && this.#isGone(this.#server.fd)) this.close('the server hung up');
+      this.#ready();
+    }, HALF_CLOSED_PROBE_MS).unref();
   }
 
   /** The end of what one side sends. */
@@ -116,12 +126,6 @@ export class Channel {
     } catch {
       // It is gone as well: its own direction says so.
     }
-    // Nothing announces the death of somebody who is not read from any more.
-    this.#probe ??= setInterval(() => {
-      if (this.#passedOn.client && this.#isGone(this.#client.fd)) this.close('the client hung up');
-      else if (this.#passedOn.server && this.#isGone(this.#server.fd)) this.close('the server hung up');
-      this.#ready();
-    }, HALF_CLOSED_PROBE_MS).unref();
   }
 
   /** Sending no byte costs a live peer nothing and tells a closed one (EPIPE) from one that has only stopped sending. */

@@ -79,13 +79,14 @@ export function parseDictionary(value: unknown, name: string): DeviceDictionary[
 function parseDevice(value: unknown, path: string): DeviceDictionary {
   const device = object(value, path, ['name', 'match', 'regions']);
   const match = device['match'] === undefined ? [] : list(device['match'], `${path}.match`).map((id, i) => {
-    if (typeof id !== 'string' || !/^[0-9a-f]{4}:[0-9a-f]{4}$/i.test(id)) throw new DictionaryError(`${path}.match[${i}]`, `"vendor:device" of four hexadecimal digits each, not ${JSON.stringify(id)}`);
+    if (typeof id !== 'string' || !/^[0-9a-f]{4}:[0-9a-f]{4}$/i.test(id)) throw new DictionaryError(`${path}.match[${i}]`, `"vendor:device" of four hexadecimal digits each, not ${shown(id)}`);
     return id.toLowerCase();
   });
   const regions = new Map<number, readonly Register[]>();
   for (const [region, registers] of Object.entries(object(device['regions'], `${path}.regions`))) {
     const index = REGIONS.indexOf(region.toUpperCase());
-    if (index < 0) throw new DictionaryError(`${path}.regions`, `no region is called ${JSON.stringify(region)}; there are ${REGIONS.join(', ')}`);
+    if (index < 0) throw new DictionaryError(`${path}.regions`, `no region is called ${shown(region)}; there are ${REGIONS.join(', ')}`);
+    if (regions.has(index)) throw new DictionaryError(`${path}.regions`, `${REGIONS[index]!} is there twice`);
     regions.set(index, parseRegisters(registers, `${path}.regions.${region}`));
   }
   return { name: text(device['name'], `${path}.name`), match, regions };
@@ -130,10 +131,20 @@ function parseField(value: unknown, path: string, sizeBytes: number): BitField {
 }
 
 function object(value: unknown, path: string, keys?: readonly string[]): Readonly<Record<string, unknown>> {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new DictionaryError(path, `an object is wanted, not ${JSON.stringify(value) ?? 'nothing'}`.slice(0, 200));
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new DictionaryError(path, `an object is wanted, not ${shown(value)}`);
   const odd = keys === undefined ? undefined : Object.keys(value).find((key) => !keys.includes(key));
-  if (odd !== undefined) throw new DictionaryError(path, `"${odd}" means nothing here; there are ${keys!.join(', ')}`);
+  if (odd !== undefined) throw new DictionaryError(path, `${shown(odd)} means nothing here; there are ${keys!.join(', ')}`);
   return value as Readonly<Record<string, unknown>>;
+}
+
+const MAX_SHOWN_CHARS = 64;
+
+/** What stands there instead: a list or an object may be nested deeper than the stack allows JSON.stringify to go. */
+function shown(value: unknown): string {
+  if (value === undefined) return 'nothing';
+  if (value === null) return 'null';
+  if (typeof value === 'object') return Array.isArray(value) ? 'a list' : 'an object';
+  return typeof value === 'string' ? JSON.stringify(value.slice(0, MAX_SHOWN_CHARS)) : String(value as number | boolean);
 }
 
 function list(value: unknown, path: string): readonly unknown[] {
@@ -148,7 +159,7 @@ function text(value: unknown, path: string): string {
 
 function number(value: unknown, path: string, min: number, max: number): number {
   const n = typeof value === 'number' ? value : typeof value === 'string' && /^(0x[0-9a-f]+|\d+)$/i.test(value) ? Number(value) : NaN;
-  if (!Number.isSafeInteger(n) || n < min || n > max) throw new DictionaryError(path, `a number within ${min}..${max} is wanted, not ${JSON.stringify(value) ?? 'nothing'}`);
+  if (!Number.isSafeInteger(n) || n < min || n > max) throw new DictionaryError(path, `a number within ${min}..${max} is wanted, not ${shown(value)}`);
   return n;
 }
 

@@ -12,7 +12,7 @@
  * | nothing, and the session ends| the request is done, without a reply                                     |
  */
 import { decodeHeader, HEADER_BYTES, isCommand, isPosted, isReply, replyErrno, type Header } from '@emudev/vfio-user-protocol';
-import { MAX_OPEN_REQUESTS, UNFINISHED_MS } from '../limits.ts';
+import { MAX_OPEN_REQUEST_BYTES, MAX_OPEN_REQUESTS, UNFINISHED_MS } from '../limits.ts';
 import type { ObservedMessage, Side } from './observed.ts';
 import type { SessionFacts } from './session-facts.ts';
 
@@ -69,9 +69,10 @@ export class Exchanges {
   readonly #session: number;
   readonly #facts: SessionFacts;
   readonly #listener: ExchangeListener;
-  /** In order of their coming. */
+  /** In order of their coming: all of them, and those with the same key. */
+  readonly #inOrder = new Set<Open>();
   readonly #open = new Map<string, Open[]>();
-  #count = 0;
+  #bytes = 0;
 
   constructor(session: number, facts: SessionFacts, listener: ExchangeListener) {
     this.#session = session;
@@ -94,16 +95,19 @@ export class Exchanges {
       this.#listener.done({ ...this.#base(message.channel, message.from), request: half, posted: isPosted(half.header.flags), late: false });
       return;
     }
-    const key = keyOf(message.channel, message.from, half.header.id);
+    const open: Open = { half, shown: false };
+    const key = keyOf(open);
     const queue = this.#open.get(key);
-    if (queue === undefined) this.#open.set(key, [{ half, shown: false }]);
-    else queue.push({ half, shown: false });
-    if (++this.#count > MAX_OPEN_REQUESTS) this.#giveUpOldest();
+    if (queue === undefined) this.#open.set(key, [open]);
+    else queue.push(open);
+    this.#inOrder.add(open);
+    this.#bytes += message.bytes.length;
+    while (this.#inOrder.size > MAX_OPEN_REQUESTS || this.#bytes > MAX_OPEN_REQUEST_BYTES) this.#giveUpOldest();
   }
 
   /** Shows what has waited long for its reply. */
   tick(nowMs: number): void {
-    for (const open of this.#inOrder()) {
+    for (const open of this.#inOrder) {
       if (open.shown || nowMs - open.half.message.atMs < UNFINISHED_MS) continue;
       open.shown = true;
       this.#listener.unfinished(this.#exchange(open));
@@ -112,40 +116,38 @@ export class Exchanges {
 
   /** The session has ended: nothing of this is answered any more. */
   end(): void {
-    for (const open of this.#inOrder()) this.#listener.done(this.#exchange(open));
+    for (const open of this.#inOrder) this.#listener.done(this.#exchange(open));
     this.#open.clear();
-    this.#count = 0;
-  }
-
-  #inOrder(): Open[] {
-    return [...this.#open.values()].flat().sort((a, b) => a.half.message.atMs - b.half.message.atMs);
+    this.#inOrder.clear();
+    this.#bytes = 0;
   }
 
   #reply(half: Half): void {
     const { channel, from } = half.message;
     const sender = from === 'client' ? 'server' : 'client';
-    const key = keyOf(channel, sender, half.header.id);
-    const queue = this.#open.get(key);
-    const at = queue?.findIndex((open) => open.half.header.command === half.header.command) ?? -1;
-    if (at < 0) {
+    const open = this.#open.get(keyText(channel, sender, half.header.id))?.find((one) => one.half.header.command === half.header.command);
+    if (open === undefined) {
       this.#listener.done({ ...this.#base(channel, sender), reply: half, posted: false, late: false });
       return;
     }
-    const [open] = queue!.splice(at, 1);
-    if (queue!.length === 0) this.#open.delete(key);
-    this.#count--;
-    this.#facts.reply(open!.half, half);
-    this.#listener.done({ ...this.#exchange(open!), reply: half });
+    this.#forget(open);
+    this.#facts.reply(open.half, half);
+    this.#listener.done({ ...this.#exchange(open), reply: half });
   }
 
   #giveUpOldest(): void {
-    const oldest = this.#inOrder()[0]!;
-    const key = keyOf(oldest.half.message.channel, oldest.half.message.from, oldest.half.header.id);
-    const left = this.#open.get(key)!.filter((open) => open !== oldest);
-    if (left.length === 0) this.#open.delete(key);
-    else this.#open.set(key, left);
-    this.#count--;
-    this.#listener.done(this.#exchange(oldest));
+    const [oldest] = this.#inOrder;
+    this.#forget(oldest!);
+    this.#listener.done(this.#exchange(oldest!));
+  }
+
+  #forget(open: Open): void {
+    const key = keyOf(open);
+    const queue = this.#open.get(key)!;
+    queue.splice(queue.indexOf(open), 1);
+    if (queue.length === 0) this.#open.delete(key);
+    this.#inOrder.delete(open);
+    this.#bytes -= open.half.message.bytes.length;
   }
 
   #exchange({ half, shown }: Open): Exchange {
@@ -157,6 +159,10 @@ export class Exchanges {
   }
 }
 
-function keyOf(channel: string, sender: Side, id: number): string {
+function keyOf({ half: { header, message } }: Open): string {
+  return keyText(message.channel, message.from, header.id);
+}
+
+function keyText(channel: string, sender: Side, id: number): string {
   return `${channel} ${sender} ${id}`;
 }

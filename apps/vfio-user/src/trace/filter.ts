@@ -1,8 +1,11 @@
 /** Which exchanges are shown. */
-import { commandName, irqIndexName, regionName, VFIO_USER_DEVICE_GET_IRQ_INFO, VFIO_USER_DEVICE_GET_REGION_INFO, VFIO_USER_DEVICE_GET_REGION_IO_FDS, VFIO_USER_DEVICE_SET_IRQS } from '@emudev/vfio-user-protocol';
+import { COMMANDS, commandName, irqIndexName, regionName, VFIO_USER_DEVICE_GET_IRQ_INFO, VFIO_USER_DEVICE_GET_REGION_INFO, VFIO_USER_DEVICE_GET_REGION_IO_FDS, VFIO_USER_DEVICE_SET_IRQS } from '@emudev/vfio-user-protocol';
 import { errnoOf, headerOf, latencyMs, type Exchange } from './exchanges.ts';
 import { accessOf } from './format.ts';
 import type { Side } from './observed.ts';
+
+/** More than have names. */
+const NAMED_INDEXES = 16;
 
 export interface FilterOptions {
   /** Command names with * and ?; one that begins with ! takes away. */
@@ -19,8 +22,11 @@ export interface FilterOptions {
   readonly session?: number;
 }
 
-/** True for exchanges that all options let through. */
+/** True for exchanges that all options let through. @throws RangeError for a name that stands for nothing */
 export function makeFilter(options: FilterOptions): (exchange: Exchange) => boolean {
+  for (const glob of options.commands ?? []) checkCommand(glob.replace(/^!/, ''));
+  for (const name of options.regions ?? []) checkIndex('region', name.toUpperCase(), regionName);
+  for (const name of options.irqs ?? []) checkIndex('interrupt', name.toUpperCase().replace('-', ''), irqIndexName);
   const wanted = (options.commands ?? []).filter((glob) => !glob.startsWith('!')).map(globPattern);
   const unwanted = (options.commands ?? []).filter((glob) => glob.startsWith('!')).map((glob) => globPattern(glob.slice(1)));
   const regions = options.regions?.map((name) => name.toUpperCase());
@@ -40,6 +46,20 @@ export function makeFilter(options: FilterOptions): (exchange: Exchange) => bool
     return (regions !== undefined && region !== undefined && (regions.includes(regionName(region)) || regions.includes(String(region))))
       || (irqs !== undefined && irq !== undefined && (irqs.includes(irqIndexName(irq)) || irqs.includes(String(irq))));
   };
+}
+
+/** A filter that lets nothing through, ever, is a mistake. */
+function checkCommand(glob: string): void {
+  const pattern = globPattern(glob);
+  const names = [...COMMANDS.values()].map(({ name }) => name);
+  if (names.some((name) => pattern.test(name)) || /^(command \d+|raw)$/i.test(glob)) return;
+  throw new RangeError(`no command is called "${glob}"; there are ${names.join(', ')}`);
+}
+
+function checkIndex(kind: string, text: string, nameOf: (index: number) => string): void {
+  if (/^\d{1,10}$/.test(text)) return;
+  const names = Array.from({ length: NAMED_INDEXES }, (_, index) => nameOf(index)).filter((name) => !/^\d/.test(name));
+  if (!names.includes(text)) throw new RangeError(`no ${kind} is called "${text}"; there are ${names.join(', ')}, and numbers`);
 }
 
 function globPattern(glob: string): RegExp {

@@ -17,7 +17,7 @@
  */
 import type { Sys } from '@emudev/linux';
 import { HEADER_BYTES, MAX_FDS_PER_MESSAGE } from '@emudev/vfio-user-protocol';
-import { INITIAL_BUFFER_BYTES, MAX_CAPTURED_BYTES, MAX_PLAUSIBLE_MESSAGE_BYTES, MAX_WHOLE_MESSAGE_BYTES } from '../limits.ts';
+import { INITIAL_BUFFER_BYTES, MAX_CAPTURED_BYTES, MAX_HELD_RUNS, MAX_PLAUSIBLE_MESSAGE_BYTES, MAX_WHOLE_MESSAGE_BYTES } from '../limits.ts';
 
 export interface Forwarded {
   /** The message, or as much of it as is kept; a view that is overwritten after the call. */
@@ -134,6 +134,11 @@ export class Forwarder {
         this.#passPiece();
         return true;
       }
+      if (this.#segments.length >= MAX_HELD_RUNS) {
+        // Held back, they would use up the descriptors that other sessions need.
+        this.#send();
+        return true;
+      }
       const want = this.#size === 0 ? this.#expected : Math.min(this.#size - this.#passed, MAX_WHOLE_MESSAGE_BYTES);
       if (this.#receive(want - this.#filled) === 0) return moved || this.#sourceEnded;
     }
@@ -213,7 +218,7 @@ export class Forwarder {
 
   /** One byte per receive: a run ends where descriptors arrive, so that they leave on the byte they came with. */
   #pumpRaw(): boolean {
-    while (this.#filled < RAW_BYTES && this.#receive(1) > 0);
+    while (this.#filled < RAW_BYTES && this.#segments.length < MAX_HELD_RUNS && this.#receive(1) > 0);
     if (this.#filled === this.#sent) return this.#sourceEnded;
     this.#send();
     return true;

@@ -4,6 +4,7 @@ import {
   VFIO_USER_DEVICE_GET_INFO, VFIO_USER_DEVICE_GET_IRQ_INFO, VFIO_USER_DEVICE_GET_REGION_INFO, VFIO_USER_DEVICE_SET_IRQS, VFIO_USER_REGION_READ, VFIO_USER_REGION_WRITE,
   VFIO_USER_VERSION, replyErrno, type DmaDialect,
 } from '@emudev/vfio-user-protocol';
+import { MAX_KNOWN_REGIONS } from '../limits.ts';
 import type { Half } from './exchanges.ts';
 
 const ACCESS_BYTES = 16;
@@ -34,7 +35,7 @@ export class SessionFacts {
       case VFIO_USER_DEVICE_GET_REGION_INFO:
         this.#learn(() => {
           const { index, sizeBytes } = decodeRegionInfo(payload);
-          this.sizes.set(index, sizeBytes);
+          if (this.sizes.size < MAX_KNOWN_REGIONS || this.sizes.has(index)) this.sizes.set(index, sizeBytes);
         });
         return;
       case VFIO_USER_REGION_READ:

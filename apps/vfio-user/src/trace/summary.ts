@@ -72,7 +72,7 @@ export class Summary {
       ...(latency === undefined ? ['', '', '', ''] : [latency.total, latency.min, latency.median, latency.p99].map(durationText)),
     ]);
     const head = ['command', 'count', 'errors', 'posted', 'unanswered', 'total', 'min', 'median', 'p99'];
-    const widths = head.map((title, i) => Math.max(title.length, ...rows.map((row) => row[i]!.length)));
+    const widths = head.map((title, i) => rows.reduce((width, row) => Math.max(width, row[i]!.length), title.length));
     const line = (cells: readonly string[]): string => cells.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!))).join('  ').trimEnd();
     return `${[line(head), line(widths.map((width) => '-'.repeat(width))), ...rows.map(line)].join('\n')}\n`;
   }
