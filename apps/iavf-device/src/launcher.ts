@@ -1,29 +1,32 @@
 /**
- * Composition: devices from their vdev text, ports connected in pairs on lcores, every emulated device served on its socket.
- * Nothing else is decided here.
+ * Composition: devices from their vdev text, ports connected in pairs on lcores, every emulated device served on its socket; at the
+ * start and at run time. Nothing else is decided here.
  */
-import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Quiescence, Window } from '@emudev/dma';
-import { discoverDrivers, parseVdev, takeArgs, VdevBus, type DriverCatalog, type VdevClass, type VdevDevice } from '@emudev/emudev';
-import { Forwarding, LcorePool, parsePairs, type EngineChoice, type EngineName, type EngineSpec, type LcoreEvent, type Port, type StreamReport } from '@emudev/ethdev';
+import { discoverDrivers, EmudevError, parseVdev, VdevBus, type DriverCatalog, type Emudev, type VdevDevice } from '@emudev/emudev';
+import { Forwarding, LcorePool, parsePairs, type LcoreEvent, type Pair, type Port, type StreamReport } from '@emudev/ethdev';
 import type { PciDevice } from '@emudev/pci';
-import { VfioUserServer } from '@emudev/vfio-user-server';
+import { VfioUserServer, type SessionView } from '@emudev/vfio-user-server';
 import { UsageError, type Plan } from './arguments.ts';
+import { engineChoice } from './engine-choice.ts';
+import { placeText, samePlace, serveAt, takePlace, type Place } from './place.ts';
 
 export interface Served {
   readonly name: string;
   /** UNIX socket it listens on; undefined when it was handed a descriptor. */
   readonly path: string | undefined;
   readonly server: VfioUserServer;
-  /** False for a card that no back end drives: it can be plugged in, and never has link. */
+  /** False for a card whose queues no back end in a pair serves: it can be plugged in, and never has link. */
   readonly connected: boolean;
 }
 
-/** Where an emulated device is served: keys of its vdev text that are the launcher's, not the driver's. */
-interface Place {
-  readonly path: string | undefined;
-  readonly fd: number | undefined;
+/** What to plug in: all of it, or nothing. */
+export interface PlugRequest {
+  /** `name,key=value…` in probe order. `path=` and `fd=` of an emulated device say where it is served. */
+  readonly vdevs: readonly string[];
+  /** `A=B` or `A`. */
+  readonly pairs?: readonly string[];
 }
 
 /** Drivers of this installation and of the folder the user is in. */
@@ -31,51 +34,28 @@ export function driverCatalog(): DriverCatalog {
   return discoverDrivers([fileURLToPath(new URL('..', import.meta.url)), process.cwd()]);
 }
 
-function classOf(catalog: DriverCatalog, device: string): VdevClass | undefined {
-  return catalog.list().filter((d) => device.startsWith(d.driver)).sort((a, b) => b.driver.length - a.driver.length)[0]?.class;
-}
-
-function placeOf(name: string, taken: readonly (readonly [string, string | undefined])[]): Place {
-  const [first, ...more] = taken;
-  const value = first?.[1];
-  if (first === undefined || more.length > 0 || value === undefined || value === '') throw new UsageError(`${name} needs one place to be served at: path=SOCKET or fd=NUMBER`);
-  if (first[0] === 'path') return { path: value, fd: undefined };
-  if (!/^\d+$/.test(value)) throw new UsageError(`${name}: fd=${value} is not a descriptor number`);
-  return { path: undefined, fd: Number(value) };
-}
-
-/** `icmpecho` answers as the port it received on, `mac` sends from the port it transmits on. */
-function engineChoice(name: EngineName): EngineChoice {
-  const anyMac = Uint8Array.of(0x02, 0, 0, 0, 0, 1);
-  if (name === 'icmpecho') return (rx: Port) => ({ name, mac: rx.info.mac ?? anyMac });
-  if (name === 'mac') return (_rx: Port, tx: Port) => ({ name, source: tx.info.mac ?? anyMac, destination: Uint8Array.of(0x02, 0, 0, 0, 0, 0) });
-  const spec: EngineSpec = { name };
-  return spec;
-}
-
-function adopt(server: VfioUserServer, fd: number): void {
-  try {
-    server.adopt(fd);
-  } catch (error) {
-    const { code } = error as { code?: unknown };
-    if (code === 'EBADF') throw new UsageError(`descriptor ${fd} is not open: it must be inherited from whoever starts this process`);
-    if (code === 'ERR_SERVER_SOCKET') throw new UsageError((error as Error).message);
-    throw error;
-  }
-}
+type Servable = VdevDevice & { readonly pci: PciDevice };
+type Emulated = VdevDevice & { readonly emudev: Emudev };
 
 const isPort = (device: VdevDevice): device is Port => 'datapath' in device;
-const isServable = (device: VdevDevice): device is VdevDevice & { readonly pci: PciDevice } => 'pci' in device;
+const isServable = (device: VdevDevice): device is Servable => 'pci' in device;
+const isEmulated = (device: VdevDevice): device is Emulated => 'emudev' in device;
 
 export class Launcher implements AsyncDisposable {
-  readonly served: readonly Served[];
-  readonly ports: ReadonlyMap<string, Port>;
-  readonly #undo: AsyncDisposableStack;
+  readonly #plan: Plan;
+  readonly #window: Window;
+  readonly #bus: VdevBus;
   readonly #forwarding: Forwarding;
+  readonly #servers = new Map<string, { readonly place: Place; readonly server: VfioUserServer }>();
+  readonly #undo: AsyncDisposableStack;
+  /** Plugging, unplugging and the rest: one at a time, in the order they were asked for. */
+  #last: Promise<unknown> = Promise.resolve();
+  #closing: Promise<void> | undefined;
 
-  private constructor(served: readonly Served[], ports: ReadonlyMap<string, Port>, forwarding: Forwarding, undo: AsyncDisposableStack) {
-    this.served = served;
-    this.ports = ports;
+  private constructor(plan: Plan, window: Window, bus: VdevBus, forwarding: Forwarding, undo: AsyncDisposableStack) {
+    this.#plan = plan;
+    this.#window = window;
+    this.#bus = bus;
     this.#forwarding = forwarding;
     this.#undo = undo;
   }
@@ -86,40 +66,53 @@ export class Launcher implements AsyncDisposable {
     const window = undo.use(Window.open());
     window.selfTest();
     const bus = undo.use(new VdevBus({ catalog }));
-    const places = new Map<string, Place>();
-    /** Back-end port to its emulated device: what every back end's `emu=` says. */
-    const backEnds = new Map<string, string | undefined>();
-    for (const text of plan.vdevs) {
-      const { name, pairs } = parseVdev(text);
-      const { taken, rest } = classOf(catalog, name) === 'emudev' ? takeArgs(pairs, ['path', 'fd']) : { taken: [], rest: pairs };
-      // Before the driver looks: a misspelt "path" is missed here, where its message names it.
-      const place = classOf(catalog, name) === 'emudev' && bus.byName(name) === undefined ? placeOf(name, taken) : undefined;
-      await bus.probe({ name, pairs: rest });
-      backEnds.set(name, rest.find(([key]) => key === 'emu')?.[1]);
-      if (place === undefined) continue;
-      const [other] = [...places].find(([, { path, fd }]) => place.fd === undefined ? path !== undefined && resolve(path) === resolve(place.path!) : fd === place.fd) ?? [];
-      if (other !== undefined) throw new UsageError(`${other} and ${name} cannot both be served at ${place.path ?? `descriptor ${place.fd}`}`);
-      places.set(name, place);
-    }
-    if (places.size === 0 && plan.pairs.length === 0) throw new UsageError('nothing to do: no device to serve, no ports to connect (see --help)');
-    const devices = bus.list();
-    const ports = new Map(devices.flatMap(({ name, device }) => (isPort(device) ? [[name, device] as const] : [])));
     const pool = undo.use(await LcorePool.start(plan.lcores, { window, quiescence: Quiescence.of(window) }));
     const forwarding = new Forwarding(pool, { engine: engineChoice(plan.engine), ...(plan.burst === undefined ? {} : { burst: plan.burst }) });
     undo.defer(() => forwarding.stop());
-    const pairs = parsePairs(plan.pairs.join(','), ports);
-    await forwarding.start(pairs);
-    const connected = new Set(pairs.flatMap(({ a, b }) => [backEnds.get(a.name), backEnds.get(b.name)]));
-    const served: Served[] = [];
-    for (const { name, device } of devices) {
-      const place = places.get(name);
-      if (place === undefined || !isServable(device)) continue;
-      const server = undo.use(new VfioUserServer(device.pci, { window, truncation: plan.unsealedMemory === 'refuse' ? 'refuse' : 'seal' }));
-      if (place.fd !== undefined) adopt(server, place.fd);
-      else if (place.path !== undefined) await server.listen(place.path);
-      served.push({ name, path: place.path, server, connected: connected.has(name) });
+    const launcher = new Launcher(plan, window, bus, forwarding, undo.move());
+    try {
+      await launcher.#plug(plan);
+      if (launcher.#servers.size === 0 && plan.pairs.length === 0) throw new UsageError('nothing to do: no device to serve, no ports to connect (see --help)');
+      return launcher;
+    } catch (error) {
+      // The first error is the one that tells what went wrong.
+      await launcher.close().catch(() => undefined);
+      throw error;
     }
-    return new Launcher(served, ports, forwarding, undo.move());
+  }
+
+  /** What is served, in the order it was plugged. */
+  get served(): readonly Served[] {
+    const pairs = this.#forwarding.pairs;
+    return [...this.#servers].map(([name, { place, server }]) => {
+      const backEnds = this.#bus.usersOf(name).map((user) => this.#bus.byName(user)?.device);
+      const { maxQueuePairs } = this.#emudev(name)?.info ?? { maxQueuePairs: 0 };
+      const connected = maxQueuePairs === 0 || backEnds.some((device) => device !== undefined && pairs.some(({ a, b }) => a === device || b === device));
+      return { name, path: place.path, server, connected };
+    });
+  }
+
+  get ports(): ReadonlyMap<string, Port> {
+    return new Map(this.#bus.list().flatMap(({ name, device }) => (isPort(device) ? [[name, device] as const] : [])));
+  }
+
+  /** The emulated devices by name. */
+  get emudevs(): ReadonlyMap<string, Emudev> {
+    return new Map(this.#bus.list().flatMap(({ name, device }) => (isEmulated(device) ? [[name, device.emudev] as const] : [])));
+  }
+
+  /** Everything that is plugged, in probe order. */
+  get bus(): Pick<VdevBus, 'list' | 'byName' | 'usersOf' | 'help'> {
+    return this.#bus;
+  }
+
+  /** What is connected to what, as `--forward` writes it. */
+  get pairs(): readonly string[] {
+    return this.#forwarding.pairs.map(pairText);
+  }
+
+  session(name: string): SessionView | undefined {
+    return this.#servers.get(name)?.server.session;
   }
 
   report(): StreamReport[] {
@@ -130,12 +123,174 @@ export class Launcher implements AsyncDisposable {
     return this.#forwarding.onEvent(observer);
   }
 
+  /**
+   * Plugs devices in, and connects ports, while the others run. All of it, or nothing. Resolves when every socket listens.
+   * Errors: what `VdevBus.probe`, `Forwarding.connect` and `VfioUserServer.listen` throw, UsageError for a place.
+   */
+  plug(request: string | PlugRequest): Promise<void> {
+    const wanted = typeof request === 'string' ? { vdevs: [request] } : request;
+    return this.#exclusive(async () => {
+      for (const text of wanted.vdevs) {
+        // At run time nobody hands a descriptor over: a number would be one of ours.
+        const { name, pairs } = parseVdev(text);
+        if (this.#bus.classOf(name) === 'emudev' && pairs.some(([key]) => key === 'fd')) throw new UsageError(`${name}: fd= is for the command line; at run time a device is served at path=SOCKET`);
+      }
+      await this.#plug(wanted);
+    });
+  }
+
+  /**
+   * Takes a device out while the others run. An emulated device: its guest sees carrier go, then the device; it is closed and its
+   * name is free again. EMUDEV_BAD_STATE while others need it (back ends, the port it is connected to); with `force` these go
+   * first: back ends are unplugged with it, pairs disconnected. EMUDEV_NOENT. What fails on the way is thrown at the end.
+   */
+  unplug(name: string, options: { readonly force?: boolean } = {}): Promise<void> {
+    return this.#exclusive(() => this.#unplug(name, options.force ?? false));
+  }
+
+  /** Stops and starts an emulated device; its guest stays connected. EMUDEV_NOENT, EMUDEV_UNSUPPORTED: it is no emulated device. */
+  restart(name: string): Promise<void> {
+    return this.#exclusive(async () => {
+      const emudev = this.emudev(name);
+      if (emudev.state === 'started') await emudev.stop();
+      await start(emudev);
+    });
+  }
+
+  /** Connects two ports (`A=B`), or loops one back (`A`). Throws EthdevError. */
+  connect(pair: string): Promise<void> {
+    return this.#exclusive(async () => {
+      for (const each of parsePairs(pair, this.ports)) await this.#forwarding.connect(each);
+    });
+  }
+
+  /** Disconnects a pair, named as `connect` names it or by one of its ports. EMUDEV_NOENT: there is none. */
+  disconnect(pair: string): Promise<void> {
+    return this.#exclusive(async () => {
+      const [left = '', right] = pair.split('=').map((port) => port.trim());
+      const found = this.#forwarding.pairs.find(({ a, b }) => right === undefined ? a.name === left || b.name === left : (a.name === left && b.name === right) || (a.name === right && b.name === left));
+      if (found === undefined) throw new EmudevError('EMUDEV_NOENT', `${pair} is not connected; there are ${this.pairs.join(', ') || 'no pairs'}`);
+      await this.#forwarding.disconnect(found);
+    });
+  }
+
+  /** An emulated device by name. EMUDEV_NOENT, EMUDEV_UNSUPPORTED: the device is none. */
+  emudev(name: string): Emudev {
+    if (this.#bus.byName(name) === undefined) throw new EmudevError('EMUDEV_NOENT', `there is no device ${name}`);
+    const emudev = this.#emudev(name);
+    if (emudev === undefined) throw new EmudevError('EMUDEV_UNSUPPORTED', `${name} is no emulated device; there are ${[...this.emudevs.keys()].join(', ') || 'none'}`);
+    return emudev;
+  }
+
   /** Ends every session, stops every queue, closes every device and removes the sockets. */
-  async close(): Promise<void> {
-    await this.#undo.disposeAsync();
+  close(): Promise<void> {
+    this.#closing ??= this.#last.then(async () => {
+      const failures: unknown[] = [];
+      // A virtual machine sees its device go before what is behind it.
+      for (const name of [...this.#servers.keys()].reverse()) await this.#closeServer(name).catch((error: unknown) => { failures.push(error); });
+      await this.#undo.disposeAsync().catch((error: unknown) => { failures.push(error); });
+      if (failures.length > 0) throw failures[0];
+    });
+    return this.#closing;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
+
+  #exclusive<T>(operation: () => Promise<T>): Promise<T> {
+    if (this.#closing !== undefined) return Promise.reject(new EmudevError('EMUDEV_BAD_STATE', 'the process is about to end'));
+    const result = this.#last.then(operation);
+    this.#last = result.catch(() => undefined);
+    return result;
+  }
+
+  async #plug({ vdevs, pairs = [] }: PlugRequest): Promise<void> {
+    await using undo = new AsyncDisposableStack();
+    const places = new Map<string, Place>();
+    const emulated: Emudev[] = [];
+    for (const text of vdevs) {
+      const { name, pairs: all } = parseVdev(text);
+      const isEmudev = this.#bus.classOf(name) === 'emudev' && this.#bus.byName(name) === undefined;
+      const { place, rest } = isEmudev ? takePlace(name, all) : { place: undefined, rest: all };
+      if (place !== undefined) this.#assertFree(name, place, places);
+      const { device } = await this.#bus.probe({ name, pairs: rest });
+      undo.defer(() => this.#bus.remove(name));
+      if (place !== undefined) places.set(name, place);
+      if (isEmulated(device)) emulated.push(device.emudev);
+    }
+    for (const pair of parsePairs(pairs.join(','), this.ports)) {
+      await this.#forwarding.connect(pair);
+      undo.defer(() => this.#forwarding.disconnect(pair));
+    }
+    // After all are probed: a back end may have wanted to configure it.
+    for (const emudev of emulated) await start(emudev);
+    for (const [name, place] of places) {
+      undo.defer(() => this.#closeServer(name));
+      await this.#serve(name, place);
+    }
+    undo.move();
+  }
+
+  #assertFree(name: string, place: Place, planned: ReadonlyMap<string, Place>): void {
+    const taken = [...planned, ...[...this.#servers].map(([other, served]) => [other, served.place] as const)];
+    const [other] = taken.find(([, theirs]) => samePlace(theirs, place)) ?? [];
+    if (other !== undefined) throw new UsageError(`${other} and ${name} cannot both be served at ${placeText(place)}`);
+  }
+
+  async #serve(name: string, place: Place): Promise<void> {
+    const device = this.#bus.byName(name)?.device;
+    if (device === undefined || !isServable(device)) throw new EmudevError('EMUDEV_UNSUPPORTED', `${name}: its driver makes no PCI function to be served`);
+    const server = new VfioUserServer(device.pci, { window: this.#window, truncation: this.#plan.unsealedMemory === 'refuse' ? 'refuse' : 'seal' });
+    this.#servers.set(name, { place, server });
+    await serveAt(server, place);
+  }
+
+  async #closeServer(name: string): Promise<void> {
+    const served = this.#servers.get(name);
+    this.#servers.delete(name);
+    await served?.server.close();
+  }
+
+  async #unplug(name: string, force: boolean): Promise<void> {
+    if (this.#bus.byName(name) === undefined) throw new EmudevError('EMUDEV_NOENT', `there is no device ${name}; there are ${this.#bus.list().map((probed) => probed.name).join(', ') || 'none'}`);
+    const going = this.#withUsers(name);
+    const pairs = this.#forwarding.pairs.filter(({ a, b }) => going.includes(a.name) || going.includes(b.name));
+    if (!force && (going.length > 1 || pairs.length > 0)) {
+      const users = [...going.slice(0, -1), ...pairs.map((pair) => `the connection ${pairText(pair)}`)];
+      throw new EmudevError('EMUDEV_BAD_STATE', `${name} is used by ${users.join(', ')}: unplug or disconnect them first, or all at once by force`);
+    }
+    const failures: unknown[] = [];
+    const attempt = async (step: Promise<void>): Promise<void> => {
+      await step.catch((error: unknown) => { failures.push(error); });
+    };
+    for (const pair of pairs) await attempt(this.#forwarding.disconnect(pair));
+    for (const each of going) await attempt(this.#closeServer(each));
+    for (const each of going) await attempt(this.#bus.remove(each));
+    if (failures.length > 0) throw failures[0];
+  }
+
+  /** The device last, before it those that use it, before them those that use them. */
+  #withUsers(name: string): string[] {
+    const all = new Set<string>();
+    const visit = (each: string): void => {
+      for (const user of this.#bus.usersOf(each)) visit(user);
+      all.add(each);
+    };
+    visit(name);
+    return [...all];
+  }
+
+  #emudev(name: string): Emudev | undefined {
+    const device = this.#bus.byName(name)?.device;
+    return device !== undefined && isEmulated(device) ? device.emudev : undefined;
+  }
+}
+
+const pairText = ({ a, b }: Pair): string => (a === b ? a.name : `${a.name}=${b.name}`);
+
+/** Where nobody else has: a back end may configure and start its device itself. */
+async function start(emudev: Emudev): Promise<void> {
+  if (emudev.state === 'allocated') await emudev.configure({});
+  if (emudev.state === 'configured' || emudev.state === 'stopped') await emudev.start();
 }

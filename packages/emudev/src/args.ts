@@ -1,6 +1,7 @@
 import { EmudevError } from './errors.ts';
-import type { KeyValue } from './kvargs.ts';
+import { parseList, type KeyValue } from './kvargs.ts';
 import { suggestion } from './nearest.ts';
+import { shown } from './shown.ts';
 import type { ArgSchema, ArgSpec } from './vdev.ts';
 
 /**
@@ -16,13 +17,14 @@ export function parseArgs<A>(schema: ArgSchema<A>, pairs: readonly KeyValue[], w
     if (spec === undefined) {
       const known = Object.keys(specs);
       const list = known.length === 0 ? 'it takes none' : `known: ${known.join(', ')}`;
-      throw new EmudevError('EMUDEV_BAD_ARG', `${who}: unknown argument '${key}'${suggestion(key, known)}; ${list}`);
+      throw new EmudevError('EMUDEV_BAD_ARG', `${who}: unknown argument '${shown(key)}'${suggestion(key, known)}; ${list}`);
     }
-    if (values.has(key)) throw new EmudevError('EMUDEV_BAD_ARG', `${who}: argument '${key}' is given twice`);
+    if (values.has(key) && spec.merge === undefined) throw new EmudevError('EMUDEV_BAD_ARG', `${who}: argument '${key}' is given twice`);
     try {
-      values.set(key, spec.parse(text ?? ''));
+      const value = spec.parse(text ?? '');
+      values.set(key, values.has(key) ? spec.merge!(values.get(key), value) : value);
     } catch (error) {
-      const seen = text === undefined ? `'${key}' has no value` : `${key}=${text}`;
+      const seen = text === undefined ? `'${key}' has no value` : `${key}=${shown(text)}`;
       throw new EmudevError('EMUDEV_BAD_ARG', `${who}: ${seen}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
     }
   }
@@ -124,4 +126,19 @@ export function sizeArg(options: ArgOptions<number> & { readonly min?: number; r
     if (!(value >= min && value <= max)) throw new Error(`must be a size in bytes from ${min} to ${max}, as in 4096, 64k, 2M or 1G`);
     return value;
   });
+}
+
+/**
+ * Several values of one kind: `k=[a,b]`, `k=a`, or the key again (`k=a,k=b`), in their order. `element` says what one is; its own
+ * `required` and `default` mean nothing here.
+ */
+export function listArg<T>(element: ArgSpec<T>, options: ArgOptions<readonly T[]> & { readonly max: number }): ArgSpec<readonly T[]> {
+  const bounded = (values: readonly T[]): readonly T[] => {
+    if (values.length === 0 || values.length > options.max) throw new Error(`must be a list of 1 to ${options.max}, as in [${element.placeholder},…]`);
+    return values;
+  };
+  return {
+    ...argSpec<readonly T[]>(options, `${element.placeholder}|[${element.placeholder},…]`, (text) => bounded(parseList(text).map((each) => element.parse(each)))),
+    merge: (earlier, later) => bounded([...earlier, ...later]),
+  };
 }

@@ -10,10 +10,13 @@ import { pathToFileURL } from 'node:url';
 import { EmudevError } from './errors.ts';
 import { suggestion } from './nearest.ts';
 import { VDEV_CLASSES, type VdevClass } from './vdev.ts';
-import type { AnyVdevDriver } from './vdev-bus.ts';
+import type { AnyVdevDriver } from './driver-table.ts';
 
+/** A driver package as its package.json describes it. */
 export interface DiscoveredDriver {
   readonly driver: string;
+  /** `"aliases": [...]` beside `"driver"`. */
+  readonly aliases?: readonly string[];
   readonly class: VdevClass;
   readonly packageName: string;
   readonly folder: string;
@@ -21,15 +24,27 @@ export interface DiscoveredDriver {
   readonly module: string;
 }
 
+/** The drivers there are, none of them imported yet. */
 export interface DriverCatalog {
   /** By driver name. */
   list(): readonly DiscoveredDriver[];
   /** Imports a driver. EMUDEV_NODRIVER: none of that name, its module cannot be imported, or has no fitting `driver` export. */
   load(driver: string): Promise<AnyVdevDriver>;
+  /** Looks again: a package may have been installed since. */
+  refresh?(): void;
 }
 
 /** Nearest folder first, as Node resolves packages: of two packages with one driver name the nearer is taken. */
 export function discoverDrivers(fromDirs: readonly string[]): DriverCatalog {
+  let drivers = look(fromDirs);
+  return {
+    list: () => drivers,
+    load: (name) => load(name, drivers),
+    refresh: () => { drivers = look(fromDirs); },
+  };
+}
+
+function look(fromDirs: readonly string[]): readonly DiscoveredDriver[] {
   const found = new Map<string, DiscoveredDriver>();
   const seen = new Set<string>();
   for (const from of fromDirs) {
@@ -42,11 +57,7 @@ export function discoverDrivers(fromDirs: readonly string[]): DriverCatalog {
       }
     }
   }
-  const drivers = [...found.values()].sort((a, b) => (a.driver < b.driver ? -1 : 1));
-  return {
-    list: () => drivers,
-    load: (name) => load(name, found.get(name), drivers),
-  };
+  return [...found.values()].sort((a, b) => (a.driver < b.driver ? -1 : 1));
 }
 
 /** What to install for a driver or device name: `net_foo0` → `@emudev/net-foo`, `emu_foo` → `@emudev/foo-emu`. */
@@ -55,7 +66,8 @@ export function packageToInstall(name: string): string {
   return `the package @emudev/${stem.startsWith('emu-') ? `${stem.slice(4)}-emu` : stem} (npm install), or whichever has the driver`;
 }
 
-async function load(name: string, entry: DiscoveredDriver | undefined, all: readonly DiscoveredDriver[]): Promise<AnyVdevDriver> {
+async function load(name: string, all: readonly DiscoveredDriver[]): Promise<AnyVdevDriver> {
+  const entry = all.find((one) => one.driver === name);
   if (entry === undefined) {
     const names = all.map((other) => other.driver);
     throw new EmudevError('EMUDEV_NODRIVER', `no driver ${name}: install ${packageToInstall(name)}${suggestion(name, names)}`);
@@ -110,7 +122,7 @@ interface Manifest {
   readonly name?: unknown;
   readonly main?: unknown;
   readonly exports?: unknown;
-  readonly emudev?: { readonly driver?: unknown; readonly class?: unknown } | null;
+  readonly emudev?: { readonly driver?: unknown; readonly class?: unknown; readonly aliases?: unknown } | null;
 }
 
 /** undefined for whatever is no driver package: other people's manifests are not ours to complain about. */
@@ -124,10 +136,12 @@ function readManifest(folder: string): DiscoveredDriver | undefined {
   const driver = manifest?.emudev?.driver;
   const driverClass = manifest?.emudev?.class;
   if (typeof driver !== 'string' || driver === '' || !isClass(driverClass)) return undefined;
+  const aliases = manifest?.emudev?.aliases;
   const real = realpathSync(folder);
   const main = mainEntry(manifest?.exports) ?? (typeof manifest?.main === 'string' ? manifest.main : './index.js');
   return {
     driver,
+    ...(Array.isArray(aliases) ? { aliases: aliases.filter((alias) => typeof alias === 'string' && alias !== '') as string[] } : {}),
     class: driverClass,
     packageName: typeof manifest?.name === 'string' ? manifest.name : real,
     folder: real,

@@ -3,6 +3,7 @@ import type { ArgSpec } from './vdev.ts';
 /** What help needs of a driver, whatever the type of its arguments. */
 export interface DescribedDriver {
   readonly name: string;
+  readonly aliases?: readonly string[];
   readonly class: string;
   readonly summary: string;
   readonly args: object;
@@ -17,7 +18,8 @@ export function describeDriver(driver: DescribedDriver): string {
   });
   const width = Math.max(0, ...rows.map(([left]) => left.length));
   const lines = rows.map(([left, right]) => `    ${left.padEnd(width)}  ${right}`);
-  return [`  ${driver.name}  ${driver.summary}`, ...lines].join('\n');
+  const names = [driver.name, ...(driver.aliases ?? [])].join(', ');
+  return [`  ${names}  ${driver.summary}`, ...lines].join('\n');
 }
 
 const MAC_BYTES = 6;

@@ -1,21 +1,13 @@
 import { parseArgs } from './args.ts';
 import type { Emudev } from './device.ts';
 import type { DriverCatalog } from './discover.ts';
-import { packageToInstall } from './discover.ts';
+import { DriverTable, type AnyVdevDriver } from './driver-table.ts';
 import { EmudevError } from './errors.ts';
 import { describeDriver } from './help.ts';
-import { parseVdev, type VdevText } from './kvargs.ts';
+import { checkDeviceName, parseVdev, type KeyValue, type VdevText } from './kvargs.ts';
 import { EmudevRegistry } from './registry.ts';
 import type { ArgSchema, EmudevRegistryLike, VdevClass, VdevContext, VdevDevice } from './vdev.ts';
-
-/** A driver whose argument type is its own business. */
-export interface AnyVdevDriver {
-  readonly name: string;
-  readonly class: VdevClass;
-  readonly summary: string;
-  readonly args: object;
-  probe(name: string, args: never, context: VdevContext): Promise<VdevDevice>;
-}
+import { publishVdev } from './vdev-events.ts';
 
 export interface VdevBusOptions {
   /** Where emulated devices are registered; a new one by default. */
@@ -31,48 +23,56 @@ export interface ProbedDevice {
   readonly device: VdevDevice;
 }
 
-/** Makes devices from text, in order, and closes them in reverse. */
+interface Underway {
+  readonly what: 'probed' | 'removed';
+  /** Settles with it. */
+  readonly end: Promise<unknown>;
+}
+
+/**
+ * Makes devices from text, in order, and closes them in reverse; at run time, too.
+ *
+ * | the device is … | probe           | remove                                            | found by other drivers |
+ * | --------------- | --------------- | ------------------------------------------------- | ---------------------- |
+ * | not there       | → being probed  | EMUDEV_NOENT                                      | no                     |
+ * | being probed    | EMUDEV_EXISTS   | EMUDEV_BAD_STATE                                  | no                     |
+ * | there           | EMUDEV_EXISTS   | → being removed; EMUDEV_BAD_STATE while it is used | yes                    |
+ * | being removed   | EMUDEV_EXISTS   | the same end                                      | no                     |
+ *
+ * After `close` nothing can be probed: EMUDEV_BAD_STATE.
+ */
 export class VdevBus implements AsyncDisposable {
   readonly registry: EmudevRegistryLike;
-  readonly #catalog: DriverCatalog | undefined;
-  readonly #drivers = new Map<string, AnyVdevDriver>();
+  readonly #drivers: DriverTable;
+  /** In the order in which their probes ended: a user comes after what it uses. */
   readonly #devices: ProbedDevice[] = [];
-  /** Names being probed: a second probe of one must not win the race. */
-  readonly #probing = new Set<string>();
+  readonly #underway = new Map<string, Underway>();
+  /** Device, also one being probed, to the emulated devices it has found. */
+  readonly #uses = new Map<string, Set<string>>();
+  #closing: Promise<void> | undefined;
 
   constructor(options: VdevBusOptions = {}) {
     this.registry = options.registry ?? new EmudevRegistry();
-    this.#catalog = options.catalog;
+    this.#drivers = new DriverTable(options.catalog);
   }
 
-  /** Adds a driver. EMUDEV_EXISTS for a second one of the name, or for a name that is another's instance name (net_tap1). */
+  /** Adds a driver. EMUDEV_EXISTS for a name or alias that is another driver's, or another's instance name (net_tap1). */
   register(driver: AnyVdevDriver): this {
-    for (const other of this.#drivers.keys()) {
-      if (other === driver.name || isInstanceOf(driver.name, other) || isInstanceOf(other, driver.name)) {
-        throw new EmudevError('EMUDEV_EXISTS', `driver ${driver.name} clashes with driver ${other}: a device name could mean either`);
-      }
-    }
-    this.#drivers.set(driver.name, driver);
+    this.#drivers.register(driver);
     return this;
   }
 
-  /** Makes one device. Errors: EMUDEV_BAD_ARG, EMUDEV_EXISTS, EMUDEV_NODRIVER, and what the driver throws. */
+  /** Makes one device. Errors: EMUDEV_BAD_ARG, EMUDEV_EXISTS, EMUDEV_NODRIVER, EMUDEV_BAD_STATE (closed), and what the driver throws. */
   async probe(vdev: string | VdevText): Promise<ProbedDevice> {
     const { name, pairs } = typeof vdev === 'string' ? parseVdev(vdev) : vdev;
-    if (this.#probing.has(name) || this.byName(name) !== undefined) {
-      throw new EmudevError('EMUDEV_EXISTS', `there is a device ${name} already; give each --vdev its own name, as in ${name}_b`);
-    }
-    this.#probing.add(name);
-    try {
-      const driver = await this.#driverFor(name);
-      const args = parseArgs(driver.args as ArgSchema<unknown>, pairs, name);
-      const context: VdevContext = { registry: this.registry, findEmudev: (wanted): Emudev | undefined => this.registry.byName(wanted) };
-      const probed: ProbedDevice = { name, driver, device: await driver.probe(name, args as never, context) };
-      this.#devices.push(probed);
-      return probed;
-    } finally {
-      this.#probing.delete(name);
-    }
+    checkDeviceName(name);
+    if (this.#closing !== undefined) throw new EmudevError('EMUDEV_BAD_STATE', `${name}: the bus is closed`);
+    const underway = this.#underway.get(name);
+    if (underway !== undefined) throw new EmudevError('EMUDEV_EXISTS', `device ${name} is just being ${underway.what}; try again when that is over, or use another name`);
+    if (this.byName(name) !== undefined) throw new EmudevError('EMUDEV_EXISTS', `there is a device ${name} already; give each --vdev its own name, as in ${name}_b`);
+    const probed = await this.#during(name, 'probed', () => this.#probe(name, pairs));
+    publishVdev({ event: 'added', device: name, driver: probed.driver.name, class: probed.driver.class });
+    return probed;
   }
 
   /** Probes in order. When one fails, those made by this call are closed again and its error is thrown. */
@@ -96,21 +96,47 @@ export class VdevBus implements AsyncDisposable {
     return [...this.#devices];
   }
 
-  /** Closes one device. EMUDEV_NOENT. */
-  async remove(name: string): Promise<void> {
-    const at = this.#devices.findIndex((probed) => probed.name === name);
-    const [probed] = at === -1 ? [] : this.#devices.splice(at, 1);
-    if (probed === undefined) throw new EmudevError('EMUDEV_NOENT', `there is no device ${name}`);
-    await probed.device.close();
+  /** Devices, also ones being probed, that use the emulated device of this name. */
+  usersOf(name: string): readonly string[] {
+    return [...this.#uses].filter(([, used]) => used.has(name)).map(([user]) => user);
   }
 
-  /** Closes all devices, last probed first, whatever fails on the way; then throws what failed. */
-  async close(): Promise<void> {
-    const failures: unknown[] = [];
-    for (let last = this.#devices.at(-1); last !== undefined; last = this.#devices.at(-1)) {
-      await this.remove(last.name).catch((error: unknown) => { failures.push(error); });
+  /** The class of the driver that a device of this name would be offered to first; undefined where there is none. Nothing is imported. */
+  classOf(deviceName: string): VdevClass | undefined {
+    return this.#drivers.classOf(deviceName);
+  }
+
+  /**
+   * Closes one device; its name is free when that is over, whatever closing threw. EMUDEV_NOENT; EMUDEV_BAD_STATE while others use
+   * it, or while it is being probed.
+   */
+  async remove(name: string): Promise<void> {
+    const underway = this.#underway.get(name);
+    if (underway?.what === 'removed') {
+      await underway.end;
+      return;
     }
-    if (failures.length > 0) throw new AggregateError(failures, 'devices failed to close');
+    if (underway !== undefined) throw new EmudevError('EMUDEV_BAD_STATE', `device ${name} is just being probed`);
+    const at = this.#devices.findIndex((probed) => probed.name === name);
+    const probed = this.#devices[at];
+    if (probed === undefined) throw new EmudevError('EMUDEV_NOENT', `there is no device ${name}`);
+    const users = this.usersOf(name);
+    if (users.length > 0) throw new EmudevError('EMUDEV_BAD_STATE', `device ${name} is used by ${users.join(', ')}: remove ${users.length === 1 ? 'it' : 'them'} first`);
+    this.#devices.splice(at, 1);
+    const report = { event: 'removed', device: name, driver: probed.driver.name, class: probed.driver.class } as const;
+    try {
+      await this.#during(name, 'removed', () => probed.device.close().finally(() => { this.#uses.delete(name); }));
+    } catch (error) {
+      publishVdev({ ...report, error });
+      throw error;
+    }
+    publishVdev(report);
+  }
+
+  /** Closes all devices, last probed first, whatever fails on the way; then throws what failed. Waits for what is under way. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -119,47 +145,68 @@ export class VdevBus implements AsyncDisposable {
 
   /** What every driver (or one) takes; loads the catalog's drivers, and tells in a line which of them could not be. */
   async help(driverName?: string): Promise<string> {
-    const names = driverName === undefined ? this.#knownNames() : [driverName];
     const parts: string[] = [];
-    for (const name of names.toSorted()) {
+    for (const name of driverName === undefined ? this.#drivers.names() : [driverName]) {
       try {
-        parts.push(describeDriver(await this.#load(name)));
+        parts.push(describeDriver(await this.#drivers.load(name)));
       } catch (error) {
         if (driverName !== undefined) throw error;
-        parts.push(`  ${name}  (cannot be loaded: ${error instanceof Error ? error.message : String(error)})`);
+        parts.push(`  ${name}  (cannot be loaded: ${messageOf(error)})`);
       }
     }
     return parts.join('\n');
   }
 
-  #knownNames(): string[] {
-    return [...new Set([...this.#drivers.keys(), ...(this.#catalog?.list().map((entry) => entry.driver) ?? [])])];
+  async #during<T>(name: string, what: Underway['what'], operation: () => Promise<T>): Promise<T> {
+    const end = operation().finally(() => { this.#underway.delete(name); });
+    this.#underway.set(name, { what, end });
+    return end;
   }
 
-  /** DPDK's rule: a device belongs to the driver whose name it begins with; the longest wins (net_iavf_be0 is not net_iavf's). */
-  async #driverFor(deviceName: string): Promise<AnyVdevDriver> {
-    const match = this.#knownNames()
-      .filter((name) => deviceName.startsWith(name))
-      .sort((a, b) => b.length - a.length)[0];
-    if (match === undefined) {
-      const known = this.#knownNames().toSorted().join(', ') || 'none';
-      throw new EmudevError('EMUDEV_NODRIVER', `no driver for device ${deviceName}: install ${packageToInstall(deviceName)}; drivers here: ${known}`);
+  async #probe(name: string, pairs: readonly KeyValue[]): Promise<ProbedDevice> {
+    const declined: string[] = [];
+    for (const candidate of this.#drivers.candidates(name)) {
+      const driver = await this.#drivers.load(candidate);
+      const args = parseArgs(driver.args as ArgSchema<unknown>, pairs, name);
+      try {
+        const probed: ProbedDevice = { name, driver, device: await driver.probe(name, args as never, this.#contextOf(name)) };
+        this.#devices.push(probed);
+        return probed;
+      } catch (error) {
+        this.#uses.delete(name);
+        if (!(error instanceof EmudevError && error.code === 'EMUDEV_NOT_MINE')) throw error;
+        declined.push(`${driver.name} declines (${error.message})`);
+      }
     }
-    return this.#load(match);
+    throw new EmudevError('EMUDEV_NODRIVER', `no driver takes device ${name}: ${declined.join(', ')}`);
   }
 
-  async #load(name: string): Promise<AnyVdevDriver> {
-    const present = this.#drivers.get(name);
-    if (present !== undefined) return present;
-    if (this.#catalog === undefined) throw new EmudevError('EMUDEV_NODRIVER', `no driver ${name}: install ${packageToInstall(name)}`);
-    const driver = await this.#catalog.load(name);
-    // Two probes may have awaited the same import.
-    if (!this.#drivers.has(name)) this.register(driver);
-    return driver;
+  #contextOf(name: string): VdevContext {
+    const uses = new Set<string>();
+    this.#uses.set(name, uses);
+    return {
+      registry: this.registry,
+      findEmudev: (wanted): Emudev | undefined => {
+        // One being probed may still fail, one that goes is gone.
+        if (this.#underway.has(wanted)) return undefined;
+        const found = this.registry.byName(wanted);
+        if (found !== undefined) uses.add(wanted);
+        return found;
+      },
+    };
+  }
+
+  async #close(): Promise<void> {
+    // No probe begins any more, so this ends.
+    while (this.#underway.size > 0) await Promise.allSettled([...this.#underway.values()].map(({ end }) => end));
+    const failures: unknown[] = [];
+    for (const { name } of [...this.#devices].reverse()) {
+      await this.remove(name).catch((error: unknown) => { failures.push(error); });
+    }
+    if (failures.length > 0) throw new AggregateError(failures, 'devices failed to close');
   }
 }
 
-/** `net_tap1` is an instance name of `net_tap`. */
-function isInstanceOf(name: string, driver: string): boolean {
-  return name.startsWith(driver) && /^\d+$/.test(name.slice(driver.length));
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }

@@ -14,36 +14,52 @@ export interface ArgSpec<T> {
   /** The default as help texts write it: for a value that is no number, word, switch or MAC address, or one the driver works out. */
   readonly defaultText?: string;
   parse(text: string): T;
+  /** Makes one value of a key that is given again. Without it a second one is refused. */
+  merge?(earlier: T, later: T): T;
 }
+/** The arguments of a driver: an `ArgSpec` for every key of its argument type. */
 export type ArgSchema<A> = { readonly [K in keyof A]-?: ArgSpec<Exclude<A[K], undefined>> };
 
 /** emudev: an emulated device. backend: the other half of one that is no network port, e.g. what a serial port is connected to. port: an ethdev port. */
 export type VdevClass = 'emudev' | 'backend' | 'port';
+/** All of them, for checks and help texts. */
 export const VDEV_CLASSES: readonly VdevClass[] = ['emudev', 'backend', 'port'];
 
 /** What a probing driver may use. */
 export interface VdevContext {
-  /** Finds an emulated device that was probed earlier on the command line. */
+  /**
+   * Finds an emulated device that was probed earlier. Who has found one uses it: it cannot be removed before its user is.
+   * undefined where there is none, or where it is still being probed, or going.
+   */
   findEmudev(name: string): Emudev | undefined;
   readonly registry: EmudevRegistryLike;
 }
-/** Structural, so that a test needs no real registry. */
+/** The registry as drivers need it. Structural, so that a test needs no real registry. */
 export interface EmudevRegistryLike {
   allocate(name: string, provider: EmudevProvider): ProviderPort;
   release(name: string): void;
   byName(name: string): Emudev | undefined;
 }
 
+/** What probing makes. A port is an ethdev `Port`; an emulated device also has `emudev`, and `pci` where a transport can serve it. */
 export interface VdevDevice {
   readonly name: string;
+  /** Gives everything back. Called once, by the bus. */
   close(): Promise<void>;
 }
 
+/** What a driver package exports as `driver`. */
 export interface VdevDriver<A = never, D extends VdevDevice = VdevDevice> {
   /** Matches every device name that begins with it; longest match wins. Must not be another driver's prefix plus digits. */
   readonly name: string;
+  /** Further names it goes by, matched as `name` is; its package.json has them as `aliases`. */
+  readonly aliases?: readonly string[];
   readonly class: VdevClass;
   readonly summary: string;
   readonly args: ArgSchema<A>;
+  /**
+   * Makes the device, or rejects and leaves nothing behind. Rejecting with EMUDEV_NOT_MINE says that another driver may try whose
+   * name fits, too, e.g. where the arguments are right but the hardware behind them is another generation's.
+   */
   probe(name: string, args: A, context: VdevContext): Promise<D>;
 }
