@@ -11,6 +11,7 @@ import { PAGE_BYTES, PAGE_SHIFT } from './iotlb.ts';
 import { MAX_DIRTY_BITMAP_BYTES } from './limits.ts';
 import type { RegionIndex } from './region-index.ts';
 
+/** Device addresses [iova, iova + length): bytes, not empty, below 2^64. */
 export interface IovaRange {
   readonly iova: bigint;
   readonly length: bigint;
@@ -33,6 +34,10 @@ const PAGE = BigInt(PAGE_BYTES);
 const SHIFT = BigInt(PAGE_SHIFT);
 const ADDRESS_SPACE_END = 1n << 64n;
 
+/**
+ * The pages a device has written between `start` and `stop`, as VFIO's DMA_LOGGING features report them (linux/vfio.h); one per
+ * `IovaSpace`. Sees what goes through `IovaSpace.write` and `markDirty`, not what the consumer writes itself.
+ */
 export class DirtyLog {
   readonly #regions: RegionIndex<LoggedRegion>;
   readonly #pages = new DirtyPages();
@@ -44,6 +49,7 @@ export class DirtyLog {
     this.#regions = regions;
   }
 
+  /** True between `start` and `stop`. */
   get active(): boolean {
     return this.#pageSize !== undefined;
   }

@@ -1,12 +1,22 @@
+/** Codes of `DmaError`, with the `errno` each has unless the error says otherwise. */
 export type DmaErrorCode =
+  /** EINVAL: an address, size, page size or alignment that makes no sense. */
   | 'ERR_DMA_INVALID'
+  /** EEXIST: the range has addresses in common with a mapped region. */
   | 'ERR_DMA_OVERLAP'
+  /** ENOENT: no region was mapped with exactly this range; for a dirty report, nothing at all is mapped in it. */
   | 'ERR_DMA_NOT_MAPPED'
+  /** ENOSPC: more regions, a larger region or a longer dirty bitmap than `limits.ts` allows. */
   | 'ERR_DMA_LIMIT'
+  /** EFAULT: an access to an address that is not mapped, not permitted or out of reach. */
   | 'ERR_DMA_FAULT'
+  /** EINVAL, or the errno of fstat or mmap: a file that is no regular one, is too short, or cannot be mapped. */
   | 'ERR_DMA_FILE'
+  /** EPERM: under `Truncation` 'refuse', a file that its owner could shrink. */
   | 'ERR_DMA_UNSEALED'
+  /** ENOSPC: no room in the window, or too many mappings in it. */
   | 'ERR_WINDOW_FULL'
+  /** EIO: files mapped into linear memory do not show up there in this engine. */
   | 'ERR_WINDOW_SELF_TEST';
 
 /** Linux numbers, as protocols put them on the wire. */

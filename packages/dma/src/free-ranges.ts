@@ -55,6 +55,7 @@ export class FreeRanges {
     }
   }
 
+  /** Sum of all free ranges. */
   get freeBytes(): number {
     return this.#starts.reduce((sum, start, i) => sum + this.#ends[i]! - start, 0);
   }

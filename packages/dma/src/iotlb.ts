@@ -19,19 +19,31 @@
  * slot of a key: (imul(low 32 bits of key, 0x9E3779B1) >>> 12) & mask, then linear probing
  * ```
  */
+
+/** Slots of the hash table; a power of two. */
 export const IOTLB_SLOTS = 8192;
 /** Load factor at most one half: a probe is short, and an empty slot always ends it. */
 export const IOTLB_MAX_KEYS = 4096;
+/** Bytes before slot 0: mask, generation, reserved. */
 export const IOTLB_HEADER_BYTES = 16;
+/** Bytes of a slot: key u64, value u32, reserved. */
 export const IOTLB_ENTRY_BYTES = 16;
+/** Bytes of a whole table, page tables of chunks not included. */
 export const IOTLB_BYTES: number = IOTLB_HEADER_BYTES + IOTLB_SLOTS * IOTLB_ENTRY_BYTES;
+/** Multiplier of the hash: 2^32 divided by the golden ratio (Knuth's multiplicative hashing). */
 export const IOTLB_HASH = 0x9e3779b1;
+/** Low bits of the product that do not choose the slot. */
 export const IOTLB_HASH_SHIFT = 12;
 
+/** Logarithm of `CHUNK_BYTES`: `iova >> CHUNK_SHIFT` is the number of a chunk. */
 export const CHUNK_SHIFT = 21;
+/** Bytes of a chunk, what one slot of the table stands for: 2 MiB, a huge page. */
 export const CHUNK_BYTES: number = 1 << CHUNK_SHIFT;
+/** Logarithm of `PAGE_BYTES`. */
 export const PAGE_SHIFT = 12;
+/** Grain of DMA regions and of the dirty log: 4 KiB. */
 export const PAGE_BYTES: number = 1 << PAGE_SHIFT;
+/** Entries of the page table of a chunk that no single mapping covers. */
 export const PAGES_PER_CHUNK: number = 1 << (CHUNK_SHIFT - PAGE_SHIFT);
 
 /** Device may read. */

@@ -16,12 +16,15 @@ import type { Window, WindowMapping, WindowOffset } from './window.ts';
 export interface RemoteMemory {
   /** True where the consumer does not see what is written, so that it has to be logged here when dirty pages are. */
   readonly direct?: boolean;
+  /** Fills `into` from [iova, iova + into.length), which lies in one region. A rejection becomes that of `IovaSpace.read`. */
   read(iova: bigint, into: Uint8Array): Promise<void>;
+  /** Writes `from` to [iova, iova + from.length), which lies in one region. A rejection becomes that of `IovaSpace.write`; part of it may have been written. */
   write(iova: bigint, from: Uint8Array): Promise<void>;
   /** Whether mapping `other` at the same place would be mapping the same once more. Without this: if it is the same object. */
   isSame?(other: RemoteMemory): boolean;
 }
 
+/** A region for `IovaSpace.map`: memory of the consumer that the device may reach from now on (vfio-user DMA_MAP). */
 export interface DmaMapRequest {
   /** Multiples of 4096; the size is not 0 and the range ends at 2^64 at most. */
   readonly iova: bigint;
@@ -37,6 +40,7 @@ export interface DmaMapRequest {
   readonly remote?: RemoteMemory;
 }
 
+/** A region of an `IovaSpace`. */
 export interface DmaEntry {
   readonly iova: bigint;
   readonly sizeBytes: number;
@@ -91,6 +95,7 @@ export class IovaSpace implements Disposable {
     return this.#regions.size;
   }
 
+  /** The regions, lowest IOVA first. The table must not change while they are walked. */
   *entries(): Generator<DmaEntry, void, void> {
     for (const { iova, sizeBytes, readable, writable, offset } of this.#regions) yield { iova, sizeBytes, readable, writable, offset };
   }
@@ -156,6 +161,7 @@ export class IovaSpace implements Disposable {
     for (const region of regions) this.#release(region);
   }
 
+  /** Unmaps every region and gives the IOTLB back to the window; the space is of no use afterwards. */
   [Symbol.dispose](): void {
     if (this.#disposed) return;
     this.#disposed = true;

@@ -1,7 +1,8 @@
 /** What a consumer, or we ourselves, can make the window hold. */
 
-/** Linear memory has this many bytes (65536 pages of 64 KiB), all of them reserved, none committed. */
+/** Size of the linear memory: all of it reserved, none committed. */
 export const WINDOW_BYTES = 0x1_0000_0000;
+/** `WINDOW_BYTES` in WebAssembly pages of 64 KiB. */
 export const WINDOW_PAGES = 65536;
 /** [64, PRIVATE_BYTES) is for `alloc`, the rest for mapped files. */
 export const PRIVATE_BYTES = 0x1000_0000;

@@ -20,6 +20,7 @@ export interface UnsealedEvent {
   /** The file's seals; undefined where it supports none. */
   readonly seals: number | undefined;
 }
+/** Name of the node:diagnostics_channel that `UnsealedEvent`s are published on. */
 export const UNSEALED_CHANNEL = 'emudev:dma:unsealed';
 const unsealed = channel(UNSEALED_CHANNEL);
 

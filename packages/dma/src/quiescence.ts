@@ -123,6 +123,7 @@ export class Quiescence implements Disposable {
     }
   }
 
+  /** Frees the cells; who waits in `synchronize` stops waiting. Every reader's thread must have ended. Not for the one `Quiescence.of` returns. */
   [Symbol.dispose](): void {
     for (const reader of [...this.#readers.keys()]) this.removeReader({ reader, request: this.#request >>> 2 });
     this.#window.free(this.#request);

@@ -32,6 +32,7 @@ export function attachWindow(memory: WebAssembly.Memory, base: bigint): WindowVi
   return { memory, base, u8: new Uint8Array(buffer), i32: new Int32Array(buffer), u32: new Uint32Array(buffer), view: new DataView(buffer) };
 }
 
+/** Part of a file for `Window.map`: mmap(2) with MAP_SHARED, readable. */
 export interface WindowMapRequest {
   /** Borrowed for the duration of the call: the mapping outlives it. */
   readonly fd: number;
@@ -53,6 +54,10 @@ export interface WindowMapping extends Disposable {
 
 let theWindow: Window | undefined;
 
+/**
+ * The DMA window of this process: 4 GiB of shared linear memory, private allocations below `PRIVATE_BYTES` and mapped files above.
+ * Get it with `Window.open`; worker threads make a `WindowView` of its `memory` and `base` with `attachWindow`.
+ */
 export class Window implements WindowView, Disposable {
   readonly memory: WebAssembly.Memory;
   readonly base: bigint;
@@ -84,6 +89,7 @@ export class Window implements WindowView, Disposable {
     ({ u8: this.u8, i32: this.i32, u32: this.u32, view: this.view } = attachWindow(this.memory, this.base));
   }
 
+  /** The system calls it maps with: the real ones unless `open` was given others. */
   get sys(): Sys {
     return this.#sys;
   }
