@@ -15,6 +15,7 @@
 import { cpus } from 'node:os';
 import { SPIN_MAX_BACKOFF, SPIN_TURN_US, SPIN_VAIN_LIMIT } from './limits.ts';
 
+/** How long and when a socket is looked at instead of slept on. */
 export interface SpinOptions {
   /** Longest time to look for a message that may not come, microseconds. 100 by default, 0 on a machine with one processor: whoever is to send needs it. */
   readonly maxUs?: number;

@@ -27,6 +27,7 @@ export class OwnedFd implements Disposable {
     return this.#fd;
   }
 
+  /** True once closed or taken: `fd` throws then. */
   get closed(): boolean {
     return this.#fd < 0;
   }
@@ -38,6 +39,7 @@ export class OwnedFd implements Disposable {
     return fd;
   }
 
+  /** close(2); nothing where it was closed or taken before. Throws EBADF where somebody else has closed the number. */
   close(): void {
     const fd = this.#fd;
     if (fd < 0) return;
@@ -46,6 +48,7 @@ export class OwnedFd implements Disposable {
     this.#sys.close(fd);
   }
 
+  /** As `close`. */
   [Symbol.dispose](): void {
     this.close();
   }

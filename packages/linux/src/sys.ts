@@ -23,6 +23,7 @@ export interface PeerCredentials {
   readonly gid: number;
 }
 
+/** What statx(2) says of an open file. */
 export interface FileStatus {
   readonly dev: bigint;
   readonly ino: bigint;
@@ -32,6 +33,7 @@ export interface FileStatus {
   readonly mode: number;
 }
 
+/** A mapping for `Sys.mmap` (mmap(2)). `fdOffset` and a fixed `address` are multiples of the page size. */
 export interface MapRequest {
   /** Fixed address (MAP_FIXED) or 0n for any. */
   readonly address: bigint;
@@ -43,6 +45,7 @@ export interface MapRequest {
   readonly fdOffset?: number;
 }
 
+/** What kind of TAP `Sys.tapOpen` makes (linux/if_tun.h). */
 export interface TapOptions {
   /** IFF_VNET_HDR: every frame is preceded by a virtio-net header of `vnetHeaderBytes` (10 or 12). */
   readonly vnetHeaderBytes?: 0 | 10 | 12;
@@ -51,27 +54,45 @@ export interface TapOptions {
   readonly offloads?: number;
 }
 
-/** Interest of `ppoll` and `watch`. */
+/** poll(2): data to read, a connection to accept, or the end of the stream. */
 export const POLLIN = 1;
+/** poll(2): a write would take something. */
 export const POLLOUT = 4;
+/** poll(2): the descriptor failed; reported whether asked for or not. */
 export const POLLERR = 8;
+/** poll(2): the other end is closed; reported whether asked for or not. */
 export const POLLHUP = 16;
 
+/**
+ * The system calls an emulated device needs; `linux` is the real implementation, `withFaults` one for tests. No call blocks unless
+ * its name or an argument says so. Every call throws `LinuxError` with the errno where the kernel refuses, unless it says otherwise.
+ */
 export interface Sys {
+  /** close(2). Throws EBADF for a number that is not open, and nothing else: whatever close reports, Linux has released the descriptor. */
   close(fd: number): void;
+  /** F_DUPFD_CLOEXEC (fcntl(2)): a new descriptor of the same file, the caller's to close. */
   dup(fd: number): number;
   /** undefined = EAGAIN. 0 = end of file. `into` may be a view of shared memory. */
   read(fd: number, into: Uint8Array): number | undefined;
+  /** write(2): bytes written, possibly fewer than given; undefined = EAGAIN. */
   write(fd: number, from: Uint8Array): number | undefined;
+  /** pread(2) at byte `offset`: bytes read, fewer than asked for at the end of the file. */
   pread(fd: number, into: Uint8Array, offset: number): number;
+  /** pwrite(2) at byte `offset`: bytes written. */
   pwrite(fd: number, from: Uint8Array, offset: number): number;
   /** As read/write, on an absolute address (a window base plus offset): no view per frame. undefined = EAGAIN. */
   readAt(fd: number, address: bigint, lengthBytes: number): number | undefined;
+  /** As `readAt`, the other way. */
   writeAt(fd: number, address: bigint, lengthBytes: number): number | undefined;
+  /** statx(2) of an open descriptor: type, size, block size and identity. */
   fstat(fd: number): FileStatus;
+  /** ftruncate(2): the file is `lengthBytes` long afterwards; EPERM where a seal forbids it. */
   ftruncate(fd: number, lengthBytes: number): void;
+  /** O_NONBLOCK of the open file description (fcntl(2)): it holds for every descriptor that shares it. */
   setNonBlocking(fd: number, on: boolean): void;
+  /** FD_CLOEXEC of this descriptor (fcntl(2)). */
   setCloseOnExec(fd: number, on: boolean): void;
+  /** True if the number is an open descriptor of this process. Never throws. */
   isValidFd(fd: number): boolean;
 
   /** Non-blocking, close-on-exec UNIX stream listener. A stale socket file (nobody listens) is replaced; a live one is EADDRINUSE. */
@@ -82,6 +103,7 @@ export interface Sys {
   unixConnect(path: string): number;
   /** As unixConnect, never waiting: undefined where the listener's backlog is full. */
   unixTryConnect(path: string): number | undefined;
+  /** socketpair(2): two connected UNIX stream sockets, non-blocking and close-on-exec, both the caller's. */
   unixSocketPair(): [number, number];
   /** Half-close: the peer reads everything sent so far, then the end of the stream; this side can still receive. */
   shutdownWrite(socket: number): void;
@@ -93,15 +115,19 @@ export interface Sys {
   recvmsgBlocking(socket: number, into: Uint8Array, maxFds: number): Received;
   /** What kind of UNIX stream socket a descriptor is; undefined for any other descriptor (EBADF throws). */
   unixSocketKind(fd: number): 'listening' | 'connected' | undefined;
+  /** SO_PEERCRED (unix(7)). */
   peerCredentials(socket: number): PeerCredentials;
 
+  /** memfd_create(2), close-on-exec, 0 bytes long. `name` shows in /proc/self/fd only; `allowSealing`: MFD_ALLOW_SEALING. */
   memfdCreate(name: string, options: { allowSealing: boolean }): number;
   /** F_GET_SEALS; undefined where the file does not support seals. */
   getSeals(fd: number): number | undefined;
   /** F_ADD_SEALS; false where refused (EPERM) or unsupported (EINVAL). */
   addSeals(fd: number, seals: number): boolean;
 
+  /** mmap(2): the address of the mapping. With a fixed address (MAP_FIXED) whatever was there is replaced, and may be gone where the call fails. */
   mmap(request: MapRequest): bigint;
+  /** munmap(2) of whole pages. */
   munmap(address: bigint, lengthBytes: number): void;
   /** MADV_DONTDUMP | MADV_DONTNEED and the like. */
   madvise(address: bigint, lengthBytes: number, advice: number): void;
@@ -125,9 +151,13 @@ export interface Sys {
 
   /** Opens /dev/net/tun in TAP mode (IFF_NO_PI), non-blocking; `name` may be '' for a kernel-chosen one. Returns the real name. */
   tapOpen(name: string, options: TapOptions): { fd: number; name: string };
+  /** Sets or clears IFF_UP of an interface (netdevice(7)); needs CAP_NET_ADMIN. */
   ifUp(name: string, up: boolean): void;
+  /** SIOCSIFMTU (netdevice(7)), bytes; needs CAP_NET_ADMIN. */
   ifSetMtu(name: string, mtu: number): void;
+  /** SIOCSIFHWADDR (netdevice(7)): 6 bytes, or EINVAL; needs CAP_NET_ADMIN. */
   ifSetMac(name: string, mac: Uint8Array): void;
+  /** SIOCGIFHWADDR (netdevice(7)): the interface's 6 bytes. */
   ifGetMac(name: string): Uint8Array;
   /** IFF_UP and IFF_RUNNING of an interface. */
   ifFlags(name: string): { up: boolean; running: boolean };
