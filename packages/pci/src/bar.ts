@@ -6,6 +6,7 @@ import { PciLayoutError } from './errors.ts';
 import { MAX_BAR32_BYTES, MAX_BAR_BYTES, MAX_IO_BAR_BYTES } from './limits.ts';
 import { PCI_BAR_64, PCI_BAR_IO, PCI_BAR_PREFETCH } from './registers.ts';
 
+/** A base address register (PCI Local Bus 3.0, 6.2.5): what a function asks of the address space. */
 export interface Bar {
   /** 0 to 5; a 64-bit BAR takes the next index as well. */
   readonly index: number;

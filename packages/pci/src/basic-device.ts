@@ -21,6 +21,7 @@ interface Behind {
   readonly mmap?: NonNullable<RegionDescription['mmap']>;
 }
 
+/** A base address register and what answers behind it. */
 export interface BarSpec extends Bar, Behind {}
 
 /** A region without a BAR in configuration space: one of the other indexes, or a size that no BAR can express. */
@@ -29,6 +30,7 @@ export interface RegionSpec extends Behind {
   readonly sizeBytes: number;
 }
 
+/** What a `BasicPciDevice` is made of: ids as in `ConfigSpaceLayout`, BARs, other regions, interrupts, migration. */
 export interface BasicPciDeviceSpec extends Omit<ConfigSpaceLayout, 'sizeBytes' | 'bars' | 'interruptPin'> {
   readonly name: string;
   /** 256 by default; 4096 for a PCI Express function. */
@@ -64,6 +66,10 @@ function msixParts(spec: { readonly vectors: number; readonly bar: number }): { 
   };
 }
 
+/**
+ * A PCI function from its description: answers configuration space, MSI-X structures, INTx and its disable bit, and function level
+ * reset by itself. Subclass it and override the protected hooks, or put everything into the description's handlers.
+ */
 export class BasicPciDevice implements PciDevice {
   readonly name: string;
   readonly config: ConfigSpace;

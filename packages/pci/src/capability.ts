@@ -11,6 +11,7 @@ import {
   PCI_CAP_ID_EXP, PCI_CAP_ID_MSI, PCI_CAP_ID_MSIX, PCI_CAP_ID_PM, PCI_CAP_ID_VNDR, PCI_EXT_CAP_ID_DSN, PCI_EXT_CAP_ID_VNDR, PM_BYTES, PM_CONTROL,
 } from './registers.ts';
 
+/** A capability of configuration space: its bytes at power-on and what a write changes in them. The masks are as long as `bytes`. */
 export interface Capability {
   readonly id: number;
   /** Lives in the extended space (from 0x100) and has a 4-byte header with this version; absent: an ordinary one with a 2-byte header. */
@@ -60,6 +61,7 @@ function build(id: number, sizeBytes: number, placement: Placement, fields: read
   };
 }
 
+/** What `msiCapability` offers a consumer. */
 export interface MsiOptions extends Placement {
   /** A power of two from 1 to 32. */
   readonly vectors: number;

@@ -13,6 +13,7 @@ import {
 } from './registers.ts';
 import { REGION_CONFIG } from './vfio.ts';
 
+/** The COMMAND register (PCI Local Bus 3.0, 6.2.2): I/O and memory decoding, bus mastering (DMA and MSI), INTx disable. */
 export interface Command {
   readonly io: boolean;
   readonly memory: boolean;
@@ -20,6 +21,7 @@ export interface Command {
   readonly intxDisabled: boolean;
 }
 
+/** MSI-X Message Control (PCI Local Bus 3.0, 6.8.2.3): `masked` is Function Mask, which holds all vectors back. */
 export interface MsixControl {
   readonly enabled: boolean;
   readonly masked: boolean;
@@ -36,6 +38,7 @@ export interface MsiControl {
   readonly mask: number;
 }
 
+/** Where a capability lies in configuration space, in bytes. */
 export interface PlacedCapability {
   readonly id: number;
   /** In the extended list, from 0x100. */
@@ -46,8 +49,11 @@ export interface PlacedCapability {
 
 /** Called after a write is complete, in this order, and only for what changed. Not called by `reset`. */
 export interface ConfigSpaceHooks {
+  /** COMMAND has changed: this is its new value. */
   onCommand?(command: Command): void;
+  /** Anything in `MsiControl` has changed. Never called without an MSI capability. */
   onMsi?(control: MsiControl): void;
+  /** MSI-X Message Control has changed. Never called without an MSI-X capability. */
   onMsix?(control: MsixControl): void;
   /**
    * Bytes [start, start + lengthBytes) of a capability were written, relative to it and without what the same write did to its neighbours. Also
@@ -58,6 +64,7 @@ export interface ConfigSpaceHooks {
   onFlr?(): void | Promise<void>;
 }
 
+/** The configuration space of one function: power-on image, masks, and the consumer's writes to it. Answers region 7 of a device. */
 export class ConfigSpace {
   readonly sizeBytes: number;
   /** What the device lists in `PciDevice.regions`. */
@@ -98,6 +105,7 @@ export class ConfigSpace {
     return this.capabilities.find((c) => c.id === id && c.extended === extended)?.offset;
   }
 
+  /** What the consumer has enabled. */
   get command(): Command {
     const bits = this.#view.getUint16(PCI_COMMAND, true);
     return {
@@ -123,6 +131,7 @@ export class ConfigSpace {
     };
   }
 
+  /** All false without the capability. */
   get msix(): MsixControl {
     const bits = this.#msixBits();
     return { enabled: (bits & MSIX_CONTROL_ENABLE) !== 0, masked: (bits & MSIX_CONTROL_MASKALL) !== 0 };

@@ -23,6 +23,10 @@
 
 import type { Migration } from './migration.ts';
 
+/**
+ * An emulated PCI function, as whoever serves it sees it. What `read`, `write`, `reset` or a migration hop throws is answered to the
+ * consumer with the error's `errno`, EIO where it has none.
+ */
 export interface PciDevice {
   readonly name: string;
   /** Present regions by VFIO index (0..5 BARs, 6 ROM, 7 configuration space, 8 VGA). */
@@ -31,14 +35,19 @@ export interface PciDevice {
   readonly irqs: readonly IrqDescription[];
   /** True when `reset` restores the power-on state (VFIO_DEVICE_FLAGS_RESET). */
   readonly resettable: boolean;
+  /** A consumer has come: `host` is its memory and its interrupts until `detach` resolves. A throw turns it away, and no `detach` follows. */
   attach(host: PciHost): void | Promise<void>;
+  /** The consumer has gone. When it resolves, nothing of the device may use `host` any more. */
   detach(reason: DetachReason): void | Promise<void>;
   /** `offset + into.length` is inside the region: the caller has checked. */
   read(region: number, offset: number, into: Uint8Array): void | Promise<void>;
+  /** `offset + from.length` is inside the region: the caller has checked. `from` is valid until it resolves. */
   write(region: number, offset: number, from: Uint8Array): void | Promise<void>;
   /** Resolves when no thread of the device touches guest memory or signals an interrupt. */
   quiesce(reason: QuiesceReason): Promise<void>;
+  /** The change is over (or has failed): the device may go on where `quiesce` stopped it. */
   resume(): void;
+  /** The DMA table is another: translations of earlier `GuestMemory.generation`s are void. */
   memoryChanged(): void;
   /** Vectors [start, start + count) of `index` have new descriptors: ask `host.irqFd`. */
   irqsChanged(index: number, start: number, count: number): void;
@@ -83,11 +92,13 @@ export interface PciHost {
 
 /** Rejects with a typed error: the consumer's errno, a time-out, or that the consumer has gone. */
 export interface DmaMessageAccess {
+  /** DMA_READ of [iova, iova + into.length), in pieces of what the consumer takes. */
   read(iova: bigint, into: Uint8Array): Promise<void>;
   /** Long transfers go in pieces; those before a piece that failed have been written. */
   write(iova: bigint, from: Uint8Array): Promise<void>;
 }
 
+/** What a device does to guest memory. */
 export type Access = 'read' | 'write';
 
 /** The consumer's memory as the device may see it. */
@@ -101,6 +112,7 @@ export interface GuestMemory {
    * Throws `GuestMemoryError` where a byte is not mapped or not readable by the device.
    */
   read(iova: bigint, into: Uint8Array): void | Promise<void>;
+  /** Copies into guest memory, and marks it dirty where pages are logged. As `read` in everything else. */
   write(iova: bigint, from: Uint8Array): void | Promise<void>;
   /** Window offset of a range that is mapped, permitted and contiguous in the window; undefined otherwise. */
   translate(iova: bigint, lengthBytes: number, access: Access): number | undefined;
@@ -119,9 +131,12 @@ export type IoFd = { readonly offset: number; readonly sizeBytes: number; readon
   | { readonly kind: 'shadow'; readonly flags: number; readonly datamatch: bigint; readonly memoryFd: number; readonly memoryOffset: number }
 );
 
+/** Why a consumer has gone: it closed the connection, lost it, broke the protocol, or the server was closed. */
 export type DetachReason = 'closed' | 'connection-lost' | 'protocol-error' | 'server-closed';
+/** What is about to change while the device is quiescent. */
 export type QuiesceReason = 'dma-map' | 'dma-unmap' | 'irqs' | 'reset' | 'flr' | 'migration' | 'detach';
 
+/** A region of the device (VFIO_DEVICE_GET_REGION_INFO): sizes and offsets in bytes. */
 export interface RegionDescription {
   readonly index: number;
   readonly sizeBytes: number;
@@ -131,6 +146,7 @@ export interface RegionDescription {
   readonly mmap?: { readonly areas: readonly { readonly offset: number; readonly sizeBytes: number }[]; readonly backing: { readonly fd: number; readonly offset: number } };
 }
 
+/** An interrupt kind of the device (VFIO_DEVICE_GET_IRQ_INFO): `count` vectors. */
 export interface IrqDescription {
   readonly index: number;
   readonly count: number;

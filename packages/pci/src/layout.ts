@@ -8,6 +8,7 @@ import {
   PCI_INTERRUPT_LINE, PCI_INTERRUPT_PIN, PCI_REVISION_ID, PCI_STATUS, PCI_STATUS_CAP_LIST, PCI_STATUS_RW1C, PCI_SUBSYSTEM_ID, PCI_SUBSYSTEM_VENDOR_ID, PCI_VENDOR_ID,
 } from './registers.ts';
 
+/** What `ConfigSpace` is laid out from: a type 0 header (PCI Local Bus 3.0, 6.1), its BARs and its capabilities. */
 export interface ConfigSpaceLayout {
   /** 256, or 4096 for a PCI Express function. */
   readonly sizeBytes: 256 | 4096;

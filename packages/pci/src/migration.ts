@@ -27,6 +27,7 @@
 
 /** Index is the number on the wire (enum vfio_device_mig_state). */
 export const MIGRATION_STATES = ['error', 'stop', 'running', 'stop-copy', 'resuming', 'running-p2p', 'pre-copy', 'pre-copy-p2p'] as const;
+/** A migration state (enum vfio_device_mig_state), without its prefix VFIO_DEVICE_STATE_. */
 export type MigrationState = (typeof MIGRATION_STATES)[number];
 
 /** What a device offers that can be migrated. It is in `running` when attached. Calls come one at a time, like all others. */

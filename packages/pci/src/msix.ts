@@ -6,10 +6,12 @@
 import { checkRange, PciLayoutError } from './errors.ts';
 import { MAX_MSIX_VECTORS } from './limits.ts';
 
+/** An entry of the MSI-X table: address u64, data u32, vector control u32 (PCI Local Bus 3.0, 6.8.2). */
 export const MSIX_ENTRY_BYTES = 16;
 const CONTROL = 12;
 const MASK_BIT = 1;
 
+/** Where table and pending bits lie: offsets in bytes, multiples of 8. */
 export interface MsixRegionOptions {
   readonly vectors: number;
   /** Of the whole region (the BAR). What is neither table nor pending bits reads as zero. */
@@ -18,6 +20,7 @@ export interface MsixRegionOptions {
   readonly pbaOffset: number;
 }
 
+/** The MSI-X table and pending-bit array of one function as a memory region; raises nothing by itself. */
 export class MsixRegion {
   readonly vectors: number;
   readonly sizeBytes: number;
@@ -69,6 +72,7 @@ export class MsixRegion {
     return (this.#bytes[this.#tableOffset + vector * MSIX_ENTRY_BYTES + CONTROL]! & MASK_BIT) !== 0;
   }
 
+  /** Sets or clears a vector's pending bit. Throws RangeError for a vector that does not exist. */
   setPending(vector: number, pending: boolean): void {
     this.#checkVector(vector);
     const at = this.#pbaOffset + (vector >> 3);

@@ -5,10 +5,13 @@ import { PciLayoutError } from './errors.ts';
 export interface RegionHandler {
   /** Least size of the region; absent: any. */
   readonly sizeBytes?: number;
+  /** Fills `into` from `offset` on. A throw is answered to the consumer with its `errno`. */
   read(offset: number, into: Uint8Array): void | Promise<void>;
+  /** Takes `from` at `offset`; the bytes are valid until it resolves. A throw is answered to the consumer with its `errno`. */
   write(offset: number, from: Uint8Array): void | Promise<void>;
 }
 
+/** One register of a `RegisterMap`. */
 export interface Register {
   /** 4 by default. A 64-bit register is two of these: one access of 8 bytes reaches both, the lower one first. */
   readonly bytes?: 1 | 2 | 4;

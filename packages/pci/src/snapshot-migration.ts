@@ -2,6 +2,7 @@
 import type { Migration, MigrationState } from './migration.ts';
 import { PciAccessError, PciLayoutError } from './errors.ts';
 
+/** How a device's whole state becomes bytes and comes back; for `snapshotMigration`. */
 export interface Snapshot {
   /** Length of the state; more is not taken from a consumer. */
   readonly maxBytes: number;
