@@ -1,6 +1,7 @@
 /** What every command is called, who sends it, and how much and how many descriptors its request carries. */
 import * as c from './constants.ts';
 
+/** What the specification says of one command's request. */
 export interface CommandRule {
   readonly name: string;
   readonly from: 'client' | 'server';

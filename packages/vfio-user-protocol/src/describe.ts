@@ -20,6 +20,7 @@ export { errnoName } from './errno.ts';
 export { featureName, headerFlagNames, irqIndexName, migrationStateName, regionName } from './describe/values.ts';
 export type { DescribedField } from './describe/walk.ts';
 
+/** A message as `describeMessage` shows it. */
 export interface MessageDescription {
   /** The command's, of requests and replies alike: 'REGION_READ', or 'command 99'. */
   readonly name: string;
@@ -29,6 +30,7 @@ export interface MessageDescription {
   readonly malformed?: string;
 }
 
+/** What helps to describe a message and is not in its bytes. */
 export interface DescribeContext {
   /** Descriptors that came with the message. */
   readonly fdCount?: number;

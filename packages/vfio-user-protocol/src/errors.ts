@@ -24,8 +24,10 @@ export type ProtocolErrorCode =
   /** VERSION: malformed JSON, a value out of bounds, or an incompatible version. */
   | 'ERR_VFU_VERSION';
 
+/** Whether the command is answered with an error, or the connection ends. */
 export type Consequence = 'reply' | 'close';
 
+/** Bytes that break the protocol: the only thing decoders throw. `code` is stable. */
 export class ProtocolError extends Error {
   override readonly name = 'ProtocolError';
   readonly code: ProtocolErrorCode;

@@ -12,6 +12,7 @@ import { badPeer } from './errors.ts';
 import type { ProtocolError } from './errors.ts';
 import { decodeHeader, type Header } from './header.ts';
 
+/** What a `FrameReader` accepts. */
 export interface FrameLimits {
   /** Longest message accepted, header included. */
   readonly maxFrameBytes: number;
@@ -25,6 +26,7 @@ export interface Frame extends Header {
   readonly fds: readonly number[];
 }
 
+/** What `FrameReader.push` has made of the bytes so far. */
 export interface Pushed {
   /** Complete messages in order of arrival; their descriptors now belong to the caller. */
   readonly frames: readonly Frame[];

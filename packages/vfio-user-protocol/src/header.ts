@@ -5,6 +5,7 @@ import {
 } from './constants.ts';
 import { badPeer } from './errors.ts';
 
+/** The header that every message begins with. */
 export interface Header {
   /** Chosen by whoever sends the command, echoed in the reply; the two directions have separate id spaces. */
   readonly id: number;
@@ -28,6 +29,7 @@ export function decodeHeader(bytes: Uint8Array, at = 0): Header {
   };
 }
 
+/** Writes a header at byte `at` of a message. Nothing is checked. */
 export function putHeader(into: Uint8Array, at: number, id: number, command: number, size: number, flags: number, error: number): void {
   putU16(into, at, id);
   putU16(into, at + 2, command);
@@ -36,6 +38,7 @@ export function putHeader(into: Uint8Array, at: number, id: number, command: num
   putU32(into, at + 12, error);
 }
 
+/** The 16 bytes of a header alone. */
 export function encodeHeader(header: Header): Uint8Array {
   const bytes = new Uint8Array(HEADER_BYTES);
   putHeader(bytes, 0, header.id, header.command, header.size, header.flags, header.error);
@@ -63,10 +66,12 @@ export function encodeErrorReply(id: number, command: number, errno: number): Ui
   return bytes;
 }
 
+/** Whether the message type in a header's flags is Command. */
 export function isCommand(flags: number): boolean {
   return (flags & VFIO_USER_F_TYPE_MASK) === VFIO_USER_F_TYPE_COMMAND;
 }
 
+/** Whether the message type in a header's flags is Reply. Types other than these two are reserved. */
 export function isReply(flags: number): boolean {
   return (flags & VFIO_USER_F_TYPE_MASK) === VFIO_USER_F_TYPE_REPLY;
 }

@@ -3,8 +3,10 @@ import type { DmaDialect } from './commands/dma-access.ts';
 import { MAX_FDS_PER_MESSAGE } from './limits.ts';
 import type { Version } from './version.ts';
 
+/** The peers there is a profile of. */
 export type PeerName = 'qemu' | 'cloud-hypervisor' | 'spdk' | 'libvfio-user' | 'spec';
 
+/** How one kind of client behaves, for the server that talks to it. */
 export interface PeerProfile {
   readonly name: PeerName;
   /** How it reads DMA_READ / DMA_WRITE; undefined: it does not serve them. */
@@ -36,10 +38,12 @@ export const SPEC: PeerProfile = {
   name: 'spec', dmaDialect: 'lvu', maxMinor: 2, needsVersionJson: false, takesWriteMultiple: true, headerOnlyErrors: true, padsMigrationData: false,
   maxFds: MAX_FDS_PER_MESSAGE, fdOnShortRegionInfo: false, fdOnUnmap: false, pipelines: true, sizesBars: true,
 };
+/** QEMU's `-device vfio-user-pci`, 10.1 and later. */
 export const QEMU: PeerProfile = {
   name: 'qemu', dmaDialect: 'qemu', maxMinor: 0, needsVersionJson: true, takesWriteMultiple: false, headerOnlyErrors: true, padsMigrationData: false,
   maxFds: 16, fdOnShortRegionInfo: true, fdOnUnmap: false, pipelines: true, sizesBars: false,
 };
+/** Cloud Hypervisor's `--user-device`, and the Rust crate vfio_user that it is made with. */
 export const CLOUD_HYPERVISOR: PeerProfile = {
   name: 'cloud-hypervisor', dmaDialect: undefined, maxMinor: 1, needsVersionJson: true, takesWriteMultiple: true, headerOnlyErrors: false, padsMigrationData: false,
   maxFds: 16, fdOnShortRegionInfo: true, fdOnUnmap: false, pipelines: false, sizesBars: true,

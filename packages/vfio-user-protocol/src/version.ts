@@ -26,6 +26,7 @@ export interface Capabilities {
   readonly twinSocket?: { readonly supported?: boolean; readonly fdIndex?: number };
 }
 
+/** A VERSION request or reply. */
 export interface Version {
   readonly major: number;
   readonly minor: number;
@@ -81,6 +82,10 @@ export function checkVersionReply(reply: Version, proposedMinor: number = VFIO_U
   }
 }
 
+/**
+ * What may be sent to a peer, from the capabilities of its VERSION message. Absent keys have the specification's defaults: 1 descriptor, 1 MiB
+ * per transfer (also where more was announced), 65535 DMA maps, pages of 4 KiB, dirty bitmaps of 256 MiB.
+ */
 export function effectiveCapabilities(announced: Capabilities | undefined): EffectiveCapabilities {
   const migration = announced?.migration;
   return {

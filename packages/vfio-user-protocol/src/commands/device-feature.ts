@@ -11,9 +11,11 @@ import { MAX_ARGSZ_BYTES, MAX_DMA_LOGGING_RANGES } from '../limits.ts';
 import { needArgsz, needReply } from '../payload.ts';
 import { dirtyBitmapBytes } from './dma-unmap.ts';
 
+/** Fixed part of a DEVICE_FEATURE request or reply: argsz, flags. */
 export const DEVICE_FEATURE_BYTES = 8;
 const OPERATIONS = VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_SET | VFIO_DEVICE_FEATURE_PROBE;
 
+/** A DEVICE_FEATURE request or reply (struct vfio_device_feature of linux/vfio.h). */
 export interface DeviceFeature {
   /** Room for the reply payload. */
   readonly argsz: number;
@@ -47,6 +49,7 @@ export function decodeDeviceFeature(payload: Uint8Array): DeviceFeature {
   return { argsz, feature: flags & VFIO_DEVICE_FEATURE_MASK, operations: flags & OPERATIONS, data: payload.subarray(DEVICE_FEATURE_BYTES) };
 }
 
+/** The reply to GET (`data` is the feature's), or the echo of SET and PROBE. ERR_VFU_PAYLOAD, ERR_VFU_FLAGS: both close. */
 export function decodeDeviceFeatureReply(payload: Uint8Array): DeviceFeature {
   needReply(payload, DEVICE_FEATURE_BYTES, 'DEVICE_FEATURE');
   const flags = getU32(payload, 4);
@@ -65,6 +68,7 @@ function needData(data: Uint8Array, bytes: number, name: string): void {
 
 // VFIO_DEVICE_FEATURE_MIGRATION (1): GET only.
 
+/** Data of the MIGRATION feature: flags u64. */
 export const MIGRATION_FEATURE_BYTES = 8;
 
 /** `flags`: VFIO_MIGRATION_STOP_COPY, _P2P and _PRE_COPY. */
@@ -74,6 +78,7 @@ export function encodeMigrationFeature(flags: number): Uint8Array {
   return bytes;
 }
 
+/** VFIO_MIGRATION_* flags out of a GET reply's data. ERR_VFU_PAYLOAD closes. */
 export function decodeMigrationFeatureReply(data: Uint8Array): number {
   needReply(data, MIGRATION_FEATURE_BYTES, 'DEVICE_FEATURE MIGRATION');
   return getU32(data, 0);
@@ -81,6 +86,7 @@ export function decodeMigrationFeatureReply(data: Uint8Array): number {
 
 // VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE (2): GET and SET.
 
+/** Data of the MIG_DEVICE_STATE feature: state u32, descriptor u32. */
 export const MIG_DEVICE_STATE_BYTES = 8;
 
 /** Numbers of enum vfio_device_mig_state: 0 ERROR to 7 PRE_COPY_P2P. The data travels in MIG_DATA_*, so the descriptor field is always -1. */
@@ -91,11 +97,13 @@ export function encodeMigDeviceState(state: number): Uint8Array {
   return bytes;
 }
 
+/** The state that a SET asks for, any u32: whether it exists is the server's to judge. ERR_VFU_PAYLOAD where the data is too short. */
 export function decodeMigDeviceState(data: Uint8Array): number {
   needData(data, MIG_DEVICE_STATE_BYTES, 'MIG_DEVICE_STATE');
   return getU32(data, 0);
 }
 
+/** The state in a GET reply's data, any u32. ERR_VFU_PAYLOAD closes. */
 export function decodeMigDeviceStateReply(data: Uint8Array): number {
   needReply(data, MIG_DEVICE_STATE_BYTES, 'DEVICE_FEATURE MIG_DEVICE_STATE');
   return getU32(data, 0);
@@ -106,11 +114,13 @@ export function decodeMigDeviceStateReply(data: Uint8Array): number {
 const LOGGING_FIXED_BYTES = 16;
 const LOGGING_RANGE_BYTES = 16;
 
+/** Device addresses [iova, iova + length), bytes (struct vfio_device_feature_dma_logging_range). */
 export interface IovaRange {
   readonly iova: bigint;
   readonly length: bigint;
 }
 
+/** Data of DMA_LOGGING_START (struct vfio_device_feature_dma_logging_control). */
 export interface DmaLogging {
   /** The consumer's wish; a power of two. */
   readonly pageSize: bigint;
@@ -118,6 +128,7 @@ export interface DmaLogging {
   readonly ranges: readonly IovaRange[];
 }
 
+/** Data of DMA_LOGGING_START; DMA_LOGGING_STOP takes the same. */
 export function encodeDmaLogging(logging: DmaLogging): Uint8Array {
   const bytes = new Uint8Array(LOGGING_FIXED_BYTES + LOGGING_RANGE_BYTES * logging.ranges.length);
   putU64(bytes, 0, logging.pageSize);
@@ -150,13 +161,16 @@ function getRange(data: Uint8Array, at: number, name: string): IovaRange {
 
 // VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT (8): GET only; reads and clears.
 
+/** Fixed part of DMA_LOGGING_REPORT's data: iova, length and page size, u64 each; a reply's bitmap follows. */
 export const DMA_LOGGING_REPORT_BYTES = 24;
 
+/** Which dirty pages are asked for, or reported (struct vfio_device_feature_dma_logging_report). */
 export interface DmaLoggingReport extends IovaRange {
   /** Bytes that one bit stands for; a power of two, whatever the logging itself uses. */
   readonly pageSize: bigint;
 }
 
+/** Data of DMA_LOGGING_REPORT: of a request without `bitmap`, of a reply with it (one bit per page, lowest address and lowest bit first). */
 export function encodeDmaLoggingReport(report: DmaLoggingReport, bitmap: Uint8Array = EMPTY): Uint8Array {
   const bytes = new Uint8Array(DMA_LOGGING_REPORT_BYTES + bitmap.length);
   putU64(bytes, 0, report.iova);
@@ -179,6 +193,7 @@ export function decodeDmaLoggingReport(data: Uint8Array, argsz: number): DmaLogg
   return { ...report, bitmapBytes: Number(bitmapBytes) };
 }
 
+/** Checks that the bitmap (a view) has the length that range and page size imply; whether they are those asked for is the caller's to compare. ERR_VFU_PAYLOAD closes. */
 export function decodeDmaLoggingReportReply(data: Uint8Array): DmaLoggingReport & { readonly bitmap: Uint8Array } {
   const name = 'DEVICE_FEATURE DMA_LOGGING_REPORT';
   needReply(data, DMA_LOGGING_REPORT_BYTES, name);

@@ -2,8 +2,10 @@
 import { getU32, putU32 } from '../bytes.ts';
 import { needArgsz, needReply } from '../payload.ts';
 
+/** A DEVICE_GET_IRQ_INFO request or reply: argsz, flags, index, count, u32 each. */
 export const IRQ_INFO_BYTES = 16;
 
+/** What DEVICE_GET_IRQ_INFO answers: `count` vectors at interrupt index `index` (VFIO_PCI_*_IRQ_INDEX); 0: there are none. */
 export interface IrqInfo {
   /** VFIO_IRQ_INFO_*. */
   readonly flags: number;
@@ -11,6 +13,7 @@ export interface IrqInfo {
   readonly count: number;
 }
 
+/** The request; `argsz` is the room for the answer. */
 export function encodeGetIrqInfo(index: number, argsz: number = IRQ_INFO_BYTES): Uint8Array {
   const bytes = new Uint8Array(IRQ_INFO_BYTES);
   putU32(bytes, 0, argsz);
@@ -23,6 +26,7 @@ export function decodeGetIrqInfo(payload: Uint8Array): { readonly argsz: number;
   return { argsz: needArgsz(payload, IRQ_INFO_BYTES, 'DEVICE_GET_IRQ_INFO'), index: getU32(payload, 8) };
 }
 
+/** The reply, with its own length as argsz. */
 export function encodeIrqInfo(info: IrqInfo): Uint8Array {
   const bytes = new Uint8Array(IRQ_INFO_BYTES);
   putU32(bytes, 0, IRQ_INFO_BYTES);
@@ -32,6 +36,7 @@ export function encodeIrqInfo(info: IrqInfo): Uint8Array {
   return bytes;
 }
 
+/** ERR_VFU_PAYLOAD closes. Whether `index` is the one asked for is the caller's to compare. */
 export function decodeIrqInfo(payload: Uint8Array): IrqInfo {
   needReply(payload, IRQ_INFO_BYTES, 'DEVICE_GET_IRQ_INFO');
   return { flags: getU32(payload, 4), index: getU32(payload, 8), count: getU32(payload, 12) };

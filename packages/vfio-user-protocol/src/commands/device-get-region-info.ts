@@ -13,17 +13,20 @@ import { badPeer } from '../errors.ts';
 import { MAX_REGION_CAPABILITIES, MAX_SPARSE_AREAS } from '../limits.ts';
 import { getReplyU53, needArgsz, needReply } from '../payload.ts';
 
+/** A DEVICE_GET_REGION_INFO request, or the fixed part of its reply; capabilities follow. */
 export const REGION_INFO_BYTES = 32;
 const CAP_HEADER_BYTES = 8;
 const SPARSE_FIXED_BYTES = 16;
 const AREA_BYTES = 16;
 
+/** A part of a region that may be mapped, in bytes. */
 export interface SparseArea {
   /** From the start of the region. */
   readonly offset: number;
   readonly sizeBytes: number;
 }
 
+/** What DEVICE_GET_REGION_INFO answers about one region (struct vfio_region_info and its capabilities). */
 export interface RegionInfo {
   /** VFIO_REGION_INFO_FLAG_* without CAPS, which follows from the capabilities. */
   readonly flags: number;
@@ -40,11 +43,13 @@ export interface RegionInfo {
   readonly msixMappable?: true;
 }
 
+/** A `RegionInfo` as received: without the capabilities where there was no room for them. */
 export interface DecodedRegionInfo extends RegionInfo {
   /** Bytes of the complete answer: ask again with this argsz if it is more than was asked for. */
   readonly argsz: number;
 }
 
+/** The request; `argsz` is the room for the answer. */
 export function encodeGetRegionInfo(index: number, argsz: number = REGION_INFO_BYTES): Uint8Array {
   const bytes = new Uint8Array(REGION_INFO_BYTES);
   putU32(bytes, 0, argsz);

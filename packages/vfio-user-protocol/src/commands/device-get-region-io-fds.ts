@@ -11,7 +11,9 @@ import { badPeer, badRequest } from '../errors.ts';
 import { MAX_IO_FD_RECORDS } from '../limits.ts';
 import { getReplyU53, needBoundedArgsz, needReply } from '../payload.ts';
 
+/** A DEVICE_GET_REGION_IO_FDS request, or the fixed part of its reply: argsz, flags, index, count, u32 each; records follow. */
 export const REGION_IO_FDS_BYTES = 16;
+/** Bytes of a record: 40 in the specification's table, 48 as libvfio-user sends it. */
 export type IoFdStride = 40 | 48;
 
 interface SubRegion {
@@ -23,6 +25,7 @@ interface SubRegion {
   readonly flags: number;
 }
 
+/** A sub-region and the descriptor that stands for writes to it: an ioeventfd (KVM_IOEVENTFD), an ioregionfd, or an ioeventfd with a shadow file for the value. */
 export type IoFdRecord = SubRegion & (
   | { readonly kind: 'ioeventfd'; readonly datamatch: bigint }
   | { readonly kind: 'ioregionfd'; readonly userData: bigint }
@@ -30,6 +33,7 @@ export type IoFdRecord = SubRegion & (
   | { readonly kind: 'shadow'; readonly datamatch: bigint; readonly memoryFdIndex: number; readonly memoryOffset: number }
 );
 
+/** What DEVICE_GET_REGION_IO_FDS answers about one region. */
 export interface RegionIoFds {
   /** Bytes of the complete answer. */
   readonly argsz: number;
@@ -39,6 +43,7 @@ export interface RegionIoFds {
   readonly records: readonly IoFdRecord[];
 }
 
+/** The request; `argsz` is the room for the answer. */
 export function encodeGetRegionIoFds(index: number, argsz: number = REGION_IO_FDS_BYTES): Uint8Array {
   const bytes = new Uint8Array(REGION_IO_FDS_BYTES);
   putU32(bytes, 0, argsz);
@@ -46,12 +51,14 @@ export function encodeGetRegionIoFds(index: number, argsz: number = REGION_IO_FD
   return bytes;
 }
 
+/** ERR_VFU_PAYLOAD, ERR_VFU_ARGSZ; ERR_VFU_FLAGS where flags or count are not 0. The index is not judged here. */
 export function decodeGetRegionIoFds(payload: Uint8Array): { readonly argsz: number; readonly index: number } {
   const argsz = needBoundedArgsz(payload, REGION_IO_FDS_BYTES, 'DEVICE_GET_REGION_IO_FDS');
   if (getU32(payload, 4) !== 0 || getU32(payload, 12) !== 0) throw badRequest('ERR_VFU_FLAGS', 'DEVICE_GET_REGION_IO_FDS: flags and count of a request are 0');
   return { argsz, index: getU32(payload, 8) };
 }
 
+/** Bytes of an answer with `count` records. */
 export function regionIoFdsBytes(count: number, stride: IoFdStride = 48): number {
   return REGION_IO_FDS_BYTES + stride * count;
 }

@@ -15,10 +15,13 @@ import {
 import { badRequest } from '../errors.ts';
 import { needArgsz } from '../payload.ts';
 
+/** Fixed part of a DEVICE_SET_IRQS request: argsz, flags, index, start, count, u32 each; bools follow with DATA_BOOL. */
 export const SET_IRQS_BYTES = 20;
 
+/** VFIO_IRQ_SET_ACTION_MASK, _UNMASK or _TRIGGER. */
 export type IrqAction = 'mask' | 'unmask' | 'trigger';
 
+/** A DEVICE_SET_IRQS request about vectors [start, start + count) of one index (struct vfio_irq_set). */
 export interface SetIrqs {
   readonly action: IrqAction;
   readonly index: number;
@@ -34,6 +37,7 @@ const ACTION_FLAGS: Readonly<Record<IrqAction, number>> = {
   trigger: VFIO_IRQ_SET_ACTION_TRIGGER,
 };
 
+/** The request's payload. Descriptors, with 'eventfd', go along with the message. */
 export function encodeSetIrqs(request: SetIrqs): Uint8Array {
   const bools = typeof request.data === 'string' ? undefined : request.data;
   const type = request.data === 'none' ? VFIO_IRQ_SET_DATA_NONE : request.data === 'eventfd' ? VFIO_IRQ_SET_DATA_EVENTFD : VFIO_IRQ_SET_DATA_BOOL;

@@ -15,17 +15,24 @@ import { E2BIG } from '../constants.ts';
 import { badPeer, badRequest } from '../errors.ts';
 import { getReplyU53, needReply, needRequest } from '../payload.ts';
 
+/**
+ * How a client lays out DMA_READ and DMA_WRITE. 'lvu', the specification's: count u64, data at byte 16. 'qemu', 10.1 and later: count
+ * u32, data at byte 12, a DMA_WRITE reply without payload. `dialectOfWriteReply` finds out.
+ */
 export type DmaDialect = 'lvu' | 'qemu';
 
+/** A DMA_READ request: address u64, count u64. No DMA_READ reply and no DMA_WRITE request is shorter, in either dialect. */
 export const DMA_ACCESS_BYTES = 16;
 const QEMU_DATA_AT = 12;
 
+/** A range of the client's memory: `count` bytes from `address` on. */
 export interface DmaAccess {
   /** IOVA. */
   readonly address: bigint;
   readonly count: number;
 }
 
+/** A range of the client's memory and what is in it, or is to be. */
 export interface DmaData extends DmaAccess {
   /** `count` bytes; a view of the payload. */
   readonly data: Uint8Array;
@@ -45,6 +52,7 @@ export function decodeDmaRead(payload: Uint8Array, dialect: DmaDialect, maxBytes
   return { address: getU64(payload, 0), count: requestCount(payload, dialect, maxBytes, 'DMA_READ') };
 }
 
+/** The reply to a DMA_READ of `data.length` bytes at `address`. */
 export function encodeDmaReadReply(address: bigint, data: Uint8Array, dialect: DmaDialect): Uint8Array {
   const bytes = new Uint8Array(DMA_ACCESS_BYTES + data.length);
   putU64(bytes, 0, address);
@@ -54,6 +62,7 @@ export function encodeDmaReadReply(address: bigint, data: Uint8Array, dialect: D
   return bytes;
 }
 
+/** ERR_VFU_PAYLOAD, ERR_VFU_RANGE: both close. Whether it answers what was asked is the caller's to compare. */
 export function decodeDmaReadReply(payload: Uint8Array, dialect: DmaDialect): DmaData {
   needReply(payload, DMA_ACCESS_BYTES, 'DMA_READ');
   const count = dialect === 'qemu' ? getU32(payload, 8) : getReplyU53(payload, 8, 'DMA_READ');
@@ -62,6 +71,7 @@ export function decodeDmaReadReply(payload: Uint8Array, dialect: DmaDialect): Dm
   return { address: getU64(payload, 0), count, data: payload.subarray(at, at + count) };
 }
 
+/** A DMA_WRITE of `data` to `address`. */
 export function encodeDmaWrite(address: bigint, data: Uint8Array, dialect: DmaDialect): Uint8Array {
   // QEMU refuses a message shorter than its 32-byte structure.
   const at = dialect === 'qemu' ? QEMU_DATA_AT : DMA_ACCESS_BYTES;
@@ -73,6 +83,7 @@ export function encodeDmaWrite(address: bigint, data: Uint8Array, dialect: DmaDi
   return bytes;
 }
 
+/** `maxBytes` as for `decodeDmaRead`. ERR_VFU_PAYLOAD where count and length differ, ERR_VFU_RANGE (E2BIG) for more than `maxBytes`. */
 export function decodeDmaWrite(payload: Uint8Array, dialect: DmaDialect, maxBytes: number): DmaData {
   needRequest(payload, DMA_ACCESS_BYTES, 'DMA_WRITE');
   const count = requestCount(payload, dialect, maxBytes, 'DMA_WRITE');
@@ -81,6 +92,7 @@ export function decodeDmaWrite(payload: Uint8Array, dialect: DmaDialect, maxByte
   return { address: getU64(payload, 0), count, data: payload.subarray(at, at + count) };
 }
 
+/** The reply: the access echoed, or nothing in the qemu dialect. */
 export function encodeDmaWriteReply(access: DmaAccess, dialect: DmaDialect): Uint8Array {
   return dialect === 'qemu' ? new Uint8Array(0) : encodeDmaRead(access);
 }

@@ -4,11 +4,13 @@ import { VFIO_DMA_MAP_FLAG_READ, VFIO_DMA_MAP_FLAG_WRITE, VFIO_USER_F_DMA_REGION
 import { badRequest } from '../errors.ts';
 import { needArgsz } from '../payload.ts';
 
+/** A DMA_MAP request: argsz u32, flags u32, file offset u64, address u64, size u64. */
 export const DMA_MAP_BYTES = 32;
 
 const KNOWN_FLAGS = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE | VFIO_USER_F_DMA_REGION_MMAP | VFIO_USER_F_DMA_REGION_FILE_IO;
 const ADDRESS_SPACE = 1n << 64n;
 
+/** A DMA_MAP request: the device may access [address, address + size) as the flags say. */
 export interface DmaMap {
   readonly argsz: number;
   /** VFIO_DMA_MAP_FLAG_* and VFIO_USER_F_DMA_REGION_*. */
@@ -21,6 +23,7 @@ export interface DmaMap {
   readonly size: bigint;
 }
 
+/** The request; `argsz` is its own length by default. A descriptor goes along with the message. */
 export function encodeDmaMap(map: Omit<DmaMap, 'argsz'> & { readonly argsz?: number }): Uint8Array {
   const bytes = new Uint8Array(DMA_MAP_BYTES);
   putU32(bytes, 0, map.argsz ?? DMA_MAP_BYTES);

@@ -4,9 +4,11 @@ import { VFIO_DMA_UNMAP_FLAG_ALL, VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP } from '.
 import { badPeer, badRequest } from '../errors.ts';
 import { needBoundedArgsz, needReply, needRequest } from '../payload.ts';
 
+/** Fixed part of a DMA_UNMAP request or reply: argsz u32, flags u32, address u64, size u64. */
 export const DMA_UNMAP_BYTES = 24;
 const BITMAP_HEADER_BYTES = 16;
 
+/** A DMA_UNMAP request: [address, address + size) in bytes, both 0 with ALL. */
 export interface DmaUnmap {
   readonly argsz: number;
   /** VFIO_DMA_UNMAP_FLAG_*: none, GET_DIRTY_BITMAP or ALL, never both. */
@@ -17,6 +19,7 @@ export interface DmaUnmap {
   readonly bitmap?: { readonly pageSize: bigint; readonly bytes: bigint };
 }
 
+/** The request; `argsz` is by default what the reply will need, the bitmap included. */
 export function encodeDmaUnmap(unmap: Omit<DmaUnmap, 'argsz'> & { readonly argsz?: number }): Uint8Array {
   const fixed = DMA_UNMAP_BYTES + (unmap.bitmap === undefined ? 0 : BITMAP_HEADER_BYTES);
   const bytes = new Uint8Array(fixed);
@@ -72,10 +75,12 @@ export function encodeDmaUnmapReply(request: DmaUnmap, dirty?: Uint8Array): Uint
   return bytes;
 }
 
+/** A DMA_UNMAP reply: the request echoed, with `dirty` (a view, one bit per page) where it asked for a bitmap. */
 export interface DmaUnmapReply extends DmaUnmap {
   readonly dirty?: Uint8Array;
 }
 
+/** ERR_VFU_PAYLOAD closes. Whether it echoes the request is the caller's to compare. */
 export function decodeDmaUnmapReply(payload: Uint8Array): DmaUnmapReply {
   needReply(payload, DMA_UNMAP_BYTES, 'DMA_UNMAP');
   const fixed = { argsz: getU32(payload, 0), flags: getU32(payload, 4), address: getU64(payload, 8), size: getU64(payload, 16) };

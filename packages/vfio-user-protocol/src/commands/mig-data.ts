@@ -8,8 +8,10 @@ import { getU32, putU32 } from '../bytes.ts';
 import { badPeer, badRequest } from '../errors.ts';
 import { needArgsz, needReply } from '../payload.ts';
 
+/** Fixed part of MIG_DATA_READ and MIG_DATA_WRITE: argsz, size, u32 each; data follows. */
 export const MIG_DATA_BYTES = 8;
 
+/** A request for the next `size` bytes of state, at most. */
 export function encodeMigDataRead(size: number): Uint8Array {
   const bytes = new Uint8Array(MIG_DATA_BYTES);
   putU32(bytes, 0, MIG_DATA_BYTES + size);
@@ -40,6 +42,7 @@ export function decodeMigDataReadReply(payload: Uint8Array, maxBytes: number): U
   return payload.subarray(MIG_DATA_BYTES, MIG_DATA_BYTES + size);
 }
 
+/** A request that carries `data`, the next piece of state. */
 export function encodeMigDataWrite(data: Uint8Array): Uint8Array {
   return encodeMigDataReadReply(data);
 }

@@ -9,27 +9,32 @@ import { badPeer, badRequest } from '../errors.ts';
 import { newMessage } from '../header.ts';
 import { getReplyU53, needReply, needRequest } from '../payload.ts';
 
+/** Fixed part of REGION_READ and REGION_WRITE: offset u64, region u32, count u32; data follows. */
 export const REGION_ACCESS_BYTES = 16;
 /** Where the data of a write request or a read reply begins in the whole message. */
 export const REGION_DATA_AT: number = HEADER_BYTES + REGION_ACCESS_BYTES;
 
+/** `count` bytes at `offset` (bytes from the start) of the region with index `region`. */
 export interface RegionAccess {
   readonly offset: number;
   readonly region: number;
   readonly count: number;
 }
 
+/** An access and its data. */
 export interface RegionData extends RegionAccess {
   /** `count` bytes; a view of the payload. */
   readonly data: Uint8Array;
 }
 
+/** Writes the fixed part at byte `at` of a message. */
 export function putRegionAccess(into: Uint8Array, at: number, offset: number, region: number, count: number): void {
   putU53(into, at, offset);
   putU32(into, at + 8, region);
   putU32(into, at + 12, count);
 }
 
+/** A REGION_READ request. */
 export function encodeRegionRead(access: RegionAccess): Uint8Array {
   const bytes = new Uint8Array(REGION_ACCESS_BYTES);
   putRegionAccess(bytes, 0, access.offset, access.region, access.count);
@@ -63,6 +68,7 @@ export function decodeRegionReadReply(payload: Uint8Array, request?: RegionAcces
   return { offset: getReplyU53(payload, 0, 'REGION_READ'), region: getU32(payload, 8), count, data: payload.subarray(REGION_ACCESS_BYTES) };
 }
 
+/** A REGION_WRITE request, or the reply to a REGION_READ: both are the access and its data. */
 export function encodeRegionData(offset: number, region: number, data: Uint8Array): Uint8Array {
   const bytes = new Uint8Array(REGION_ACCESS_BYTES + data.length);
   putRegionAccess(bytes, 0, offset, region, data.length);

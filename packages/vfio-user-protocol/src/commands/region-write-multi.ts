@@ -9,6 +9,7 @@ const HEAD_BYTES = 8;
 const ENTRY_BYTES = 24;
 const MAX_ENTRY_DATA = 8;
 
+/** The request. RangeError for an entry of more than 8 bytes of data. */
 export function encodeRegionWriteMulti(writes: readonly { readonly offset: number; readonly region: number; readonly data: Uint8Array }[]): Uint8Array {
   const bytes = new Uint8Array(HEAD_BYTES + ENTRY_BYTES * writes.length);
   putU64(bytes, 0, BigInt(writes.length));
@@ -40,12 +41,14 @@ export function decodeRegionWriteMulti(payload: Uint8Array): RegionData[] {
   return writes;
 }
 
+/** The reply: how many writes of the request were executed. */
 export function encodeRegionWriteMultiReply(executed: number): Uint8Array {
   const bytes = new Uint8Array(HEAD_BYTES);
   putU53(bytes, 0, executed);
   return bytes;
 }
 
+/** How many writes were executed. ERR_VFU_PAYLOAD, ERR_VFU_RANGE: both close. */
 export function decodeRegionWriteMultiReply(payload: Uint8Array): number {
   needReply(payload, HEAD_BYTES, 'REGION_WRITE_MULTI');
   return getReplyU53(payload, 0, 'REGION_WRITE_MULTI');

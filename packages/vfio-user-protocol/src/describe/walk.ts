@@ -2,6 +2,7 @@
 import { getU16, getU32, getU64 } from '../bytes.ts';
 import { dataText, flagNames, hex } from './values.ts';
 
+/** A field as text: flags by name, addresses in hexadecimal; printable ASCII. */
 export interface DescribedField {
   readonly name: string;
   readonly value: string;
