@@ -3,6 +3,7 @@ import { linux, type Sys } from '@emudev/linux';
 import { VfioUserServerError } from './errors.ts';
 import { MAX_LISTEN_FDS } from './limits.ts';
 
+/** A descriptor that systemd has passed to this process; whoever takes it closes it. */
 export interface InheritedSocket {
   readonly fd: number;
   /** `FileDescriptorName=` of the socket unit; 'unknown' where systemd says none. */

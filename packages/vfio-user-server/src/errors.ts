@@ -15,6 +15,7 @@ export type DisconnectReason =
   /** `VfioUserServer.close`. */
   | 'server-closed';
 
+/** Codes of `VfioUserServerError`. An application gets them thrown or in an event; a client gets only the `errno`. */
 export type ServerErrorCode =
   /** listen, adoptListener or adoptConnection on a server that already serves something, or is closed. */
   | 'ERR_SERVER_STATE'

@@ -11,6 +11,7 @@ interface SessionEvent {
   /** Counts connections of one server, from 1. */
   readonly session: number;
 }
+/** A client has completed VERSION: what it announced, and how it is served. */
 export interface NegotiatedEvent extends SessionEvent {
   /** Profile the session is served with: 'qemu', 'cloud-hypervisor', 'libvfio-user', 'spdk'. */
   readonly peer: string;
@@ -19,6 +20,7 @@ export interface NegotiatedEvent extends SessionEvent {
   /** 'none': the client serves no DMA messages. */
   readonly dmaDialect: 'lvu' | 'qemu' | 'none';
 }
+/** A command has failed; the client got `errno`. */
 export interface RequestErrorEvent extends SessionEvent {
   readonly command: string;
   readonly messageId: number;
@@ -28,6 +30,7 @@ export interface RequestErrorEvent extends SessionEvent {
   readonly unexpected: boolean;
   readonly error: unknown;
 }
+/** A session has ended and everything of the client is released. `error` is what ended it, if anything. */
 export interface DisconnectEvent extends SessionEvent {
   readonly reason: DisconnectReason;
   readonly error?: unknown;
@@ -40,6 +43,7 @@ export interface FaultEvent {
   readonly error?: unknown;
 }
 
+/** Events by name: each is published on the node:diagnostics_channel `emudev:vfio-user-server:NAME`. */
 export interface ServerEvents {
   connect: SessionEvent;
   negotiated: NegotiatedEvent;

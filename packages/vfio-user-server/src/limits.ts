@@ -1,6 +1,7 @@
 /** Everything a client can make us allocate, hold or wait for. */
 import { DEFAULT_MAX_DMA_MAPS, MAX_DATA_XFER_BYTES, MAX_FDS_PER_MESSAGE as KERNEL_FDS_PER_MESSAGE } from '@emudev/vfio-user-protocol';
 
+/** What one client may make the server hold, and how long it may make it wait; times in milliseconds. See `DEFAULT_LIMITS`. */
 export interface ServerLimits {
   /** Announced as max_data_xfer_size: the largest count of one region access. */
   readonly maxDataXferBytes: number;
@@ -25,6 +26,7 @@ export interface ServerLimits {
   readonly departureTimeoutMs: number;
 }
 
+/** What `VfioUserServerOptions.limits` changes. */
 export const DEFAULT_LIMITS: ServerLimits = {
   maxDataXferBytes: MAX_DATA_XFER_BYTES,
   maxDmaMaps: DEFAULT_MAX_DMA_MAPS,

@@ -29,6 +29,7 @@ export interface AllowedPeers {
   readonly gids?: readonly number[];
 }
 
+/** How a device is served; only `window` has no default. */
 export interface VfioUserServerOptions {
   /** Where the client's memory is mapped. */
   readonly window: Window;
@@ -64,6 +65,7 @@ export interface SessionObserver {
 const EACCES = 13;
 const EISCONN = 106;
 
+/** Serves one device on one UNIX socket, to one client at a time: the server side of the vfio-user protocol. */
 export class VfioUserServer implements AsyncDisposable {
   readonly device: PciDevice;
   readonly #sys: Sys;
@@ -97,6 +99,7 @@ export class VfioUserServer implements AsyncDisposable {
     return this.#session;
   }
 
+  /** Tells `observer` of every session from now on, until what this returns is disposed of. */
   onSession(observer: SessionObserver): Disposable {
     this.#observers.add(observer);
     return { [Symbol.dispose]: () => void this.#observers.delete(observer) };
@@ -151,6 +154,7 @@ export class VfioUserServer implements AsyncDisposable {
     return this.#closing;
   }
 
+  /** As `close`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

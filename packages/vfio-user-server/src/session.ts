@@ -36,6 +36,7 @@ import { setMasks } from './set-irqs.ts';
 import { openTwin, wantsTwin } from './twin-socket.ts';
 import { Vectors } from './vectors.ts';
 
+/** Before VERSION, serving, on its way out, and gone. */
 export type SessionState = 'negotiating' | 'ready' | 'ending' | 'ended';
 
 /** What an application may see of a session. */
@@ -51,6 +52,7 @@ export interface SessionView {
   readonly dmaMaps: number;
 }
 
+/** Counted from the start of the session. */
 export interface SessionCounters {
   /** Commands executed, refused ones included. */
   commands: number;
