@@ -31,6 +31,7 @@ import type { WriteOptions } from './regions.ts';
 import type { CallOptions } from './requests.ts';
 import { Session } from './session.ts';
 
+/** How `VfioUserClient.connect` connects, and how the client behaves afterwards. */
 export interface ConnectOptions {
   /** Time-out of each request in milliseconds, 5000 by default. */
   readonly timeoutMs?: number;
@@ -161,6 +162,7 @@ export class VfioUserClient implements AsyncDisposable {
     this.#link.close();
   }
 
+  /** As `close`, and waits for `closed`. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.close();
     await this.closed;
@@ -191,21 +193,37 @@ export class VfioUserClient implements AsyncDisposable {
 
   // The commands every driver uses, as in the parts.
 
+  /** Size, access and mappable parts of a region: as `Regions.info`. */
   regionInfo(index: number, call?: CallOptions): Promise<Region> { return this.regions.info(index, call); }
+  /** Reads `length` bytes of a region: as `Regions.read`. */
   read(region: number, offset: number, length: number, call?: CallOptions): Promise<Uint8Array> { return this.regions.read(region, offset, length, call); }
+  /** Writes `bytes` into a region: as `Regions.write`. */
   write(region: number, offset: number, bytes: Uint8Array, options?: WriteOptions): Promise<void> { return this.regions.write(region, offset, bytes, options); }
+  /** Reads a little-endian register of 4 bytes: as `Regions.read32`. */
   read32(region: number, offset: number, call?: CallOptions): Promise<number> { return this.regions.read32(region, offset, call); }
+  /** Writes a little-endian register of 4 bytes: as `Regions.write32`. */
   write32(region: number, offset: number, value: number, options?: WriteOptions): Promise<void> { return this.regions.write32(region, offset, value, options); }
+  /** Maps a region's mappable parts into the window: as `Regions.map`. */
   mapRegion(index: number, window: Window, options?: MapRegionOptions): Promise<RegionMapping> { return this.regions.map(index, window, options); }
+  /** Vectors and flags of an interrupt index: as `Interrupts.info`. */
   irqInfo(index: number, call?: CallOptions): Promise<IrqInfo> { return this.irqs.info(index, call); }
+  /** Lets the device signal eventfds: as `Interrupts.setEventfds`. */
   setIrqEventfds(index: number, start: number, fds: readonly number[], call?: CallOptions): Promise<void> { return this.irqs.setEventfds(index, start, fds, call); }
+  /** Disconnects vectors from their eventfds: as `Interrupts.removeEventfds`. */
   removeIrqEventfds(index: number, start: number, count: number, call?: CallOptions): Promise<void> { return this.irqs.removeEventfds(index, start, count, call); }
+  /** Disables a whole interrupt index: as `Interrupts.disable`. */
   clearIrqs(index: number, call?: CallOptions): Promise<void> { return this.irqs.disable(index, call); }
+  /** Fires vectors as if the device had: as `Interrupts.trigger`. */
   triggerIrq(index: number, start: number, count = 1, call?: CallOptions): Promise<void> { return this.irqs.trigger(index, start, count, call); }
+  /** Holds vectors back: as `Interrupts.mask`. */
   maskIrq(index: number, start: number, count = 1, call?: CallOptions): Promise<void> { return this.irqs.mask(index, start, count, call); }
+  /** Lets vectors through again: as `Interrupts.unmask`. */
   unmaskIrq(index: number, start: number, count = 1, call?: CallOptions): Promise<void> { return this.irqs.unmask(index, start, count, call); }
+  /** Gives the device memory: as `Dma.map`. */
   dmaMap(map: DmaMapRequest, call?: CallOptions): Promise<void> { return this.dma.map(map, call); }
+  /** Takes one map back: as `Dma.unmap`. */
   dmaUnmap(iova: bigint, sizeBytes: number, call?: CallOptions): Promise<void> { return this.dma.unmap(iova, sizeBytes, call); }
+  /** Takes all memory back: as `Dma.unmapAll`. */
   dmaUnmapAll(call?: CallOptions): Promise<void> { return this.dma.unmapAll(call); }
 
   async #arm(): Promise<void> {

@@ -13,6 +13,7 @@ import type { Frame } from '@emudev/vfio-user-protocol';
 import { badServer, ClientError } from './errors.ts';
 import { MAX_QUEUED_BYTES, MAX_SERVER_FRAME_BYTES, RECEIVES_PER_WAKEUP, RECEIVE_BUFFER_BYTES } from './limits.ts';
 
+/** How a connection ended. */
 export type CloseReason =
   /** This side closed it. */
   | 'disposed'
@@ -25,6 +26,7 @@ export type CloseReason =
   /** It was lost, and could not be made again: no server in time, another device, or one that refuses what it had. */
   | 'reconnect-failed';
 
+/** The end of a connection; `error` is what ended it, if anything. */
 export interface Closed {
   readonly reason: CloseReason;
   readonly error?: unknown;

@@ -5,6 +5,7 @@ import { badArgument } from './errors.ts';
 import { MAX_DIRTY_BITMAP_BYTES } from './limits.ts';
 import { hex } from './link.ts';
 
+/** Which pages of [iova, iova + length) are dirty: the result of `DirtyLog.report` and `Dma.unmapDirty`. Iterates as `ranges`. */
 export class DirtyBitmap {
   /** A multiple of `pageSize`. */
   readonly iova: bigint;
@@ -91,6 +92,7 @@ export class DirtyBitmap {
     }
   }
 
+  /** As `ranges`. */
   [Symbol.iterator](): Iterator<IovaRange> {
     return this.ranges();
   }

@@ -22,6 +22,10 @@ const SMALLEST_PAGE = 4096n;
 /** The rest of a reply is the bitmap, in whole words of 8 bytes. */
 const MAX_REPLY_BITMAP_BYTES = (MAX_ARGSZ_BYTES - DEVICE_FEATURE_BYTES - DMA_LOGGING_REPORT_BYTES) & ~7;
 
+/**
+ * `VfioUserClient.dirtyLog`: which pages the device has written (VFIO's DMA_LOGGING features), whether through a mapping or by
+ * DMA_WRITE. What this process writes itself is not in it.
+ */
 export class DirtyLog {
   readonly #link: Link;
   readonly #features: Features;
@@ -37,6 +41,7 @@ export class DirtyLog {
     this.#tracker = tracker;
   }
 
+  /** True between `start` and `stop`. */
   get on(): boolean {
     return this.#started !== undefined;
   }

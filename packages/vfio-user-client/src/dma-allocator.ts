@@ -10,6 +10,7 @@ import type { Dma } from './dma.ts';
 import { badArgument, ClientError } from './errors.ts';
 import { ALLOCATOR_ALIGN_BYTES, ALLOCATOR_CHUNK_BYTES, ALLOCATOR_FIRST_IOVA, ALLOCATOR_LIMIT_BYTES } from './limits.ts';
 
+/** How a `DmaAllocator` gets its memory, and what the device may do with it. */
 export interface DmaAllocatorOptions {
   /** Bytes mapped to the device at a time; a power of two and a multiple of 4096. 2 MiB by default; larger buffers get a chunk of their own. */
   readonly chunkBytes?: number;
@@ -47,6 +48,10 @@ interface Chunk {
   readonly free: FreeRanges;
 }
 
+/**
+ * Makes buffers that a driver and its device share: memory files, mapped into the DMA window here and by DMA_MAP at the device.
+ * Dispose of it when the device no longer uses any of them.
+ */
 export class DmaAllocator implements AsyncDisposable {
   readonly #dma: Dma;
   readonly #window: Window;

@@ -4,6 +4,7 @@ import { badArgument } from './errors.ts';
 import type { KeptFile } from './kept-files.ts';
 import { hex } from './link.ts';
 
+/** Memory for `Dma.map`: what the device may reach, and how (vfio-user DMA_MAP). */
 export interface DmaMapRequest {
   /** Where the device sees it. */
   readonly iova: bigint;

@@ -16,7 +16,9 @@ import { hex } from './link.ts';
  * it throws becomes the error reply (its `errno`, or EIO). A message that crosses maps comes in one call per map.
  */
 export interface DmaHandler {
+  /** Fills `into` from [iova, iova + into.length). */
   read(iova: bigint, into: Uint8Array): void | Promise<void>;
+  /** Stores `from` at [iova, iova + from.length); the bytes are valid until it resolves. */
   write(iova: bigint, from: Uint8Array): void | Promise<void>;
 }
 

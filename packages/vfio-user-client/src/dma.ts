@@ -17,6 +17,10 @@ import type { CallOptions } from './requests.ts';
 
 const BITMAP_HEADER_BYTES = 16;
 
+/**
+ * `VfioUserClient.dma`: the memory the device may use. Every method rejects with a ClientError; ERR_VFU_CLIENT_ARGUMENT before
+ * anything is sent, ERR_VFU_CLIENT_REFUSED with the server's `errno`.
+ */
 export class Dma {
   readonly #link: Link;
   readonly #maps: DmaMaps;
@@ -90,6 +94,7 @@ export class Dma {
     return bitmap;
   }
 
+  /** Takes all memory back, in one message (DMA_UNMAP with ALL). */
   async unmapAll(call: CallOptions = {}): Promise<void> {
     const ranges = this.#maps.all();
     await this.#unmap(VFIO_DMA_UNMAP_FLAG_ALL, 0n, 0n, call);

@@ -8,6 +8,7 @@ import { isIndex } from './link.ts';
 import type { Link, Requester } from './link.ts';
 import type { CallOptions } from './requests.ts';
 
+/** VFIO_DEVICE_FEATURE_GET and _SET. */
 export type FeatureOperation = 'get' | 'set';
 
 export interface GetFeatureOptions extends CallOptions {
@@ -19,6 +20,7 @@ export interface GetFeatureOptions extends CallOptions {
 
 const OPERATION_FLAGS: Readonly<Record<FeatureOperation, number>> = { get: VFIO_DEVICE_FEATURE_GET, set: VFIO_DEVICE_FEATURE_SET };
 
+/** `VfioUserClient.features`: DEVICE_FEATURE by number (VFIO_DEVICE_FEATURE_*). ERR_VFU_CLIENT_REFUSED where the device does not have one. */
 export class Features {
   readonly #link: Link;
 
@@ -63,6 +65,7 @@ export class Features {
     });
   }
 
+  /** Writes the feature's data. */
   set(feature: number, data: Uint8Array, call: CallOptions = {}): Promise<void> {
     return sendFeature(this.#link, feature, VFIO_DEVICE_FEATURE_SET, data, call);
   }

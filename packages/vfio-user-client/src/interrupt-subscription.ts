@@ -15,6 +15,7 @@ import { runs } from './irq-state.ts';
 import type { Link } from './link.ts';
 import type { CallOptions } from './requests.ts';
 
+/** A vector that was raised. */
 export interface Interrupt {
   readonly vector: number;
   /** How often it was raised since it was last reported; at least 1. */
@@ -39,6 +40,10 @@ interface Vector {
   readonly resample: OwnedFd | undefined;
 }
 
+/**
+ * Interrupts of some vectors of one index, from `Interrupts.subscribe`: iterate, or take them in `onInterrupt`. Nothing is lost while
+ * nobody asks: a vector's interrupts add up.
+ */
 export class InterruptSubscription implements AsyncIterableIterator<Interrupt, undefined>, AsyncDisposable {
   readonly #link: Link;
   readonly #irqs: Interrupts;
@@ -73,10 +78,12 @@ export class InterruptSubscription implements AsyncIterableIterator<Interrupt, u
     this.#options = options;
   }
 
+  /** The interrupt index (VFIO_PCI_*_IRQ_INDEX). */
   get index(): number {
     return this.#index;
   }
 
+  /** The vectors subscribed to, ascending. */
   get vectors(): readonly number[] {
     return [...this.#vectors.keys()];
   }
@@ -89,6 +96,10 @@ export class InterruptSubscription implements AsyncIterableIterator<Interrupt, u
     else this.#link.sys.eventfdSignal(state.resample.fd);
   }
 
+  /**
+   * What is pending, or the next interrupt; done once closed. Rejects with the ClientError that ended the connection, and with
+   * ERR_VFU_CLIENT_ARGUMENT on a subscription with `onInterrupt`.
+   */
   next(): Promise<IteratorResult<Interrupt, undefined>> {
     return new Promise((resolve, reject) => {
       if (this.#options.onInterrupt !== undefined) return reject(badArgument('a subscription with onInterrupt is not iterated'));
@@ -97,11 +108,13 @@ export class InterruptSubscription implements AsyncIterableIterator<Interrupt, u
     });
   }
 
+  /** Leaving a `for await` loop closes the subscription. */
   async return(): Promise<IteratorResult<Interrupt, undefined>> {
     await this[Symbol.asyncDispose]();
     return { done: true, value: undefined };
   }
 
+  /** The subscription itself: two loops over it share the interrupts. */
   [Symbol.asyncIterator](): this {
     return this;
   }

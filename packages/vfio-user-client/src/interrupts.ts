@@ -15,6 +15,10 @@ import type { CallOptions } from './requests.ts';
 /** How many vectors from `start` on, or one boolean per vector. */
 export type VectorChoice = number | readonly boolean[];
 
+/**
+ * `VfioUserClient.irqs`: the device's interrupts by index (VFIO_PCI_*_IRQ_INDEX: 0 INTx, 1 MSI, 2 MSI-X, 3 error, 4 request) and
+ * vector. ERR_VFU_CLIENT_ARGUMENT before anything is sent, ERR_VFU_CLIENT_REFUSED with the server's `errno`.
+ */
 export class Interrupts {
   readonly #link: Link;
   readonly #state: IrqState;
@@ -53,10 +57,12 @@ export class Interrupts {
     return this.#connect('mask', index, start, fds, call);
   }
 
+  /** Undoes `setUnmaskEventfds` for vectors [start, start + count). */
   removeUnmaskEventfds(index: number, start: number, count: number, call: CallOptions = {}): Promise<void> {
     return this.#set({ action: 'unmask', index, start, count, data: 'eventfd' }, [], call);
   }
 
+  /** Undoes `setMaskEventfds` for vectors [start, start + count). */
   removeMaskEventfds(index: number, start: number, count: number, call: CallOptions = {}): Promise<void> {
     return this.#set({ action: 'mask', index, start, count, data: 'eventfd' }, [], call);
   }
@@ -71,6 +77,7 @@ export class Interrupts {
     return this.#act('trigger', index, start, vectors, call);
   }
 
+  /** The device holds these vectors back until they are unmasked; what is raised meanwhile stays pending. */
   mask(index: number, start: number, vectors: VectorChoice = 1, call: CallOptions = {}): Promise<void> {
     return this.#act('mask', index, start, vectors, call);
   }

@@ -28,6 +28,7 @@ export class IoFds implements Disposable {
     this.#owned = owned;
   }
 
+  /** Closes the descriptors: whoever was given one (KVM) keeps its own. */
   [Symbol.dispose](): void {
     for (const fd of this.#owned) fd.close();
   }

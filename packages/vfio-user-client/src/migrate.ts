@@ -29,6 +29,7 @@ export interface MigrateOptions extends CallOptions {
   readonly maxPreCopyBytes?: number;
 }
 
+/** Bytes of state that the source gave, while it ran and after it had stopped. */
 export interface Migrated {
   readonly preCopyBytes: number;
   readonly stopCopyBytes: number;

@@ -16,8 +16,10 @@ import type { CallOptions } from './requests.ts';
 
 /** Index is the number on the wire (enum vfio_device_mig_state). */
 const STATES = ['error', 'stop', 'running', 'stop-copy', 'resuming', 'running-p2p', 'pre-copy', 'pre-copy-p2p'] as const;
+/** A migration state (enum vfio_device_mig_state), without its prefix VFIO_DEVICE_STATE_. */
 export type MigrationState = (typeof STATES)[number];
 
+/** What the device answers to the MIGRATION feature (VFIO_MIGRATION_*). */
 export interface MigrationCapabilities {
   /** The state can be saved and restored. */
   readonly stopCopy: boolean;
@@ -32,6 +34,7 @@ export interface SaveOptions extends CallOptions {
   readonly maxBytes?: number;
 }
 
+/** `VfioUserClient.migration`: the device's migration state and the stream of its contents. `migrate` moves a device in one call. */
 export class Migration {
   readonly #link: Link;
   readonly #features: Features;
@@ -54,6 +57,7 @@ export class Migration {
     });
   }
 
+  /** The state the device is in. ERR_VFU_CLIENT_REFUSED where it cannot be migrated. */
   state(call: CallOptions = {}): Promise<MigrationState> {
     return this.#features.ask(VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE, { ...call, maxBytes: MIG_DEVICE_STATE_BYTES }, (data) => {
       const number = decodeMigDeviceStateReply(data);

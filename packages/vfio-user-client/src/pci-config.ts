@@ -6,10 +6,13 @@ import { MAX_CAPABILITIES, MAX_EXTENDED_CAPABILITIES } from './limits.ts';
 export interface ConfigAccess {
   /** 256 or 4096 as a rule. */
   readonly sizeBytes: number;
+  /** `length` bytes from `offset`; fewer are ERR_VFU_CLIENT_SHORT to whoever asked. */
   read(offset: number, length: number): Promise<Uint8Array>;
+  /** Writes `bytes` at `offset`, in one access. */
   write(offset: number, bytes: Uint8Array): Promise<void>;
 }
 
+/** The header of a configuration space (PCI Local Bus 3.0, 6.1), as numbers. */
 export interface PciHeader {
   readonly vendorId: number;
   readonly deviceId: number;
@@ -29,6 +32,7 @@ export interface PciHeader {
   readonly interruptPin: number;
 }
 
+/** A base address register, or the expansion ROM's, as `PciConfig.bars` has sized it. */
 export interface Bar {
   /** 0..5, or 6 for the expansion ROM: the VFIO region. */
   readonly index: number;
@@ -40,6 +44,7 @@ export interface Bar {
   readonly sizeBytes: bigint;
 }
 
+/** A capability and where it lies, in bytes from the start of configuration space. */
 export interface Capability {
   readonly id: number;
   readonly offset: number;
@@ -56,6 +61,7 @@ const EXTENDED_BASE = 0x100;
 const STANDARD_BYTES = 256;
 const HEADER_BYTES = 64;
 
+/** Reads a device's identity, BARs and capabilities from its configuration space; `VfioUserClient.pciConfig` makes one. */
 export class PciConfig {
   readonly #access: ConfigAccess;
 
@@ -147,6 +153,7 @@ export class PciConfig {
     return (await this.capabilities()).find((capability) => capability.id === id);
   }
 
+  /** The first extended capability with this id. */
   async findExtendedCapability(id: number): Promise<Capability | undefined> {
     return (await this.extendedCapabilities()).find((capability) => capability.id === id);
   }

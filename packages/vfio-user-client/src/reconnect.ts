@@ -25,6 +25,7 @@ import type { CallOptions, RequestOptions } from './requests.ts';
 import { endOf } from './session.ts';
 import type { Session } from './session.ts';
 
+/** What becomes of a lost connection. */
 export type ReconnectEvent =
   | { readonly type: 'lost'; readonly closed: Closed }
   /** An attempt has failed; the next one follows after `delayMs`. */
@@ -32,6 +33,7 @@ export type ReconnectEvent =
   /** Everything is as it was; the requests that waited have gone. */
   | { readonly type: 'reconnected'; readonly attempts: number };
 
+/** How a lost connection is made again: what the server was told (DMA maps, eventfds, the dirty log) is told to the next one, if it is the same device. */
 export interface ReconnectOptions {
   /** Pause before the second attempt, doubled before each further one; 50 ms by default. */
   readonly firstDelayMs?: number;

@@ -42,6 +42,7 @@ export class RegionMapping implements Disposable {
     return undefined;
   }
 
+  /** Unmaps all areas: zero pages take their place in the window. */
   [Symbol.dispose](): void {
     for (const mapping of this.#mappings.splice(0)) mapping[Symbol.dispose]();
   }

@@ -2,6 +2,7 @@
 import { VFIO_REGION_INFO_FLAG_MMAP, VFIO_REGION_INFO_FLAG_READ, VFIO_REGION_INFO_FLAG_WRITE } from '@emudev/vfio-user-protocol';
 import type { RegionInfo, SparseArea } from '@emudev/vfio-user-protocol';
 
+/** A region of the device (DEVICE_GET_REGION_INFO): sizes and offsets in bytes. */
 export interface Region {
   readonly index: number;
   /** 0: there is no such region. */

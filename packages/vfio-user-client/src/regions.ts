@@ -39,6 +39,10 @@ const MULTI_DATA_BYTES = 8;
 const MULTI_ENTRY_BYTES = 24;
 const MULTI_HEAD_BYTES = 8;
 
+/**
+ * `VfioUserClient.regions`: the device's regions by index (0 to 5 BARs, 6 ROM, 7 configuration space, 8 VGA). ERR_VFU_CLIENT_ARGUMENT
+ * before anything is sent, ERR_VFU_CLIENT_REFUSED with the server's `errno`.
+ */
 export class Regions {
   readonly #link: Link;
   /** The server's file per region. */
@@ -103,36 +107,42 @@ export class Regions {
     }
   }
 
-  /** Registers of 1, 2, 4 and 8 bytes, little endian. */
+  /** A register of 1 byte. Offsets are bytes from the start of the region. */
   async read8(region: number, offset: number, call: CallOptions = {}): Promise<number> {
     return viewOf(await this.read(region, offset, 1, call)).getUint8(0);
   }
 
+  /** A little-endian register of 2 bytes. */
   async read16(region: number, offset: number, call: CallOptions = {}): Promise<number> {
     return viewOf(await this.read(region, offset, 2, call)).getUint16(0, true);
   }
 
+  /** A little-endian register of 4 bytes, unsigned. */
   async read32(region: number, offset: number, call: CallOptions = {}): Promise<number> {
     return viewOf(await this.read(region, offset, 4, call)).getUint32(0, true);
   }
 
+  /** A little-endian register of 8 bytes, unsigned. */
   async read64(region: number, offset: number, call: CallOptions = {}): Promise<bigint> {
     return viewOf(await this.read(region, offset, 8, call)).getBigUint64(0, true);
   }
 
-  /** Higher bits of `value` than the register has are cut off. */
+  /** Writes a register of 1 byte; higher bits of `value` are cut off, as in all of these. */
   write8(region: number, offset: number, value: number, options: WriteOptions = {}): Promise<void> {
     return this.write(region, offset, Uint8Array.of(value), options);
   }
 
+  /** Writes a little-endian register of 2 bytes. */
   write16(region: number, offset: number, value: number, options: WriteOptions = {}): Promise<void> {
     return this.write(region, offset, Uint8Array.of(value, value >>> 8), options);
   }
 
+  /** Writes a little-endian register of 4 bytes. */
   write32(region: number, offset: number, value: number, options: WriteOptions = {}): Promise<void> {
     return this.write(region, offset, Uint8Array.of(value, value >>> 8, value >>> 16, value >>> 24), options);
   }
 
+  /** Writes a little-endian register of 8 bytes. */
   write64(region: number, offset: number, value: bigint, options: WriteOptions = {}): Promise<void> {
     const bytes = new Uint8Array(8);
     viewOf(bytes).setBigUint64(0, value, true);

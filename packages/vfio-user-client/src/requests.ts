@@ -7,7 +7,7 @@
  * | pending   | settled → free                     | forbidden: closes     | rejected → abandoned, or free if it never left | rejected → free |
  * | abandoned | dropped, its descriptors too → free| forbidden: closes     | -                                | → free            |
  */
-import { commandName, encodeMessage, replyErrno, VFIO_USER_F_NO_REPLY, VFIO_USER_F_TYPE_COMMAND } from '@emudev/vfio-user-protocol';
+import { commandName, encodeMessage, errnoName, replyErrno, VFIO_USER_F_NO_REPLY, VFIO_USER_F_TYPE_COMMAND } from '@emudev/vfio-user-protocol';
 import type { Frame } from '@emudev/vfio-user-protocol';
 import type { Connection } from './connection.ts';
 import { badArgument, badServer, ClientError } from './errors.ts';
@@ -140,7 +140,7 @@ export class Requests {
     if (errno !== 0) {
       // Some servers append the success-shaped payload to an error: the framing has drained it.
       this.#take(frame.id);
-      pending.reject(new ClientError('ERR_VFU_CLIENT_REFUSED', `the server refused ${commandName(frame.command)} with errno ${errno}`, { errno }));
+      pending.reject(new ClientError('ERR_VFU_CLIENT_REFUSED', `the server refused ${commandName(frame.command)} with ${errnoName(errno)}`, { errno }));
       return;
     }
     if (frame.payload.length > pending.maxReplyBytes) {

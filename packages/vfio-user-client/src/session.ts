@@ -97,6 +97,7 @@ export class Session implements Requester {
 
   async request<T>(command: number, payload: Uint8Array, options: RequestOptions<T>): Promise<T> {
     if (this.#end !== undefined) throw this.#end;
+    if (options.fds !== undefined) this.#checkDescriptors(options.fds);
     if (events.hasSubscribers) publish({ type: 'request', command, payloadBytes: payload.length, fds: options.fds?.length ?? 0, posted: false });
     return this.#requests.request(command, payload, options);
   }
@@ -105,6 +106,17 @@ export class Session implements Requester {
     if (this.#end !== undefined) throw this.#end;
     if (events.hasSubscribers) publish({ type: 'request', command, payloadBytes: payload.length, fds: 0, posted: true });
     return this.#requests.post(command, payload, call);
+  }
+
+  /** A number that is none is the caller's mistake; sendmsg would refuse it, too, but in the middle of everybody's messages. */
+  #checkDescriptors(fds: readonly number[]): void {
+    for (const fd of fds) {
+      try {
+        this.#options.sys.fstat(fd);
+      } catch (cause) {
+        throw new ClientError('ERR_VFU_CLIENT_ARGUMENT', `${fd} is no open descriptor`, { cause });
+      }
+    }
   }
 
   #connect(fd: number, frame: (frame: Frame) => void): Connection {
@@ -116,7 +128,11 @@ export class Session implements Requester {
       }
       frame(message);
     };
-    return new Connection(sys, fd, { frame: tell, closed: (why) => { this.#onClosed(why); } }, { ref, maxFds: proposal.capabilities.maxMsgFds, spin });
+    try {
+      return new Connection(sys, fd, { frame: tell, closed: (why) => { this.#onClosed(why); } }, { ref, maxFds: proposal.capabilities.maxMsgFds, spin });
+    } catch (cause) {
+      throw new ClientError('ERR_VFU_CLIENT_ARGUMENT', `descriptor ${fd} is no socket`, { cause });
+    }
   }
 
   #serveDma(connection: Connection): DmaServer {
