@@ -8,7 +8,7 @@
 import { DmaError } from './errors.ts';
 import { DirtyPages } from './dirty-pages.ts';
 import { PAGE_BYTES, PAGE_SHIFT } from './iotlb.ts';
-import { MAX_DIRTY_BITMAP_BYTES } from './limits.ts';
+import { MAX_DIRTY_BITMAP_BYTES, MAX_LOGGED_RANGES } from './limits.ts';
 import type { RegionIndex } from './region-index.ts';
 
 /** Device addresses [iova, iova + length): bytes, not empty, below 2^64. */
@@ -56,7 +56,8 @@ export class DirtyLog {
 
   /**
    * Logs from now on what is written in `ranges`, or everywhere if there are none. While it logs already, the same page size
-   * adds ranges and another one is refused. `pageSize`: what the consumer means to ask for; a power of two.
+   * adds ranges and another one is refused. Ranges in too many pieces (MAX_LOGGED_RANGES) make it log everywhere. `pageSize`: what
+   * the consumer means to ask for; a power of two.
    * @throws DmaError ERR_DMA_INVALID (EINVAL)
    */
   start(pageSize: bigint, ranges: readonly IovaRange[]): void {
@@ -67,7 +68,9 @@ export class DirtyLog {
     }
     const before = this.#pageSize === undefined ? [] : this.#ranges;
     this.#pageSize = pageSize;
-    this.#ranges = before === undefined || ranges.length === 0 ? undefined : merged([...before, ...ranges.map(touchedPages)]);
+    const all = before === undefined || ranges.length === 0 ? undefined : merged([...before, ...ranges.map(touchedPages)]);
+    // CLIENT: every write looks at all of them, and it may start again and again. Logging more than was asked for misses nothing.
+    this.#ranges = all === undefined || all.length > MAX_LOGGED_RANGES ? undefined : all;
   }
 
   /** Forgets everything. Nothing happens where nothing is logged. */

@@ -19,6 +19,8 @@ export const MAX_DMA_MAPS = 65535;
 export const REGION_INDEX_NODE = 64;
 /** The bitmap of one report of dirty pages: QEMU's own limit (`max_bitmap_size`). */
 export const MAX_DIRTY_BITMAP_BYTES = 0x1000_0000;
+/** Separate ranges that a dirty log keeps apart; with more it logs everything. A consumer names at most 256 at a time. */
+export const MAX_LOGGED_RANGES = 1024;
 /** Largest file alignment that is honoured: 1 GiB huge pages. */
 export const MAX_FILE_BLOCK_BYTES = 0x4000_0000;
 /** Default deadline of `Quiescence.synchronize`. An lcore loop takes microseconds. */

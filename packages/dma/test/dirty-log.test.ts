@@ -4,6 +4,7 @@ import { linux } from '@emudev/linux';
 import { IovaSpace, Window } from '../src/index.ts';
 import type { RemoteMemory } from '../src/index.ts';
 import { DirtyPages } from '../src/dirty-pages.ts';
+import { MAX_LOGGED_RANGES } from '../src/limits.ts';
 
 const P = 4096n;
 const errno = (n: number): Error => expect.objectContaining({ name: 'DmaError', errno: n }) as unknown as Error;
@@ -53,6 +54,26 @@ describe('starting and stopping', () => {
     space.dirtyLog.start(P, []);
     for (const other of [P / 2n, 2n * P]) expect(() => { space.dirtyLog.start(other, []); }).toThrow(errno(22));
     expect(report(0n, 16n)).toBe(0b1000n);
+  });
+
+  test('ranges in more pieces than it keeps apart: it logs everything, and stopping ends that', () => {
+    mapFile(0n, 16);
+    const ranges = Array.from({ length: MAX_LOGGED_RANGES }, (_, i) => ({ iova: BigInt(1000 + 2 * i) * P, length: P }));
+    space.dirtyLog.start(P, ranges);
+    space.markDirty(0n, 1);
+    expect(report(0n, 16n)).toBe(0n);
+    // What adjoins is one piece.
+    space.dirtyLog.start(P, [{ iova: 1001n * P, length: P }]);
+    space.dirtyLog.start(P, [{ iova: 5000n * P, length: P }]);
+    space.markDirty(0n, 1);
+    expect(report(0n, 16n)).toBe(0n);
+    space.dirtyLog.start(P, [{ iova: 6000n * P, length: P }]);
+    space.markDirty(P, 1);
+    expect(report(0n, 16n)).toBe(0b10n);
+    space.dirtyLog.stop();
+    space.dirtyLog.start(P, [{ iova: 0n, length: P }]);
+    space.markDirty(0n, 3 * 4096);
+    expect(report(0n, 16n)).toBe(0b1n);
   });
 
   test('stop forgets, and may come at any time', () => {

@@ -15,14 +15,23 @@ const O_NONBLOCK = 0o4000;
 const MFD_CLOEXEC = 1;
 const MFD_ALLOW_SEALING = 2;
 const AT_EMPTY_PATH = 0x1000;
+const SOL_SOCKET = 1;
+const SO_LINGER = 13;
 const STATX_BASIC_STATS = 0x7ff;
+
+/** struct linger: off, 0 seconds. */
+const NO_LINGER = new Int32Array(new ArrayBuffer(8));
 
 /**
  * Throws for a descriptor that is not open, and for nothing else: whatever close(2) reports, Linux has released the number, and
  * closing it again could hit somebody else's. What a file that a peer handed over says on its way out (EIO of a network file
  * system, of FUSE) is not our failure.
+ *
+ * Nor may it make us wait: a socket with SO_LINGER, and data that its other end does not take, would hold whoever closes it last.
  */
 export function close(fd: number): void {
+  // Anything but a socket is ENOTSOCK.
+  libc.setsockopt(fd, SOL_SOCKET, SO_LINGER, NO_LINGER, 8);
   if (libc.close(fd) < 0 && errno() === EBADF) throw new LinuxError(EBADF, 'close', String(fd));
 }
 

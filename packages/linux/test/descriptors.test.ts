@@ -1,4 +1,7 @@
+import { once } from 'node:events';
 import { closeSync, openSync } from 'node:fs';
+import { createServer } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import { devNull } from 'node:os';
 import koffi from 'koffi';
 import { describe, expect, test } from 'vitest';
@@ -95,6 +98,25 @@ describe('descriptors', () => {
     expect(flagsOf(a) & 0o4000).not.toBe(0);
     linux.close(a);
     linux.close(b);
+  });
+
+  test('a socket that would linger is closed at once', async () => {
+    const server = createServer({ pauseOnConnect: true });
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address() as AddressInfo;
+    const [AF_INET, SOCK_STREAM, SOL_SOCKET, SO_LINGER, lingerSeconds] = [2, 1, 1, 13, 6];
+    const fd = libc.socket(AF_INET, SOCK_STREAM, 0);
+    expect(libc.connect(fd, bytes(AF_INET, 0, port >> 8, port & 255, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0), 16)).toBe(0);
+    linux.setNonBlocking(fd, true);
+    // More than the other end takes.
+    const block = new Uint8Array(65536);
+    while (linux.write(fd, block) !== undefined);
+    expect(libc.setsockopt(fd, SOL_SOCKET, SO_LINGER, Int32Array.of(1, lingerSeconds), 8)).toBe(0);
+    const began = performance.now();
+    linux.close(fd);
+    expect(performance.now() - began).toBeLessThan((lingerSeconds * 1000) / 2);
+    server.close();
   });
 
   test('validity', () => {

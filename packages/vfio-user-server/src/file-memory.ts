@@ -68,9 +68,11 @@ export class FileMemories {
    */
   add(map: DmaMap, fds: number[], enter: (memory: FileMemory) => boolean): void {
     const fd = fds[0]!;
-    const { mode, dev, ino } = this.#sys.fstat(fd);
+    const { mode, dev, ino, sizeBytes } = this.#sys.fstat(fd);
     // CLIENT: reading a pipe, a terminal or a socket could block for ever; a regular file cannot be waited for.
     if ((mode & S_IFMT) !== S_IFREG) throw new VfioUserServerError('ERR_SERVER_DMA_FILE', EINVAL, 'DMA_MAP: FILE_IO needs a regular file');
+    // CLIENT: files of /proc and the like say they are regular and may block all the same, but they have no size to speak of.
+    if (map.fdOffset + map.size > BigInt(sizeBytes)) throw new VfioUserServerError('ERR_SERVER_DMA_FILE', EINVAL, `DMA_MAP: the file has ${sizeBytes} bytes, the region wants [${map.fdOffset}, ${map.fdOffset + map.size})`);
     // By permissions, too: a descriptor that came for reading is not written through.
     const key = `${dev}:${ino}:${map.flags & (VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE)}`;
     const known = this.#files.get(key);

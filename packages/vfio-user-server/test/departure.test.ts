@@ -1,4 +1,5 @@
 /** Devices that do not do what they are asked in time, and clients that leave meanwhile: nothing goes away under a running burst, nobody waits for ever. */
+import { openSync } from 'node:fs';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { countMappings, countOpenFds, linux, withFaults } from '@emudev/linux';
 import { describe, expect, it } from 'vitest';
@@ -120,6 +121,17 @@ describe('what one client can take from others', () => {
     }
     expect(await s.client.errno(DMA_MAP, fileIo(0x2000n), [c])).toBe(0);
     for (const fd of [a, b, c, event]) linux.close(fd);
+  });
+
+  it('FILE_IO takes no file that is shorter than the region, and so none of /proc, which may block', async () => {
+    await using s = await serve();
+    const [file, pseudo] = [memfd(0x2000), openSync('/proc/self/maps', 'r')];
+    const fileIo = (offset: bigint, size: bigint): Uint8Array => fields(32, 9, offset, 0n, size);
+    for (const [fd, offset, size] of [[file, 0x2000n, 0x1000n], [file, 0x1000n, 0x2000n], [file, 2n ** 64n - 0x1000n, 0x1000n], [pseudo, 0n, 0x1000n]] as const) {
+      expect(await s.client.errno(DMA_MAP, fileIo(offset, size), [fd])).toBe(22);
+    }
+    expect(await s.client.errno(DMA_MAP, fileIo(0x1000n, 0x1000n), [file])).toBe(0);
+    for (const fd of [file, pseudo]) linux.close(fd);
   });
 
   it('replies with descriptors that it does not read are not made without end', async () => {
