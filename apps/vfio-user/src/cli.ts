@@ -22,6 +22,7 @@ process.stderr.on('error', () => {});
 const program = new Command('vfio-user')
   .description('Shows, reads, writes, traces and replays what is behind a vfio-user socket.')
   .exitOverride()
+  .configureOutput({ outputError: (text, write) => { write(text.replace(/^error: /, 'vfio-user: ')); } })
   .showHelpAfterError('(--help shows what there is)')
   .addHelpText('after', `
 Exit codes: 0 done, 1 the device said no, 2 wrong usage, 3 cannot connect.

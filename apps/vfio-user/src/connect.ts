@@ -1,4 +1,5 @@
 /** From a path on the command line to a negotiated connection, with an explanation when there is none. */
+import { statSync } from 'node:fs';
 import { VfioUserClient, ClientError } from '@emudev/vfio-user-client';
 import type { Command } from 'commander';
 import { CommandError, EXIT_CONNECT, usage } from './exit.ts';
@@ -17,7 +18,7 @@ export function withConnection(command: Command): Command {
   return command.option('--timeout <seconds>', 'how long to wait for each answer', parseSeconds, DEFAULT_TIMEOUT_S);
 }
 
-function parseSeconds(text: string): number {
+export function parseSeconds(text: string): number {
   const seconds = Number(text);
   if (!(seconds > 0 && seconds <= 86_400)) throw usage(`--timeout takes seconds, not "${text}"`);
   return seconds;
@@ -46,13 +47,7 @@ function whyNot(path: string, timeoutS: number, error: unknown): string {
   if (!(error instanceof ClientError)) return `cannot connect to ${path}: ${error instanceof Error ? error.message : String(error)}`;
   switch (error.code) {
     case 'ERR_VFU_CLIENT_CONNECT':
-      switch (error.errno) {
-        case 2: return `no server listens on ${path} (ENOENT)`;
-        case 111: return `no server listens on ${path}, which a dead one left behind (ECONNREFUSED)`;
-        case 13: return `${path} may not be opened by this user (EACCES)`;
-        case 11: return `${path}: the server serves another client, and too many wait already (EAGAIN)`;
-        default: return error.message;
-      }
+      return whyUnreachable(path, error.errno) ?? error.message;
     case 'ERR_VFU_CLIENT_TIMEOUT':
       return `${path}: no answer within ${timeoutS} s; the server serves another client or has stopped`;
     case 'ERR_VFU_CLIENT_CLOSED':
@@ -63,5 +58,27 @@ function whyNot(path: string, timeoutS: number, error: unknown): string {
       return `${path}: this is no vfio-user server: ${error.message}`;
     default:
       return `${path}: ${error.message}`;
+  }
+}
+
+/** Why connect(2) to `path` failed, for people; undefined where its number says nothing they could act on. */
+export function whyUnreachable(path: string, errno: number): string | undefined {
+  switch (errno) {
+    case 2: return `no server listens on ${path} (ENOENT)`;
+    case 11: return `${path}: the server serves another client, and too many wait already (EAGAIN)`;
+    case 13: return `${path} may not be opened by this user (EACCES)`;
+    case 22: return 'a socket path is not empty and has no NUL (EINVAL)';
+    case 36: return `the path of a socket has at most 107 bytes, this one has ${Buffer.byteLength(path)}: use a shorter one, or a relative one`;
+    case 111: return isSocket(path) ? `no server listens on ${path}, which a dead one left behind (ECONNREFUSED)` : `${path} is not a socket`;
+    default: return undefined;
+  }
+}
+
+/** True also where nobody can tell. */
+function isSocket(path: string): boolean {
+  try {
+    return statSync(path).isSocket();
+  } catch {
+    return true;
   }
 }

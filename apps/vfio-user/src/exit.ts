@@ -24,6 +24,16 @@ export function usage(message: string): CommandError {
   return new CommandError(EXIT_USAGE, message);
 }
 
+/** `read` with a file that the command line names: what goes wrong is said with its name, also where the system call has only a descriptor. */
+export function withFile<T>(path: string, read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof Error && 'syscall' in error && !('path' in error)) Object.assign(error, { path });
+    throw error;
+  }
+}
+
 /** The exit code and the sentence for anything a command threw. */
 export function explain(error: unknown): { readonly exitCode: number; readonly message: string } {
   const text = printable((error instanceof Error ? error.message : String(error)).split('\n')[0]!);
@@ -34,7 +44,7 @@ export function explain(error: unknown): { readonly exitCode: number; readonly m
   }
   // A system call on a file that the command line names.
   if (error instanceof Error && 'syscall' in error && 'path' in error) {
-    const reason = /^\w+: (.*), \w+ '/.exec(text)?.[1] ?? text;
+    const reason = /^\w+: (.*), \w+(?: '|$)/.exec(text)?.[1] ?? text;
     return { exitCode: EXIT_USAGE, message: `${printable(String(error.path))}: ${reason}` };
   }
   return { exitCode: EXIT_DEVICE, message: text };

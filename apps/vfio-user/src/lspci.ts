@@ -48,7 +48,7 @@ Examples:
         vpd: options.vpd === true ? await readVpd(client) : undefined,
       }));
       const how: LspciOptions = { ...form, ...(sizes === undefined ? {} : { sizes }), ...(vpd === undefined ? {} : { vpd }) };
-      if (options.hex === 0) await print(lspciText(config, how));
+      if (options.hex === 0) await print(`${lspciText(config, how)}${options.verbose > 0 ? '\n' : ''}`);
       else await print(`${lspciDump(config, how, options.hex >= 4 ? 4096 : options.hex === 3 ? 256 : 64)}\n`);
     });
 }

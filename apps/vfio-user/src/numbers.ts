@@ -24,7 +24,7 @@ export function parseValue(text: string, widthBytes: number): Uint8Array {
   const magnitude = tryNumber(negative ? text.slice(1) : text);
   const bits = BigInt(8 * widthBytes);
   if (magnitude === undefined) throw usage(`value "${text}" is no number (1234, 0x4d2, 0b101, 64K)`);
-  if (negative ? magnitude > 1n << (bits - 1n) : magnitude >> bits !== 0n) throw usage(`value ${text} does not fit into ${widthBytes} bytes`);
+  if (negative ? magnitude > 1n << (bits - 1n) : magnitude >> bits !== 0n) throw usage(`value ${text} does not fit into ${widthBytes} ${widthBytes === 1 ? 'byte' : 'bytes'}`);
   const value = BigInt.asUintN(Number(bits), negative ? -magnitude : magnitude);
   return Uint8Array.from({ length: widthBytes }, (_, i) => Number((value >> BigInt(8 * i)) & 0xffn));
 }

@@ -7,7 +7,7 @@ import { hexdump } from './hexdump.ts';
 import { MAX_READ_BYTES } from './limits.ts';
 import { formatValue, parseSize } from './numbers.ts';
 import { print, printJson } from './output.ts';
-import { checkInside, findPlace, parseWidth, WIDTHS } from './place.ts';
+import { checkInside, findPlace, orHint, parseWidth, WIDTHS } from './place.ts';
 
 interface Options extends ConnectionOptions {
   readonly width?: number;
@@ -39,7 +39,7 @@ Examples:
         checkInside(place.region, place.offset, bytes);
         const data = new Uint8Array(bytes);
         const step = width ?? bytes;
-        for (let at = 0; at < bytes; at += step) data.set(await client.read(place.region.index, place.offset + at, step), at);
+        for (let at = 0; at < bytes; at += step) data.set(await orHint(client.read(place.region.index, place.offset + at, step), place.region), at);
         const value = WIDTHS.includes(bytes) ? formatValue(data) : undefined;
         if (options.json) await printJson({ region: place.region.index, offset: place.offset, bytes: Buffer.from(data).toString('hex'), ...(value === undefined ? {} : { value }) });
         else await print(value === undefined ? hexdump(data, place.offset) : `${value}\n`);

@@ -2,7 +2,8 @@
 import { readFileSync, statSync } from 'node:fs';
 import { describeMessage } from '@emudev/vfio-user-protocol';
 import type { Command } from 'commander';
-import { CommandError, EXIT_CONNECT, EXIT_DEVICE, usage } from './exit.ts';
+import { CommandError, EXIT_CONNECT, EXIT_DEVICE, usage, withFile } from './exit.ts';
+import { parseSeconds, whyUnreachable } from './connect.ts';
 import { MAX_CAPTURE_BYTES, MAX_IGNORED, MAX_PRINTED_DIFFERENCES } from './limits.ts';
 import { CaptureError } from './pcapng/errors.ts';
 import { printable } from './printable.ts';
@@ -12,7 +13,7 @@ import { ReplayError } from './replay/recreate.ts';
 import { replaySession, type Difference } from './replay/replayer.ts';
 
 interface Options {
-  readonly ignore: readonly Ignored[];
+  readonly ignore?: readonly Ignored[];
   readonly session?: number;
   readonly asRecorded?: true;
   readonly timeout: number;
@@ -21,7 +22,7 @@ interface Options {
 export function replayCommand(program: Command): void {
   program.command('replay').argument('<file>', 'a capture that trace --pcapng made').argument('<connect>', 'socket of the server')
     .description('play the client of a capture against a server and compare its replies')
-    .option('--ignore <what>', 'do not compare: COMMAND, COMMAND:+OFFSET:BYTES (of the payload), REGION_READ:REGION+OFFSET:BYTES (repeat for several)', addIgnored, [])
+    .option('--ignore <what>', 'do not compare: COMMAND, COMMAND:+OFFSET:BYTES (of the payload), REGION_READ:REGION+OFFSET:BYTES (repeat for several)', addIgnored)
     .option('--session <n>', 'only this session of the capture', parseSession)
     .option('--as-recorded', 'keep the pauses of the recording; otherwise each request goes as soon as the replies before it are there')
     .option('--timeout <seconds>', 'how long to wait for each reply', parseSeconds, 5)
@@ -43,10 +44,10 @@ async function replay(file: string, connect: string, options: Options): Promise<
     if (options.session !== undefined && session !== options.session) continue;
     let result;
     try {
-      result = await replaySession(messages, connect, { ignored: options.ignore, timeoutMs: options.timeout * 1000, ...(options.asRecorded === true ? { asRecorded: true } : {}) });
+      result = await replaySession(messages, connect, { ignored: options.ignore ?? [], timeoutMs: options.timeout * 1000, ...(options.asRecorded === true ? { asRecorded: true } : {}) });
     } catch (error) {
       if (error instanceof ReplayError) throw usage(`${file}, session ${session}: ${error.message}`);
-      if (error instanceof Error && 'syscall' in error && error.syscall === 'connect') throw new CommandError(EXIT_CONNECT, error.message, { cause: error });
+      if (error instanceof Error && 'syscall' in error && error.syscall === 'connect') throw new CommandError(EXIT_CONNECT, ('errno' in error ? whyUnreachable(connect, Number(error.errno)) : undefined) ?? error.message, { cause: error });
       throw error;
     }
     sent += result.sent;
@@ -60,10 +61,10 @@ async function replay(file: string, connect: string, options: Options): Promise<
 }
 
 function load(file: string): Map<number, RecordedMessage[]> {
-  const bytes = statSync(file).size;
+  const bytes = withFile(file, () => statSync(file).size);
   if (bytes > MAX_CAPTURE_BYTES) throw usage(`${file} has ${bytes} bytes, at most ${MAX_CAPTURE_BYTES} can be replayed`);
   try {
-    const sessions = readRecording(readFileSync(file));
+    const sessions = readRecording(withFile(file, () => readFileSync(file)));
     if (sessions.size === 0) throw usage(`${file} holds no message`);
     return sessions;
   } catch (error) {
@@ -87,7 +88,7 @@ function messageText(message: RecordedMessage): string {
   return `message ${asked.number}, ${asked === message && message.kind === 'reply' ? 'reply to ' : ''}${name}(${fields.filter((f) => f.name !== 'argsz').map((f) => `${f.name}=${f.value}`).join(', ')})`;
 }
 
-function addIgnored(text: string, before: readonly Ignored[]): Ignored[] {
+function addIgnored(text: string, before: readonly Ignored[] = []): Ignored[] {
   if (before.length >= MAX_IGNORED) throw usage(`more than ${MAX_IGNORED} --ignore`);
   try {
     return [...before, parseIgnored(text)];
@@ -100,10 +101,4 @@ function addIgnored(text: string, before: readonly Ignored[]): Ignored[] {
 function parseSession(text: string): number {
   if (!/^\d{1,9}$/.test(text)) throw usage(`--session takes a number, not "${text}"`);
   return Number(text);
-}
-
-function parseSeconds(text: string): number {
-  const seconds = Number(text);
-  if (!(seconds > 0 && seconds <= 86_400)) throw usage(`--timeout takes seconds, not "${text}"`);
-  return seconds;
 }

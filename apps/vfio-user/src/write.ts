@@ -3,10 +3,10 @@ import { readFileSync, statSync } from 'node:fs';
 import type { Command } from 'commander';
 import { withClient, withConnection } from './connect.ts';
 import type { ConnectionOptions } from './connect.ts';
-import { usage } from './exit.ts';
+import { usage, withFile } from './exit.ts';
 import { MAX_WRITE_BYTES } from './limits.ts';
 import { parseValue } from './numbers.ts';
-import { checkInside, findPlace, parseWidth } from './place.ts';
+import { checkInside, findPlace, orHint, parseWidth } from './place.ts';
 
 interface Options extends ConnectionOptions {
   readonly width?: number;
@@ -43,7 +43,7 @@ Examples:
         if (data.length % step !== 0) throw usage(`${data.length} bytes cannot be written ${step} at a time`);
         checkInside(place.region, place.offset, data.length);
         for (let at = 0; at < data.length; at += step) {
-          await client.write(place.region.index, place.offset + at, data.subarray(at, at + step), { posted: options.posted === true });
+          await orHint(client.write(place.region.index, place.offset + at, data.subarray(at, at + step), { posted: options.posted === true }), place.region);
         }
         // A posted write has no answer, but the next command's comes after it: the device has seen the write when we hang up.
         if (options.posted === true) await client.irqInfo(0).catch(() => {});
@@ -58,7 +58,7 @@ function parseHex(text: string): Uint8Array {
 }
 
 function readInput(path: string): Uint8Array {
-  const size = statSync(path).size;
+  const { size } = withFile(path, () => statSync(path));
   if (size === 0 || size > MAX_WRITE_BYTES) throw usage(`${path} has ${size} bytes; write takes 1 to ${MAX_WRITE_BYTES}`);
-  return readFileSync(path);
+  return withFile(path, () => readFileSync(path));
 }

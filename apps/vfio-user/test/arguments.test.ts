@@ -21,7 +21,7 @@ describe('numbers', () => {
     expect([...parseValue('0x1234', 4)]).toEqual([0x34, 0x12, 0, 0]);
     expect([...parseValue('-2', 2)]).toEqual([0xfe, 0xff]);
     expect(formatValue(parseValue('0xdeadbeefcafebabe', 8))).toBe('0xdeadbeefcafebabe');
-    expect(() => parseValue('256', 1)).toThrow('does not fit into 1 bytes');
+    expect(() => parseValue('256', 1)).toThrow('does not fit into 1 byte');
     expect(() => parseValue('-129', 1)).toThrow('does not fit');
   });
 

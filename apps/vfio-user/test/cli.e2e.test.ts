@@ -70,7 +70,7 @@ describe.runIf(hasLspci)('the dump of a device', () => {
     const file = join(directory, `${name}.dump`);
     writeFileSync(file, dump.stdout);
     const ours = await tool(['lspci', `${name}.sock`, '-vv', '-n', '--as-file', '--like', lspci.version], directory);
-    expect(`${ours.stdout}\n`).toBe(await lspci.show(file, '-vv', '-n'));
+    expect(ours.stdout).toBe(await lspci.show(file, '-vv', '-n'));
     expect(ours.stdout.length).toBeGreaterThan(100);
   });
 });
@@ -130,23 +130,37 @@ describe('what goes wrong', () => {
 
   it.each([
     [['info', 'absent.sock'], 3, 'no server listens on absent.sock (ENOENT)'],
-    [['info', '/dev/null'], 3, ''],
+    [['info', '/dev/null'], 3, '/dev/null is not a socket'],
+    [['info', '/tmp'], 3, '/tmp is not a socket'],
+    [['info', `${'x'.repeat(200)}.sock`], 3, 'has at most 107 bytes, this one has 205'],
+    [['info', 'gpio.sock', 'more'], 2, 'too many arguments'],
     [['read', 'gpio.sock', 'bar9', '0'], 2, 'region "bar9" is neither a name'],
     [['read', 'gpio.sock', '99', '0'], 2, 'there is no region 99: the device has 9'],
     [['read', 'gpio.sock', 'config', 'CAP_EXP'], 1, 'the device has no capability CAP_EXP'],
     [['read', 'gpio.sock', 'config', '0', '3', '--width', '2'], 2, '3 bytes cannot be read 2 at a time'],
-    [['read', 'gpio.sock', 'config', 'soon'], 2, 'offset "soon" is no number'],
+    [['read', 'gpio.sock', 'config', 'soon'], 2, 'offset "soon" is neither a number (64, 0x40) nor a register'],
+    [['read', 'gpio.sock', 'bar2', 'COMMAND'], 2, 'offset "COMMAND" is no number'],
+    [['read', 'conformance.sock', 'bar0', '0'], 1, 'the server refused REGION_READ with EINVAL; a register may need another --width'],
     [['write', 'gpio.sock', 'bar2', '0'], 2, 'write takes exactly one of VALUE, --hex and --file'],
-    [['write', 'gpio.sock', 'bar2', '0', '300', '--width', '1'], 2, 'value 300 does not fit into 1 bytes'],
+    [['write', 'gpio.sock', 'bar2', '0', '300', '--width', '1'], 2, 'value 300 does not fit into 1 byte'],
     [['write', 'gpio.sock', 'bar2', '0', '--hex', 'xyz'], 2, '--hex takes pairs'],
     [['write', 'gpio.sock', 'bar2', '0', '--file', 'absent.bin'], 2, 'absent.bin: no such file or directory'],
+    [['write', 'gpio.sock', 'bar2', '0', '--file', '/tmp'], 2, '/tmp: illegal operation on a directory'],
+    [['replay', '/tmp', 'gpio.sock'], 2, '/tmp: illegal operation on a directory'],
+    [['trace', 'x.sock', './x.sock'], 2, 'the trace would talk to itself'],
+    [['trace', 'x.sock', 'gpio.sock', '--filter', 'REGION_READS'], 2, 'no command is called "REGION_READS"; there are VERSION, '],
+    [['trace', 'x.sock', 'gpio.sock', '--region', 'bar9'], 2, 'no region is called "BAR9"; there are BAR0, '],
+    [['trace', 'x.sock', 'gpio.sock', '--irq', 'NMI'], 2, 'no interrupt is called "NMI"; there are INTX, '],
+    [['trace', 'x.sock', 'gpio.sock', '--slower-than', '5'], 2, '--slower-than takes a time like'],
+    [['trace', 'x.sock', 'gpio.sock', '--bytes', 'all'], 2, '--bytes takes a number'],
+    [['trace', 'x.sock', 'gpio.sock', '--pcapng', '-', '-o', '-'], 2, 'the lines need a file'],
     [['dump', 'gpio.sock', 'bar2', '--offset', '1G'], 2, 'are not inside bar2'],
     [['lspci', 'gpio.sock', '--like', 'newest'], 2, '"newest" is no version of pciutils'],
     [['info', 'gpio.sock', '--timeout', 'never'], 2, '--timeout takes seconds'],
   ] as const)('%j ends with %d', async (args, code, sentence) => {
     const result = await tool(args, directory);
     expect(result).toMatchObject({ code, stdout: '' });
-    expect(result.stderr).toMatch(/^vfio-user: .*\n$/);
+    expect(result.stderr).toMatch(/^vfio-user: .*\n(\(--help .*\)\n)?$/);
     expect(result.stderr).toContain(sentence);
   });
 
@@ -280,7 +294,7 @@ it('lspci --vpd reads the vital product data through its registers, and without 
   await server.listen(path);
   try {
     expect((await tool(['lspci', path, '-vv'], directory)).stdout).toContain('Vital Product Data\n\t\tNot readable\n');
-    expect((await tool(['lspci', path, '-vv', '--vpd'], directory)).stdout).toMatch(/Vital Product Data\n\t\tProduct Name: A car\n\t\tRead-only fields:\n\t\t\t\[SN\] Serial number: 42\n\t\tEnd\n$/);
+    expect((await tool(['lspci', path, '-vv', '--vpd'], directory)).stdout).toMatch(/Vital Product Data\n\t\tProduct Name: A car\n\t\tRead-only fields:\n\t\t\t\[SN\] Serial number: 42\n\t\tEnd\n\n$/);
   } finally {
     await server.close();
     linux.close(device.fd);
