@@ -47,6 +47,19 @@ describe('attaching', () => {
     expect(at.client.server).toMatchObject({ maxMsgFds: 4, maxDataXferSize: 64, maxDmaMaps: 65_535 });
   });
 
+  test('a descriptor that is no socket is a typed error', async () => {
+    await expect(VfioUserClient.connect({ fd: 999 })).rejects.toMatchObject({ name: 'ClientError', code: 'ERR_VFU_CLIENT_ARGUMENT', message: 'descriptor 999 is no socket' });
+  });
+
+  test('a descriptor that is none fails its request, and only that', async () => {
+    using at = await attach(device());
+    await expect(at.client.dmaMap({ iova: 0n, sizeBytes: 4096, readable: true, writable: true, fd: 999 })).rejects.toMatchObject({ code: 'ERR_VFU_CLIENT_ARGUMENT', message: '999 is no open descriptor' });
+    await expect(at.client.setIrqEventfds(2, 0, [999])).rejects.toMatchObject({ code: 'ERR_VFU_CLIENT_ARGUMENT' });
+    expect(at.client.dma.count).toBe(0);
+    expect(await at.client.read32(2, 0)).toBe(0);
+    await expect(at.client.read32(2, 256)).rejects.toThrow('the server refused REGION_READ with EINVAL');
+  });
+
   test('by path; nobody there is a typed error', async () => {
     const path = `/tmp/vfio-user-client-${process.pid}.sock`;
     await expect(VfioUserClient.connect(path)).rejects.toMatchObject({ code: 'ERR_VFU_CLIENT_CONNECT', errno: 2 });
