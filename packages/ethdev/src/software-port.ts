@@ -26,6 +26,7 @@ export abstract class SoftwarePort implements Port {
   readonly #observers = new Set<(link: LinkStatus) => void>();
   #state: 'new' | 'configured' | 'started' | 'closed' = 'new';
   #up = false;
+  #closing: Promise<void> | undefined;
 
   /** `speedMbps` is what the link claims while it is up. */
   protected constructor(info: PortInfo, speedMbps: number) {
@@ -78,8 +79,13 @@ export abstract class SoftwarePort implements Port {
   }
 
   /** No lcore uses the port any more. */
-  async close(): Promise<void> {
-    if (this.#state === 'closed') return;
+  close(): Promise<void> {
+    // Whoever asks while it closes waits for the same end.
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
     await this.stop();
     this.#state = 'closed';
     this.#observers.clear();

@@ -74,11 +74,11 @@ class EchoDatapath implements PortDatapath {
       const record = (burst.records + i * FRAME_RECORD_BYTES) >>> 2;
       const data = u32[record + FRAME_DATA / 4]!;
       const length = u32[record + FRAME_LENGTH / 4]!;
-      bytes += length;
       if (length > MAX_FRAME_BYTES || length < ETHERNET_BYTES) {
         refused++;
         continue;
       }
+      bytes += length;
       const stripped = (u32[record + FRAME_FLAGS / 4]! & FRAME_RX_VLAN) !== 0;
       const room = length + TAG_BYTES > MAX_FIXED_ANSWER_BYTES ? length + TAG_BYTES : MAX_FIXED_ANSWER_BYTES;
       // GUEST: whatever memory the frame is in, it is fetched once; everything below reads the copy.
@@ -91,7 +91,7 @@ class EchoDatapath implements PortDatapath {
       if (answerBytes !== 0) this.#writer.commit(answerBytes);
     }
     this.#writer.publish();
-    addCounter(u32, (this.#init.txCounters + TXQ_PACKETS) >>> 2, count);
+    addCounter(u32, (this.#init.txCounters + TXQ_PACKETS) >>> 2, count - refused);
     addCounter(u32, (this.#init.txCounters + TXQ_BYTES) >>> 2, bytes);
     if (missed !== 0) addCounter(u32, (this.#init.rxCounters + RXQ_MISSED) >>> 2, missed);
     if (refused !== 0) addCounter(u32, (this.#init.txCounters + TXQ_ERRORS) >>> 2, refused);

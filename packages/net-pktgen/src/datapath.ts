@@ -2,7 +2,11 @@
  * The data path: questions out of `rxBurst`, answers into `txBurst`. A traffic frame carries its number and the number's
  * complement, whose sum is constant, so the UDP checksum of every frame is the template's.
  */
-import { checksumOf, foldSum, sumWords, FRAME_DATA, FRAME_FLAGS, FRAME_LENGTH, FRAME_RECORD_BYTES, type Burst, type LcoreContext, type PortDatapath } from '@emudev/ethdev';
+import {
+  addCounter, checksumOf, foldSum, sumWords, FRAME_DATA, FRAME_FLAGS, FRAME_LENGTH, FRAME_QUEUE, FRAME_RECORD_BYTES, RXQ_BYTES, RXQ_PACKETS, TXQ_BYTES, TXQ_ERRORS, TXQ_PACKETS,
+  type Burst, type LcoreContext, type PortDatapath,
+} from '@emudev/ethdev';
+import { MAX_FRAME_BYTES } from './limits.ts';
 import { buildTemplate, ICMP, IPV4, PAYLOAD, UDP } from './template.ts';
 import {
   PHASE_IDLE, PHASE_PING, PHASE_TRAFFIC, RTT_SLOTS, STATE_LOST, STATE_PHASE, STATE_PINGS_ANSWERED, STATE_PINGS_SENT, STATE_PINGS_WANTED,
@@ -17,6 +21,7 @@ const ECHO_PORT = 7;
 class PktgenDatapath implements PortDatapath {
   readonly #u8: Uint8Array;
   readonly #i32: Int32Array;
+  readonly #u32: Uint32Array;
   readonly #view: DataView;
   readonly #init: PktgenInit;
   readonly #state: number;
@@ -35,6 +40,7 @@ class PktgenDatapath implements PortDatapath {
   constructor(context: LcoreContext, init: PktgenInit) {
     this.#u8 = context.u8;
     this.#i32 = context.i32;
+    this.#u32 = context.u32;
     this.#view = context.view;
     this.#init = init;
     this.#state = init.state;
@@ -46,6 +52,16 @@ class PktgenDatapath implements PortDatapath {
   }
 
   rxBurst(_queue: number, burst: Burst, max: number): number {
+    const count = this.#ask(burst, max);
+    if (count === 0) return 0;
+    let bytes = 0;
+    for (let i = 0; i < count; i++) bytes += this.#u32[(burst.records + i * FRAME_RECORD_BYTES + FRAME_LENGTH) >>> 2]!;
+    addCounter(this.#u32, (this.#init.rxCounters + RXQ_PACKETS) >>> 2, count);
+    addCounter(this.#u32, (this.#init.rxCounters + RXQ_BYTES) >>> 2, bytes);
+    return count;
+  }
+
+  #ask(burst: Burst, max: number): number {
     const phase = this.#i32[(this.#state + STATE_PHASE) >>> 2]!;
     const limit = Math.min(max, burst.capacity);
     if (limit === 0) return 0;
@@ -68,6 +84,7 @@ class PktgenDatapath implements PortDatapath {
     this.#view.setUint32(at + FRAME_DATA, data, true);
     this.#view.setUint32(at + FRAME_LENGTH, length, true);
     this.#view.setUint32(at + FRAME_FLAGS, 0, true);
+    this.#view.setUint16(at + FRAME_QUEUE, 0, true);
   }
 
   #arp(burst: Burst, operation: number): number {
@@ -162,11 +179,19 @@ class PktgenDatapath implements PortDatapath {
 
   /** GUEST: whatever the peer sent; lengths are checked before anything behind them is read. */
   txBurst(_queue: number, burst: Burst, count: number): number {
+    let frames = 0;
+    let bytes = 0;
     for (let i = 0; i < count; i++) {
       const at = burst.records + i * FRAME_RECORD_BYTES;
       const length = this.#view.getUint32(at + FRAME_LENGTH, true);
+      if (length > MAX_FRAME_BYTES) continue;
+      frames++;
+      bytes += length;
       if (length >= 42) this.#answer(this.#view.getUint32(at + FRAME_DATA, true), length);
     }
+    addCounter(this.#u32, (this.#init.txCounters + TXQ_PACKETS) >>> 2, frames);
+    addCounter(this.#u32, (this.#init.txCounters + TXQ_BYTES) >>> 2, bytes);
+    if (frames !== count) addCounter(this.#u32, (this.#init.txCounters + TXQ_ERRORS) >>> 2, count - frames);
     return count;
   }
 

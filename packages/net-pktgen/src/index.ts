@@ -4,9 +4,8 @@
  *
  * @packageDocumentation
  */
-import { Window } from '@emudev/dma';
 import { integerArg, macArg, type ArgSpec, type VdevDriver } from '@emudev/emudev';
-import type { DatapathSpec, LinkStatus, Port, PortInfo, PortStats } from '@emudev/ethdev';
+import { SoftwarePort, type DatapathSpec } from '@emudev/ethdev';
 import { MAX_FRAME_BYTES, MAX_WINDOW, MIN_FRAME_BYTES } from './limits.ts';
 import {
   PHASE_DRAIN, PHASE_IDLE, PHASE_PING, PHASE_RESOLVE, PHASE_TRAFFIC, RTT_SLOTS, STATE_BYTES, STATE_LOST, STATE_PHASE,
@@ -52,21 +51,22 @@ function parseIpv4(text: string): Uint8Array {
 
 const ipArg = (help: string, value: string): ArgSpec<Uint8Array> => ({ help, placeholder: 'A.B.C.D', default: parseIpv4(value), defaultText: value, parse: parseIpv4 });
 
-export class PktgenPort implements Port {
-  readonly name: string;
-  readonly info: PortInfo;
-  readonly #window: Window;
-  readonly #init: PktgenInit;
+const PKTGEN_SPEED_MBPS = 100_000;
+
+export class PktgenPort extends SoftwarePort {
   readonly #state: number;
-  #closed = false;
+  readonly #init: PktgenInit;
 
   constructor(name: string, args: PktgenArgs) {
-    this.name = name;
-    this.#window = Window.open();
-    this.#state = this.#window.alloc(STATE_BYTES);
-    this.info = { name, driver: 'net_pktgen', maxRxQueues: 1, maxTxQueues: 1, txCapabilities: 0, maxFrameBytes: MAX_FRAME_BYTES, mac: args.mac };
+    super({ name, driver: 'net_pktgen', maxRxQueues: 1, maxTxQueues: 1, txCapabilities: 0, maxFrameBytes: MAX_FRAME_BYTES, mac: args.mac }, PKTGEN_SPEED_MBPS);
+    try {
+      this.#state = this.own(this.window.alloc(STATE_BYTES));
+    } catch (error) {
+      this.release();
+      throw error;
+    }
     this.#init = {
-      state: this.#state, mac: [...args.mac], ip: [...args.ip], peer: [...args.peer],
+      state: this.#state, rxCounters: this.counters.rxBlock(0), txCounters: this.counters.txBlock(0), mac: [...args.mac], ip: [...args.ip], peer: [...args.peer],
       frameBytes: args.size, window: args.window, pingIntervalMs: args.interval, timeoutMs: args.timeout,
     };
   }
@@ -76,17 +76,17 @@ export class PktgenPort implements Port {
   }
 
   #count(field: number): number {
-    return this.#window.view.getFloat64(this.#state + field, true);
+    return this.window.view.getFloat64(this.#state + field, true);
   }
 
   /** What to do from now on; with 'ping', ask until `pings` were sent in all. */
   setPhase(phase: PktgenPhase, pings = 0): void {
-    this.#window.i32[this.#cell(STATE_PINGS_WANTED)] = pings;
-    Atomics.store(this.#window.i32, this.#cell(STATE_PHASE), PHASES[phase]);
+    this.window.i32[this.#cell(STATE_PINGS_WANTED)] = pings;
+    Atomics.store(this.window.i32, this.#cell(STATE_PHASE), PHASES[phase]);
   }
 
   report(): PktgenReport {
-    const { i32 } = this.#window;
+    const { i32 } = this.window;
     return {
       resolved: Atomics.load(i32, this.#cell(STATE_RESOLVED)) === 1,
       pings: { sent: Atomics.load(i32, this.#cell(STATE_PINGS_SENT)), answered: Atomics.load(i32, this.#cell(STATE_PINGS_ANSWERED)) },
@@ -99,49 +99,27 @@ export class PktgenPort implements Port {
 
   /** Round-trip time of ping `number` (1, 2, …; the last 64 are kept) in microseconds; 0 while unanswered. */
   rttMicroseconds(number: number): number {
-    return this.#window.view.getFloat64(this.#state + STATE_RTTS + (number % RTT_SLOTS) * 8, true);
+    return this.window.view.getFloat64(this.#state + STATE_RTTS + (number % RTT_SLOTS) * 8, true);
   }
 
-  configure(): Promise<void> {
-    return Promise.resolve();
-  }
-  start(): Promise<void> {
-    return Promise.resolve();
-  }
-  stop(): Promise<void> {
+  protected override onStop(): void {
     this.setPhase('idle');
-    return Promise.resolve();
   }
-  close(): Promise<void> {
-    if (!this.#closed) {
-      this.#closed = true;
-      this.#window.free(this.#state);
-      this.#window[Symbol.dispose]();
-    }
-    return Promise.resolve();
+
+  /** What `report` counts begins anew, too. */
+  override resetStats(): void {
+    super.resetStats();
+    for (const field of [STATE_TX_PACKETS, STATE_TX_BYTES, STATE_RX_PACKETS, STATE_RX_BYTES, STATE_LOST, STATE_WRONG]) this.window.view.setFloat64(this.#state + field, 0, true);
   }
-  link(): LinkStatus {
-    return { up: true, speedMbps: 100_000 };
-  }
-  onLink(): Disposable {
-    return { [Symbol.dispose](): void {} };
-  }
-  stats(): PortStats {
-    const { tx, rx, lost, wrong } = this.report();
-    return {
-      ipackets: BigInt(tx.packets), ibytes: BigInt(tx.bytes), opackets: BigInt(rx.packets), obytes: BigInt(rx.bytes),
-      imissed: 0n, ierrors: BigInt(lost), oerrors: BigInt(wrong), rxNombuf: 0n,
-    };
-  }
-  resetStats(): void {
-    for (const field of [STATE_TX_PACKETS, STATE_TX_BYTES, STATE_RX_PACKETS, STATE_RX_BYTES, STATE_LOST, STATE_WRONG]) this.#window.view.setFloat64(this.#state + field, 0, true);
-  }
-  xstats(): ReadonlyMap<string, bigint> {
+
+  /** Besides DPDK's names what became of the questions: pings_sent, pings_answered, questions_lost, answers_wrong. */
+  override xstats(): ReadonlyMap<string, bigint> {
     const { pings, lost, wrong } = this.report();
-    return new Map([
+    return this.counters.xstats([
       ['pings_sent', BigInt(pings.sent)], ['pings_answered', BigInt(pings.answered)], ['questions_lost', BigInt(lost)], ['answers_wrong', BigInt(wrong)],
     ]);
   }
+
   datapath(): DatapathSpec {
     return { module: new URL('./datapath.js', import.meta.url).href, init: this.#init };
   }

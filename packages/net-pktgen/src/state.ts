@@ -31,6 +31,9 @@ export const PHASE_DRAIN = 4;
 /** Plain data for `createDatapath`. */
 export interface PktgenInit {
   readonly state: number;
+  /** Blocks of the port's counters. */
+  readonly rxCounters: number;
+  readonly txCounters: number;
   readonly mac: readonly number[];
   readonly ip: readonly number[];
   readonly peer: readonly number[];

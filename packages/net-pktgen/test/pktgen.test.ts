@@ -33,7 +33,7 @@ afterEach(async () => {
 async function opened(args = ''): Promise<void> {
   const { name, pairs } = parseVdev(`net_pktgen0,mac=02:00:00:00:00:01${args}`);
   port = await driver.probe(name, parseArgs(driver.args, pairs), { findEmudev: () => undefined, registry: new EmudevRegistry() });
-  await port.configure();
+  await port.configure({ rxQueues: 1, txQueues: 1, peerTxCapabilities: 0 });
   await port.start();
   const { module, init } = port.datapath();
   const { memory, base, u8, i32, u32, view } = window;
@@ -192,7 +192,9 @@ describe('traffic', () => {
       // The pseudo header: addresses, protocol, length.
       expect(foldSum(sumWords(frame, 34, size - 34, sumWords(frame, 26, 8, 17 + size - 34)))).toBe(0xffff);
     });
-    expect(port.stats()).toMatchObject({ ipackets: 128n, ibytes: BigInt(128 * size) });
+    // One of 60 bytes was the ARP request.
+    expect(port.stats()).toMatchObject({ ipackets: 129n, ibytes: BigInt(60 + 128 * size) });
+    expect(port.report().tx).toEqual({ packets: 128, bytes: 128 * size });
   });
 
   test('never more open questions than the window; answers open it again', async () => {
@@ -270,7 +272,9 @@ describe('traffic', () => {
     give(...frames.slice(0, 5).map(echoed));
     vi.advanceTimersByTime(101);
     expect(asked()).toEqual([]);
-    expect(port.stats()).toMatchObject({ ipackets: 8n, opackets: 5n, ierrors: 3n, oerrors: 0n });
+    // Besides questions and answers: who has the peer's address, and its answer.
+    expect(port.stats()).toMatchObject({ ipackets: 9n, opackets: 6n, ierrors: 0n, oerrors: 0n });
+    expect(port.report()).toMatchObject({ tx: { packets: 8 }, rx: { packets: 5 }, lost: 3, wrong: 0 });
     expect(port.xstats().get('questions_lost')).toBe(3n);
     port.resetStats();
     expect(port.stats()).toMatchObject({ ipackets: 0n, opackets: 0n, ibytes: 0n, ierrors: 0n });
