@@ -1,4 +1,6 @@
+import type { Ask } from './back-end-seat.ts';
 import { BackEndSlot } from './back-end-slot.ts';
+import type { Deadlines } from './clock.ts';
 import type { AttrType } from './attr-type.ts';
 import type {
   AttrKey, Attribute, BackEndHooks, Channel, ChannelKey, ConsumerState, DoorbellInfo, Emudev, EmudevConfig, EmudevEvents, EmudevInfo, EmudevProvider, EmudevState,
@@ -8,7 +10,6 @@ import { EmudevError } from './errors.ts';
 import { nextState } from './lifecycle.ts';
 import { suggestion } from './nearest.ts';
 import { Observers } from './observers.ts';
-import type { EmudevRegistryOptions } from './registry.ts';
 import { Sections } from './sections.ts';
 
 /** What there is instead of a name that is unknown. */
@@ -28,10 +29,10 @@ export class EmulatedDevice implements Emudev {
   #state: EmudevState = 'allocated';
   #consumer: ConsumerState = 'absent';
 
-  constructor(name: string, id: number, provider: EmudevProvider, _options: Required<EmudevRegistryOptions>) {
+  constructor(name: string, id: number, provider: EmudevProvider, deadlines: Deadlines) {
     this.#provider = provider;
     this.#observers = new Observers(name);
-    this.#slot = new BackEndSlot((error) => { this.#observers.emit('error', error); });
+    this.#slot = new BackEndSlot(name, deadlines, (error) => { this.#observers.emit('error', error); });
     this.info = Object.freeze({
       name,
       id,
@@ -85,8 +86,8 @@ export class EmulatedDevice implements Emudev {
       const next = nextState(this.info.name, 'start', this.#state);
       await this.#provider.start?.();
       try {
-        await this.#slot.call(async (hooks) => {
-          await hooks?.start?.();
+        await this.#slot.call(async (ask) => {
+          await ask('start', (hooks) => hooks.start?.(), () => { void this.#stopLate(); });
           // In the section: a back end that joins from here on is told of the start when it joins.
           this.#state = next;
         });
@@ -113,13 +114,20 @@ export class EmulatedDevice implements Emudev {
         failures.push(error);
       }
     };
-    await attempt(() => this.#slot.call(async (hooks) => {
+    await attempt(() => this.#slot.call(async (ask) => {
       this.#state = next;
-      await hooks?.stop?.();
+      await ask('stop', (hooks) => hooks.stop?.());
     }));
     await attempt(() => this.#provider.stop?.());
     this.#observers.emit('stopped');
     if (failures.length > 0) throw failures[0];
+  }
+
+  /** A back end whose `start` was given up has come to its end after all: the device it started is not running. */
+  #stopLate(): Promise<void> {
+    return this.#slot.tell(async (ask) => {
+      if (this.#state !== 'started') await ask('stop', (hooks) => hooks.stop?.());
+    });
   }
 
   close(): Promise<void> {
@@ -143,11 +151,11 @@ export class EmulatedDevice implements Emudev {
       throw new EmudevError('EMUDEV_BAD_ARG', `${name} speaks the contract ${devType} version ${contractVersion}, the back end ${contract.devType} version ${contract.version}`);
     }
     if (this.#slot.taken) throw new EmudevError('EMUDEV_EXISTS', `${name} has a back end already; dispose of that attachment first`);
-    this.#slot.take(hooks, async () => {
-      if (this.#state === 'started') await hooks.start?.();
-      if (this.#consumer === 'ready') await hooks.ready?.();
+    const leave = this.#slot.take(hooks, async (ask) => {
+      if (this.#state === 'started') await ask('start', () => hooks.start?.());
+      if (this.#consumer === 'ready') await ask('ready', () => hooks.ready?.());
     });
-    return { [Symbol.asyncDispose]: () => this.#slot.give(hooks, () => this.#consumer === 'ready') };
+    return { [Symbol.asyncDispose]: () => leave(() => this.#consumer === 'ready') };
   }
 
   on<K extends keyof EmudevEvents>(event: K, observer: (...args: EmudevEvents[K]) => void): Disposable {
@@ -247,11 +255,11 @@ export class EmulatedDevice implements Emudev {
   }
 
   #ready(): Promise<void> {
-    return this.#slot.tell(async (hooks) => {
+    return this.#slot.tell(async (ask) => {
       if (this.#consumer === 'ready') return;
       this.#consumer = 'ready';
       try {
-        await hooks?.ready?.();
+        await ask('ready', (hooks) => hooks.ready?.());
       } finally {
         this.#observers.emit('ready');
       }
@@ -259,11 +267,11 @@ export class EmulatedDevice implements Emudev {
   }
 
   #destroyed(reason: string): Promise<void> {
-    return this.#slot.tellLocked(reason, true, async (hooks) => {
+    return this.#slot.tellLocked(reason, true, async (ask) => {
       const wasReady = this.#consumer === 'ready';
       try {
-        if (wasReady) await this.#resetHook(hooks, 'consumer-left');
-        if (wasReady) await hooks?.destroyed?.(reason);
+        if (wasReady) await this.#resetHook(ask, 'consumer-left');
+        if (wasReady) await ask('destroyed', (hooks) => hooks.destroyed?.(reason));
       } finally {
         this.#consumer = 'absent';
         if (wasReady) this.#observers.emit('destroyed', reason);
@@ -278,12 +286,12 @@ export class EmulatedDevice implements Emudev {
 
   /** A family reset is the guest's doing and may meet the transport's section at any time: it waits for it. */
   #reset(kind: ResetKind): Promise<void> {
-    return this.#slot.tellLocked(`${kind} reset`, kind !== 'family', (hooks) => this.#resetHook(hooks, kind));
+    return this.#slot.tellLocked(`${kind} reset`, kind !== 'family', (ask) => this.#resetHook(ask, kind));
   }
 
-  async #resetHook(hooks: BackEndHooks | undefined, kind: ResetKind): Promise<void> {
+  async #resetHook(ask: Ask, kind: ResetKind): Promise<void> {
     try {
-      await hooks?.reset?.(kind);
+      await ask('reset', (hooks) => hooks.reset?.(kind));
     } catch (error) {
       this.#observers.emit('error', error);
     }
@@ -291,9 +299,9 @@ export class EmulatedDevice implements Emudev {
   }
 
   #queueChanged(queue: number, change: QueueChange): Promise<void> {
-    return this.#slot.tell(async (hooks) => {
+    return this.#slot.tell(async (ask) => {
       try {
-        await hooks?.queue?.(queue, change);
+        await ask('queue', (hooks) => hooks.queue?.(queue, change));
       } finally {
         this.#observers.emit('queue', queue, change);
       }
@@ -301,9 +309,9 @@ export class EmulatedDevice implements Emudev {
   }
 
   #doorbellChanged(id: number): Promise<void> {
-    return this.#slot.tell(async (hooks) => {
+    return this.#slot.tell(async (ask) => {
       try {
-        await hooks?.doorbell?.(id);
+        await ask('doorbell', (hooks) => hooks.doorbell?.(id));
       } finally {
         this.#observers.emit('doorbell', id);
       }

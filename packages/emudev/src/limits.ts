@@ -12,5 +12,5 @@ export const DEFAULT_CHANNEL_LIMIT = 256;
 export const MAX_DEVICES = 1024;
 /** How long a back end may take to lock. Its lcores acknowledge once per burst, so this is a fault, not a load. */
 export const LOCK_DEADLINE_MS = 1000;
-/** How long `close` waits for a hook or an operation that does not settle, before it goes on without it. */
-export const CLOSE_DEADLINE_MS = 5000;
+/** How long any other hook of a back end may take before the device goes on without it. */
+export const HOOK_DEADLINE_MS = 5000;

@@ -1,27 +1,28 @@
 import type { Emudev, EmudevProvider, ProviderPort } from './device.ts';
+import { systemClock, type Deadlines, type EmudevClock } from './clock.ts';
 import { EmulatedDevice } from './emulated-device.ts';
 import { EmudevError } from './errors.ts';
-import { systemClock, type EmudevClock } from './clock.ts';
-import { CLOSE_DEADLINE_MS, LOCK_DEADLINE_MS, MAX_DEVICE_NAME, MAX_DEVICES } from './limits.ts';
+import { HOOK_DEADLINE_MS, LOCK_DEADLINE_MS, MAX_DEVICE_NAME, MAX_DEVICES } from './limits.ts';
 import type { EmudevRegistryLike } from './vdev.ts';
 
+/** Deadlines of every device of a registry, in milliseconds. */
 export interface EmudevRegistryOptions {
   /** How long a back end may take to lock before `lock` and `suspend` reject with EMUDEV_TIMEOUT; `LOCK_DEADLINE_MS` by default. */
   readonly lockDeadlineMs?: number;
-  /** How long `close` waits for one hook, and for an operation before it, that does not settle; `CLOSE_DEADLINE_MS` by default. */
-  readonly closeDeadlineMs?: number;
-  /** Where these are measured; the process's timers by default. */
+  /** How long any other hook may take before it counts as failed with EMUDEV_TIMEOUT and the device goes on; `HOOK_DEADLINE_MS` by default. */
+  readonly hookDeadlineMs?: number;
+  /** What these are measured with; the process's timers by default. */
   readonly clock?: EmudevClock;
 }
 
 /** The emulated devices of a process (or of a test). Names are unique while in use; an id is never used twice. */
 export class EmudevRegistry implements EmudevRegistryLike {
   readonly #byName = new Map<string, EmulatedDevice>();
-  readonly #options: Required<EmudevRegistryOptions>;
+  readonly #deadlines: Deadlines;
   #nextId = 0;
 
   constructor(options: EmudevRegistryOptions = {}) {
-    this.#options = { lockDeadlineMs: LOCK_DEADLINE_MS, closeDeadlineMs: CLOSE_DEADLINE_MS, clock: systemClock, ...options };
+    this.#deadlines = { lockDeadlineMs: LOCK_DEADLINE_MS, hookDeadlineMs: HOOK_DEADLINE_MS, clock: systemClock, ...options };
   }
 
   /** Reserves `name` for a provider's device. EMUDEV_EXISTS, EMUDEV_BAD_ARG (name), EMUDEV_RANGE (too many). */
@@ -31,7 +32,7 @@ export class EmudevRegistry implements EmudevRegistryLike {
     }
     if (this.#byName.has(name)) throw new EmudevError('EMUDEV_EXISTS', `there is an emulated device ${name} already`);
     if (this.#byName.size >= MAX_DEVICES) throw new EmudevError('EMUDEV_RANGE', `there are ${MAX_DEVICES} emulated devices already, which is the limit`);
-    const device = new EmulatedDevice(name, this.#nextId++, provider, this.#options);
+    const device = new EmulatedDevice(name, this.#nextId++, provider, this.#deadlines);
     this.#byName.set(name, device);
     return device.port;
   }
