@@ -39,6 +39,7 @@ const program = new Command('emudev-example')
   .option('-v, --verbose', 'say who comes and goes, and what is read and written')
   .option('-l, --list', 'name the devices')
   .addHelpText('after', `\nDevices:\n${list()}\n\nExamples:\n  emudev-example gpio /tmp/gpio.sock\n  emudev-example irq-intx a.sock irq-msi b.sock irq-msix c.sock`)
+  .configureOutput({ outputError: (text, write) => { write(text.replace(/^error: /, 'emudev-example: ')); } })
   .showHelpAfterError('(--help shows what there is)')
   .exitOverride();
 

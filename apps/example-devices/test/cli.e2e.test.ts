@@ -83,7 +83,7 @@ describe('emudev-example', () => {
   it.each<[string[], RegExp, number]>([
     [['--list'], new RegExp(Object.keys(EXAMPLES).join('[\\s\\S]*')), 0], [['--help'], /Usage: emudev-example[\s\S]*conformance/, 0],
     [['toaster', 'x.sock'], /no device 'toaster'; known are gpio/, 2], [['constructor', 'x.sock'], /no device 'constructor'/, 2],
-    [['gpio'], /expected DEVICE SOCKET/, 2], [[], /expected DEVICE SOCKET/, 2], [['--fd', 'x', 'gpio'], /expected a descriptor number/, 2], [['--fd', '3', 'gpio', 'x.sock'], /--fd goes with one device/, 2],
+    [['gpio'], /^emudev-example: expected DEVICE SOCKET/, 2], [[], /expected DEVICE SOCKET/, 2], [['--fd', 'x', 'gpio'], /expected a descriptor number/, 2], [['--fd', '3', 'gpio', 'x.sock'], /--fd goes with one device/, 2],
     [['null', '/nowhere/x.sock'], /emudev-example: .*ENOENT/, 1], [['--fd', '77', 'null'], /emudev-example: .*77/, 1],
   ])('%j', async (args, says, code) => {
     const example = start(args);

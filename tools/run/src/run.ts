@@ -4,7 +4,9 @@
  */
 import { spawn } from 'node:child_process';
 
-const [filter, program, ...args] = process.argv.slice(2);
+const [filter, program, ...rest] = process.argv.slice(2);
+// npm's habit (`npm run start -- --seconds 5`): pnpm passes the dashes on, and they mean nothing to anybody here.
+const args = rest[0] === '--' ? rest.slice(1) : rest;
 if (filter === undefined || program === undefined) {
   console.error('usage: run FILTER PROGRAM ARGS…');
   process.exit(2);
