@@ -23,6 +23,8 @@ export interface Plan {
   readonly logFormat: 'pretty' | 'json';
   /** Seconds between lines of statistics; 0 = none. */
   readonly statsPeriod: number;
+  /** UNIX socket for requests at run time. */
+  readonly control: string | undefined;
 }
 
 /** A command line that cannot be carried out: one line for the user, exit code 2. */
@@ -51,6 +53,7 @@ interface Flags {
   logLevel: Plan['logLevel'];
   logFormat: Plan['logFormat'];
   stats: number;
+  control: string | undefined;
 }
 
 /** For repeatable options: a default would be printed in the help. */
@@ -75,13 +78,16 @@ Examples:
   iavf-device --socket /run/vm0.sock --far loop --forward-mode macswap
   iavf-device --vdev 'emu_iavf0,path=/run/vm0.sock,queues=4,mac=52:54:00:00:00:01' \\
               --vdev 'net_iavf_be0,emu=emu_iavf0' --vdev 'net_tap0,iface=dtap0' --forward 'net_iavf_be0=net_tap0'
+  iavf-device --vdev emu_serial0,path=/run/com.sock --vdev serial_be0,emu=emu_serial0   a serial card, each port a pseudo terminal
+  iavf-device --vdev emu_edu0,path=/run/edu.sock --control /run/emudev.ctl
+  iavf-device ctl /run/emudev.ctl plug emu_edu1,path=/run/edu1.sock                     another one, while it runs
 
 Exit codes: 0 ended by SIGINT or SIGTERM, 1 a failure while running, 2 a command line that cannot be carried out.`;
 
 /** `drivers`: help of the drivers there are, printed below the options. */
 export function createProgram(drivers: string): Command {
   return new Command('iavf-device')
-    .description('An Intel iavf network card for virtual machines, served over vfio-user.')
+    .description('Emulated PCI devices for virtual machines, served over vfio-user: Intel iavf network cards, and what else is installed.')
     .addOption(new Option('-s, --socket <path>', 'serve a card on this UNIX socket (repeatable: one card each)').argParser(collect))
     .addOption(new Option('--socket-path <path>', 'the same, by the name the vfio-user specification uses').argParser(collect))
     .addOption(new Option('--fd <n>', 'serve a card on this inherited socket, listening or connected (repeatable)').argParser((t: string, p: readonly number[] = []) => [...p, integer(0, 0xffff)(t)]))
@@ -99,6 +105,7 @@ export function createProgram(drivers: string): Command {
     .addOption(new Option('--unsealed-memory <how>', 'guest memory in a file that cannot be sealed (on /dev/shm, say; not memfd), whose truncation would end this process: map it with a warning, or refuse it').choices(UNSEALED_MEMORY).default('map'))
     .addOption(new Option('--burst <n>', 'frames per burst, 1 to 1024').argParser(integer(1, 1024)))
     .addOption(new Option('--stats <seconds>', 'log statistics this often (0: at the end only)').argParser(integer(0, 86_400)).default(0))
+    .addOption(new Option('--control <path>', 'listen on this UNIX socket for requests: plug, unplug, list and more (see "iavf-device ctl --help")').argParser((t: string) => collect(t)[0]))
     .addOption(new Option('--log-level <level>', 'least severe log line').choices(LOG_LEVELS).default('info'))
     .addOption(new Option('--log-format <format>', 'log lines for people or for programs').choices(['pretty', 'json']).default('pretty'))
     .allowExcessArguments(false)
@@ -172,7 +179,7 @@ export function parseArguments(argv: readonly string[], drivers = ''): Plan {
   const flags = program.opts<Flags>();
   const short = expand(flags);
   const vdevs = [...short.vdevs, ...(flags.vdev ?? [])];
-  if (vdevs.length === 0) throw new UsageError('nothing to serve: give --socket PATH, or --vdev (see --help)');
+  if (vdevs.length === 0 && flags.control === undefined) throw new UsageError('nothing to serve: give --socket PATH, or --vdev (see --help)');
   return {
     vdevs,
     pairs: [...short.pairs, ...(flags.forward ?? [])],
@@ -183,5 +190,6 @@ export function parseArguments(argv: readonly string[], drivers = ''): Plan {
     logLevel: flags.logLevel,
     logFormat: flags.logFormat,
     statsPeriod: flags.stats,
+    control: flags.control,
   };
 }

@@ -3,6 +3,8 @@
 import { resolve } from 'node:path';
 import { VdevBus } from '@emudev/emudev';
 import { HelpRequested, parseArguments, UsageError, type Plan } from './arguments.ts';
+import { ctl } from './control/ctl.ts';
+import { ControlServer } from './control/server.ts';
 import { driverCatalog, Launcher } from './launcher.ts';
 import { createLogger, type Logger } from './log.ts';
 import { logEvents } from './log-events.ts';
@@ -48,24 +50,29 @@ async function serve(plan: Plan): Promise<void> {
   using _events = logEvents(log);
   // Before anything is made that a signal would leave behind.
   const ended = endSignal();
-  const launcher = await Launcher.start(plan);
+  await using launcher = await Launcher.start(plan);
   launcher.onEvent((event) => { log.error(event, 'lcore'); });
   for (const { name, path, connected } of launcher.served) {
     console.log(path === undefined ? `${name} is served on the descriptor it was handed` : wiring(name, resolve(path)));
     if (!connected) log.warn({ device: name }, 'a card without link: it needs a back end (--vdev net_iavf_be0,emu=…) and a pair (--forward net_iavf_be0=…)');
   }
+  await using control = plan.control === undefined ? undefined : await ControlServer.listen(plan.control, launcher);
+  if (control !== undefined) console.log(`control socket: listens on ${resolve(control.path)}`);
   const ticker = plan.statsPeriod === 0 ? undefined : setInterval(() => { logStatistics(launcher, log); }, plan.statsPeriod * 1000);
   log.info({ signal: await ended }, 'closing');
   clearInterval(ticker);
   logStatistics(launcher, log);
-  await launcher.close();
 }
 
 try {
   const argv = process.argv.slice(2);
   const wantsHelp = argv.includes('--help') || argv.includes('-h');
-  await serve(parseArguments(argv, wantsHelp ? await new VdevBus({ catalog: driverCatalog() }).help() : ''));
-  process.exitCode = 0;
+  if (argv[0] === 'ctl') {
+    process.exitCode = await ctl(argv.slice(1));
+  } else {
+    await serve(parseArguments(argv, wantsHelp ? await new VdevBus({ catalog: driverCatalog() }).help() : ''));
+    process.exitCode = 0;
+  }
 } catch (error) {
   if (error instanceof HelpRequested) {
     console.log(error.message);

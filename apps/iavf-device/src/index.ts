@@ -3,6 +3,9 @@
  *
  * @packageDocumentation
  */
-export { Launcher, driverCatalog, type Served } from './launcher.ts';
+export { Launcher, driverCatalog, type PlugRequest, type Served } from './launcher.ts';
 export { parseArguments, UsageError, HelpRequested, type Plan } from './arguments.ts';
 export { cloudHypervisorLine, libvirtLines, qemuLine, wiring } from './wiring.ts';
+export { ControlServer, type Answer } from './control/server.ts';
+export { ControlClient } from './control/client.ts';
+export { ControlError, type ControlErrorCode } from './control/errors.ts';

@@ -72,7 +72,7 @@ export class Launcher implements AsyncDisposable {
     const launcher = new Launcher(plan, window, bus, forwarding, undo.move());
     try {
       await launcher.#plug(plan);
-      if (launcher.#servers.size === 0 && plan.pairs.length === 0) throw new UsageError('nothing to do: no device to serve, no ports to connect (see --help)');
+      if (launcher.#servers.size === 0 && plan.pairs.length === 0 && plan.control === undefined) throw new UsageError('nothing to do: no device to serve, no ports to connect (see --help)');
       return launcher;
     } catch (error) {
       // The first error is the one that tells what went wrong.

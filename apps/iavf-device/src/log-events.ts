@@ -12,6 +12,7 @@ const CHANNELS: readonly (readonly [channel: string, what: string, level: (event
   // Memory that could not be mapped is memory the card cannot reach: its guest would find out the hard way.
   ['emudev:vfio-user-server:request-error', 'request-error', (event) => ('command' in event && event.command === 'DMA_MAP' ? 'warn' : 'debug')],
   ['emudev:vfio-user-server:fault', 'fault', () => 'warn'],
+  ['emudev.vdev', 'device', (event) => ('error' in event ? 'warn' : 'info')],
   ['emudev:dma:unsealed', 'guest memory that its VMM could truncate, which would end this process (see --unsealed-memory)', () => 'warn'],
   ['emudev.net_iavf_be', 'guest request', (event) => ('event' in event && event.event === 'refused' ? 'debug' : 'warn')],
 ];
