@@ -46,6 +46,10 @@ export const MAX_LATENCY_SAMPLES = 65_536;
 export const MAX_DICTIONARY_BYTES = 16_777_216;
 export const MAX_REGISTER_COUNT = 65_536;
 
+/** Bytes of one packet of a capture, its header included: Wireshark takes a file with a larger one for damaged. */
+export const MAX_PACKET_BYTES = 262_144;
+/** Descriptors that are described of one message; a capture has room for 4094. */
+export const MAX_DESCRIBED_FDS = 1024;
 /** A capture file that is replayed is read into memory. */
 export const MAX_CAPTURE_BYTES = 1_073_741_824;
 /** One block of it: a packet with the longest message kept, its descriptors and its options. */

@@ -88,3 +88,44 @@ describe('captures', () => {
     expect([...readPackets(file)]).toEqual([{ offset: 48, linkType: 147, timestampNs: 5000n, data: Buffer.from([1, 2, 3, 4]), originalBytes: 4 }]);
   });
 });
+
+describe('large messages', () => {
+  const large: ObservedMessage = {
+    atMs: 0, session: 2, channel: 'twin', from: 'server', framing: 'whole', size: 1_000_016, bytes: encodeMessage(5, 17, 1, Uint8Array.from({ length: 1_000_000 }, (_, i) => i % 251)),
+    fds: [{ kind: 'memfd', sizeBytes: 4096, file: 1, name: '' }],
+  };
+  const small: ObservedMessage = { ...large, bytes: encodeMessage(6, 13, 1, new Uint8Array(0)), size: 16, fds: [] };
+  const start = captureStart('a', 'b');
+
+  it('take several packets, each of a size that Wireshark reads, and are one when they are read', () => {
+    const file = Buffer.concat([...start, captureMessage(large, ORIGIN), captureMessage(small, ORIGIN), captureEnd(2, 1, ORIGIN)]);
+    const sizes = [...readPackets(file)].map(({ data }) => data.length);
+    expect(sizes).toEqual([262_144, 262_144, 262_144, expect.any(Number) as number, 32, 16]);
+    const read = everything(file) as ObservedMessage[];
+    expect(read).toMatchObject([{ size: 1_000_016, fds: large.fds, framing: 'whole', channel: 'twin' }, { size: 16 }, { session: 2 }]);
+    expect(Buffer.compare(read[0]!.bytes, large.bytes)).toBe(0);
+    // The last in the file, too.
+    expect(everything(Buffer.concat([...start, captureMessage(large, ORIGIN)]))).toHaveLength(1);
+
+    using folder = temporaryFolder();
+    const path = join(folder.path, 'x.pcapng');
+    writeFileSync(path, file);
+    expect(execFileSync('capinfos', ['-M', '-c', path], { encoding: 'utf8' })).toMatch(/Number of packets:\s+6\b/);
+  });
+
+  it('whose parts belong to nothing, to something else, or are more than there can be, are refused', () => {
+    const whole = captureMessage(large, ORIGIN);
+    const rest = whole.subarray(new DataView(whole.buffer, whole.byteOffset).getUint32(4, true));
+    const first = whole.subarray(0, whole.length - rest.length);
+    for (const [blocks, what] of [
+      [[rest], 'goes on with no message'],
+      [[captureMessage({ ...small, channel: 'main' }, ORIGIN), rest], 'goes on with no message'],
+      [[captureMessage({ ...small, session: 3 }, ORIGIN), rest], 'goes on with no message'],
+      [[captureMessage({ ...small, from: 'client' }, ORIGIN), rest], 'goes on with no message'],
+      [[first, captureEnd(2, 1, ORIGIN), rest], 'goes on with no message'],
+      [[whole, rest], 'goes on with no message'],
+      [[captureMessage(small, ORIGIN), rest], 'goes on with no message'],
+      [[captureMessage({ ...large, size: 300_000 }, ORIGIN)], 'a message of 300000 bytes has more of them'],
+    ] as const) expect(() => everything(Buffer.concat([...start, ...blocks]))).toThrow(what);
+  });
+});

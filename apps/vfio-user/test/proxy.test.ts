@@ -4,7 +4,7 @@ import { countOpenFds, linux } from '@emudev/linux';
 import { encodeMessage, encodeVersion, newMessage } from '@emudev/vfio-user-protocol';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { MAX_HELD_RUNS, MAX_WHOLE_MESSAGE_BYTES } from '../src/limits.ts';
+import { MAX_DESCRIBED_FDS, MAX_HELD_RUNS, MAX_WHOLE_MESSAGE_BYTES } from '../src/limits.ts';
 import { Channel } from '../src/trace/channel.ts';
 import { Forwarder } from '../src/trace/forwarder.ts';
 import { TraceProxy } from '../src/trace/proxy.ts';
@@ -91,6 +91,62 @@ describe('what goes in comes out', () => {
     expect(Buffer.compare(Buffer.from(wire.server.got), Buffer.from(bytes))).toBe(0);
     await until(() => wire.seen.messages.length === 1, 'the report');
     expect(wire.seen.messages[0]).toMatchObject({ framing: 'cut', size: bytes.length });
+    expect(Buffer.compare(wire.seen.messages[0]!.bytes, bytes.subarray(0, MAX_WHOLE_MESSAGE_BYTES))).toBe(0);
+  });
+
+  it('descriptors stay with the first of two messages that come by one sendmsg, after short ones, too', async () => {
+    using wire = await proxied();
+    const read = encodeMessage(1, 9, 0, new Uint8Array(16));
+    const [map, reset] = [encodeMessage(2, 2, 0, new Uint8Array(32)), encodeMessage(3, 13, 0, new Uint8Array(0))];
+    for (const short of [read, encodeMessage(1, 10, 0, new Uint8Array(300))]) {
+      const at = wire.server.got.length;
+      await wire.client.send(short);
+      await until(() => { wire.server.read(); return wire.server.got.length === at + short.length; }, 'a short message');
+      await send(wire.client, [{ bytes: Buffer.concat([map, reset]), fds: 2 }], 1);
+      await until(() => { wire.server.read(48); return wire.server.got.length === at + short.length + 64; }, 'both');
+      expect(wire.server.files.at(-1)).toEqual({ at: at + short.length, sizes: [1, 2] });
+      expect(wire.seen.messages.slice(-2).map(({ size, fds }) => [size, fds.length])).toEqual([[48, 2], [16, 0]]);
+    }
+  });
+
+  it('a size that nobody has is said so, and passed on', async () => {
+    using wire = await proxied();
+    const header = encodeMessage(1, 10, 0, new Uint8Array(0));
+    new DataView(header.buffer).setUint32(4, 0xffff_ffff, true);
+    await wire.client.send(header);
+    await until(() => { wire.server.read(); return wire.server.got.length === 16; }, 'the header');
+    expect(wire.seen.anomalies).toEqual(['a header says that its message has 4294967295 bytes']);
+  });
+
+  it('more descriptors than are shown of one message are passed on all the same', async () => {
+    using wire = await proxied();
+    const message = encodeMessage(1, 10, 0, new Uint8Array(100));
+    await wire.client.send(message.subarray(0, 16));
+    let fds = 0;
+    for (; fds <= MAX_DESCRIBED_FDS + 253; fds += 253) await send(wire.client, [{ bytes: Uint8Array.of(0), fds: 253 }], 1);
+    await wire.client.send(message.subarray(16 + fds / 253));
+    await until(() => { wire.server.read(); return wire.server.got.length === message.length; }, 'the message');
+    expect(wire.server.files.flatMap(({ sizes }) => sizes)).toHaveLength(fds);
+    await until(() => wire.seen.messages.length === 1, 'the report');
+    expect(wire.seen.messages[0]!.fds).toHaveLength(MAX_DESCRIBED_FDS);
+    expect(wire.seen.anomalies).toEqual([expect.stringContaining(`more than ${MAX_DESCRIBED_FDS} descriptors`) as string]);
+  });
+
+  it('descriptors that were lost on the way end the session: passing on less would be a lie', async () => {
+    let losing = false;
+    const sys = { ...linux, recvmsg: (...[fd, into, maxFds]: Parameters<typeof linux.recvmsg>) => {
+      const got = linux.recvmsg(fd, into, maxFds);
+      return got === undefined || !losing ? got : { ...got, fdsTruncated: true };
+    } };
+    using wire = await proxied(0, sys);
+    await wire.client.send(encodeMessage(1, 13, 0, new Uint8Array(0)));
+    await until(() => { wire.server.read(); return wire.server.got.length === 16; }, 'the message before');
+    losing = true;
+    await send(wire.client, [{ bytes: encodeMessage(2, 2, 0, new Uint8Array(32)), fds: 1 }], 1);
+    await until(() => wire.seen.ends.length === 1, 'the end');
+    expect(wire.seen.ends[0]).toContain('descriptors were lost');
+    await until(() => { wire.server.read(); wire.client.read(); return wire.server.ended && wire.client.ended; }, 'both are hung up on');
+    expect(wire.server.got).toHaveLength(16);
   });
 
   it('253 descriptors with one message, and more in its second half', async () => {

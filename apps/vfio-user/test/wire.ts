@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { linux } from '@emudev/linux';
+import { linux, type Sys } from '@emudev/linux';
 import type { ObservedMessage, TraceObserver } from '../src/trace/observed.ts';
 import { TraceProxy } from '../src/trace/proxy.ts';
 
@@ -95,13 +95,13 @@ export interface Proxied extends Disposable {
 }
 
 /** A client and a server with the proxy between them. */
-export async function proxied(spinUs = 0): Promise<Proxied> {
+export async function proxied(spinUs = 0, sys: Sys = linux): Promise<Proxied> {
   const folder = temporaryFolder();
   const listen = join(folder.path, 'listen');
   const connect = join(folder.path, 'connect');
   const listener = linux.unixListen(connect, 8);
   const seen = recorder();
-  const proxy = new TraceProxy({ listen, connect, observer: seen, spinUs });
+  const proxy = new TraceProxy({ listen, connect, observer: seen, spinUs, sys });
   const open: Raw[] = [];
   const another = async (): Promise<{ client: Raw; server: Raw }> => {
     const client = new Raw(linux.unixConnect(listen));

@@ -154,6 +154,19 @@ describe('the Wireshark dissector', () => {
     expect(text).toContain('is unknown');
   });
 
+  it('shows messages that take several packets, and what comes after them', () => {
+    const read = p.encodeMigDataReadReply(new Uint8Array(600_000).fill(7));
+    const file = capture([['client', request(17, p.encodeMigDataRead(600_000))], ['server', reply(17, read)], ['client', request(13, new Uint8Array(0))]]);
+    expect(fieldsOf(file, ['command_name', 'response_to', 'continued', 'mig_data.size', 'malformed']).map((row) => row.map((v) => v.join().replace('True', '1').replace('False', '0')))).toEqual([
+      ['MIG_DATA_READ', '', '0', '600000', ''],
+      ['MIG_DATA_READ', '1', '0', '600000', ''],
+      ['', '', '1', '', ''],
+      ['', '', '1', '', ''],
+      ['DEVICE_RESET', '', '0', '', ''],
+    ]);
+    expect(tshark(file)).toContain('more bytes of the message before');
+  });
+
   it('never fails on broken trace headers, nor on packets of somebody else', () => {
     const head = captureHeader({ session: 1, channel: 'main', from: 'client', framing: 'whole', fds: [{ kind: 'memfd', sizeBytes: 5, file: 1, name: '' }] });
     const packets = fc.sample(fc.tuple(fc.nat(70), fc.array(fc.tuple(fc.nat(15), fc.nat(255)), { maxLength: 3 })), { numRuns: 400, seed: 3 }).map(([length, changes]) => {

@@ -64,6 +64,7 @@ field("twin", P.bool, "twin", "Twin socket", 8, nil, 0x02)
 field("raw", P.bool, "raw", "Raw bytes, no message", 8, nil, 0x04)
 field("cut", P.bool, "cut", "Cut", 8, nil, 0x08)
 field("ended", P.bool, "ended", "Session ended", 8, nil, 0x10)
+field("continued", P.bool, "continued", "Goes on with the message of the packet before", 8, nil, 0x20)
 field("session", P.uint32, "session", "Session")
 field("fd_count", P.uint16, "fds", "Descriptors")
 field("fd_kind", P.uint8, "fd.kind", "Kind", base.DEC, FD_KINDS)
@@ -199,20 +200,21 @@ local e_cut = ProtoExpert.new("vfio_user.expert.cut", "The message was not captu
 vfu.experts = { e_error, e_malformed, e_unanswered, e_cut }
 
 ---------------------------------------------------------------------------------------------------------------------------
--- A cursor that never reads beyond the payload: what is missing ends the message with an expert item, never with a Lua error.
+-- A cursor that never reads beyond the payload: what is missing ends the message with an expert item (unless the packet has only the
+-- beginning of it), never with a Lua error.
 
 local MISSING = {}
 
 local Walk = {}
 Walk.__index = Walk
 
-local function walk(buffer, tree) return setmetatable({ buffer = buffer, tree = tree, at = 0, length = buffer:len() }, Walk) end
+local function walk(buffer, tree) return setmetatable({ buffer = buffer, tree = tree, at = 0, length = buffer:len(), whole = true }, Walk) end
 
 function Walk:left() return self.length - self.at end
 
 function Walk:take(bytes, what)
   if self:left() < bytes then
-    self.tree:add_proto_expert_info(e_malformed, string.format("the payload of %d bytes ends before %s", self.length, what))
+    if self.whole then self.tree:add_proto_expert_info(e_malformed, string.format("the payload of %d bytes ends before %s", self.length, what)) end
     error(MISSING, 0)
   end
   local range = self.buffer(self.at, bytes)
@@ -241,7 +243,7 @@ function Walk:bytes(key, count)
   if present > 0 then self.tree:add(f[key], self.buffer(self.at, present)) end
   self.at = self.at + present
   if present < wanted then
-    self.tree:add_proto_expert_info(e_malformed, string.format("%d bytes of %s, %s are announced", present, key, tostring(count)))
+    if self.whole then self.tree:add_proto_expert_info(e_malformed, string.format("%d bytes of %s, %s are announced", present, key, tostring(count))) end
     error(MISSING, 0)
   end
   return present
@@ -315,6 +317,7 @@ local function capabilities(w, first)
       error(MISSING, 0)
     end
     local element = walk(w.buffer, w.tree)
+    element.whole = w.whole
     element.at = at
     local id = element:u16("cap_id")
     element:u16("cap_version")
@@ -596,6 +599,7 @@ local function message(buffer, pinfo, root, context, n)
   end
   if present > 16 then
     local w = walk(buffer(16, present - 16), tree)
+    w.whole = present == size
     local dissect = kind <= 1 and not failed and payload[command]
     if dissect then
       local fine, result = pcall(dissect, w, is_reply)
@@ -626,7 +630,7 @@ function vfu.dissector(buffer, pinfo, root)
   local tree = root:add(vfu, buffer(0, math.min(math.max(head, 16), buffer:len())), string.format("vfio-user trace, session %d, from the %s%s", context.session,
     context.from_server and "server" or "client", context.twin and ", twin socket" or ""))
   tree:add(f.capture_version, buffer(2, 1))
-  for _, key in ipairs({ "from_server", "twin", "raw", "cut", "ended" }) do tree:add(f[key], buffer(3, 1)) end
+  for _, key in ipairs({ "from_server", "twin", "raw", "cut", "ended", "continued" }) do tree:add(f[key], buffer(3, 1)) end
   tree:add_le(f.session, buffer(4, 4))
   tree:add_le(f.fd_count, buffer(10, 2))
   if head ~= 16 + 16 * fds or head > buffer:len() then
@@ -642,6 +646,11 @@ function vfu.dissector(buffer, pinfo, root)
   end
   if has(flags, 16) then
     pinfo.cols.info = string.format("session %d ended", context.session)
+    return buffer:len()
+  end
+  if has(flags, 32) then
+    if head < buffer:len() then tree:add(f.data, buffer(head)) end
+    pinfo.cols.info = string.format("%d more bytes of the message before", buffer:len() - head)
     return buffer:len()
   end
   local at, infos, n = head, {}, 0

@@ -1,12 +1,13 @@
 /**
- * The capture format: pcapng, link type LINKTYPE_USER0 (147), one packet per message. In front of the message's exact bytes there is
- * a header, little-endian:
+ * The capture format: pcapng, link type LINKTYPE_USER0 (147), one packet per message, and more behind it where a message is larger
+ * than a packet may be. In front of the message's exact bytes there is a header, little-endian:
  *
  * | off | size | field                                                                                       |
  * | --- | ---- | ------------------------------------------------------------------------------------------- |
  * | 0   | 2    | magic: 0x56 0x55 ("VU")                                                                      |
  * | 2   | 1    | version: 1                                                                                   |
- * | 3   | 1    | flags: 1 from the server, 2 twin socket, 4 raw bytes (no message), 8 cut, 16 the session ended |
+ * | 3   | 1    | flags: 1 from the server, 2 twin socket, 4 raw bytes (no message), 8 cut,  16 the session ended, |
+ * |     |      | 32 goes on with the message of the packet before                                             |
  * | 4   | 4    | session: counted from 1                                                                      |
  * | 8   | 2    | length of this header: 16 + 16 per descriptor                                                |
  * | 10  | 2    | number of descriptors that came with the message                                             |
@@ -19,6 +20,7 @@
 import { DESCRIPTOR_KINDS, type DescriptorInfo } from '../trace/descriptors.ts';
 import type { ObservedMessage } from '../trace/observed.ts';
 import { interfaceBlock, packetBlock, readPackets, sectionHeaderBlock } from './blocks.ts';
+import { MAX_CAPTURED_BYTES, MAX_PACKET_BYTES } from '../limits.ts';
 import { CaptureError } from './errors.ts';
 
 /** LINKTYPE_USER0: reserved for private use; the dissector in wireshark/ takes it. */
@@ -33,15 +35,16 @@ const TWIN = 2;
 const RAW = 4;
 const CUT = 8;
 const ENDED = 16;
+const CONTINUED = 32;
 
 /** The pseudo header. */
-export function captureHeader(message: Pick<ObservedMessage, 'session' | 'channel' | 'from' | 'framing' | 'fds'>, ended = false): Uint8Array {
+export function captureHeader(message: Pick<ObservedMessage, 'session' | 'channel' | 'from' | 'framing' | 'fds'>, more: 0 | typeof ENDED | typeof CONTINUED = 0): Uint8Array {
   const bytes = new Uint8Array(FIXED_BYTES + DESCRIPTOR_BYTES * message.fds.length);
   const view = new DataView(bytes.buffer);
   view.setUint16(0, MAGIC, true);
   view.setUint8(2, CAPTURE_VERSION);
   view.setUint8(3, (message.from === 'server' ? FROM_SERVER : 0) | (message.channel === 'twin' ? TWIN : 0) | (message.framing === 'raw' ? RAW : 0)
-    | (message.framing === 'cut' ? CUT : 0) | (ended ? ENDED : 0));
+    | (message.framing === 'cut' ? CUT : 0) | more);
   view.setUint32(4, message.session, true);
   view.setUint16(8, bytes.length, true);
   view.setUint16(10, message.fds.length, true);
@@ -64,15 +67,27 @@ export function captureStart(listen: string, connect: string): Uint8Array[] {
 
 /** `originMs`: what performance.now() 0 means since 1970. */
 export function captureMessage(message: ObservedMessage, originMs: number): Uint8Array {
-  const header = captureHeader(message);
-  return packetBlock({
-    interface: 0, timestampNs: nanoseconds(originMs, message.atMs), data: [header, message.bytes], originalBytes: header.length + message.size,
-    direction: message.from === 'server' ? 'inbound' : 'outbound',
+  const timestampNs = nanoseconds(originMs, message.atMs);
+  const packet = (header: Uint8Array, data: Uint8Array, size: number): Uint8Array => packetBlock({
+    interface: 0, timestampNs, data: [header, data], originalBytes: header.length + size, direction: message.from === 'server' ? 'inbound' : 'outbound',
   });
+  const { bytes } = message;
+  const header = captureHeader(message);
+  const first = MAX_PACKET_BYTES - header.length;
+  const packets = [packet(header, bytes.subarray(0, first), message.size)];
+  if (bytes.length > first) {
+    const following = captureHeader({ ...message, fds: [] }, CONTINUED);
+    const step = MAX_PACKET_BYTES - following.length;
+    for (let at = first; at < bytes.length; at += step) {
+      const data = bytes.subarray(at, at + step);
+      packets.push(packet(following, data, data.length));
+    }
+  }
+  return packets.length === 1 ? packets[0]! : Buffer.concat(packets);
 }
 
 export function captureEnd(session: number, atMs: number, originMs: number): Uint8Array {
-  const header = captureHeader({ session, channel: 'main', from: 'client', framing: 'whole', fds: [] }, true);
+  const header = captureHeader({ session, channel: 'main', from: 'client', framing: 'whole', fds: [] }, ENDED);
   return packetBlock({ interface: 0, timestampNs: nanoseconds(originMs, atMs), data: [header], originalBytes: header.length, direction: 'outbound' });
 }
 
@@ -95,6 +110,10 @@ export interface CapturedEnd {
 
 /** What a capture holds, in order. @throws CaptureError where it is not as the format has it */
 export function* readCapture(file: Uint8Array): Generator<CapturedMessage | CapturedEnd, void, void> {
+  // A message of which there may be more in the next packet, its parts, and how much of it they are.
+  let message: CapturedMessage | undefined;
+  let parts: Uint8Array[] = [];
+  let present = 0;
   for (const packet of readPackets(file)) {
     const { offset, data, originalBytes, timestampNs } = packet;
     if (packet.linkType !== LINK_TYPE) throw new CaptureError(offset, `a packet of link type ${packet.linkType}, a trace has ${LINK_TYPE}`);
@@ -106,17 +125,41 @@ export function* readCapture(file: Uint8Array): Generator<CapturedMessage | Capt
     const length = view.getUint16(8, true);
     if (length !== FIXED_BYTES + DESCRIPTOR_BYTES * count || length > data.length) throw new CaptureError(offset, `a header of ${length} bytes for ${count} descriptors`);
     const session = view.getUint32(4, true);
+    const channel = (flags & TWIN) !== 0 ? 'twin' : 'main';
+    const from = (flags & FROM_SERVER) !== 0 ? 'server' : 'client';
+    const bytes = data.subarray(length);
+    if ((flags & CONTINUED) !== 0) {
+      if (message?.session !== session || message.channel !== channel || message.from !== from) throw new CaptureError(offset, 'a packet that goes on with no message');
+      parts.push(bytes);
+      present += bytes.length;
+      if (present > Math.min(message.size, MAX_CAPTURED_BYTES)) throw new CaptureError(offset, `a message of ${message.size} bytes has more of them`);
+      if (present < message.size) continue;
+    }
+    if (message !== undefined) yield joined(message, parts);
+    message = undefined;
+    if ((flags & CONTINUED) !== 0) continue;
     if ((flags & ENDED) !== 0) {
       yield { session, atNs: timestampNs };
       continue;
     }
-    yield {
-      offset, session, atNs: timestampNs, channel: (flags & TWIN) !== 0 ? 'twin' : 'main', from: (flags & FROM_SERVER) !== 0 ? 'server' : 'client',
-      bytes: data.subarray(length), size: Math.max(originalBytes, data.length) - length,
+    const begun: CapturedMessage = {
+      offset, session, atNs: timestampNs, channel, from, bytes, size: Math.max(originalBytes, data.length) - length,
       framing: (flags & RAW) !== 0 ? 'raw' : (flags & CUT) !== 0 ? 'cut' : 'whole',
       fds: Array.from({ length: count }, (_, i) => readDescriptor(view, FIXED_BYTES + DESCRIPTOR_BYTES * i, offset)),
     };
+    if (bytes.length === begun.size) {
+      yield begun;
+      continue;
+    }
+    message = begun;
+    parts = [bytes];
+    present = bytes.length;
   }
+  if (message !== undefined) yield joined(message, parts);
+}
+
+function joined(message: CapturedMessage, parts: readonly Uint8Array[]): CapturedMessage {
+  return parts.length === 1 ? message : { ...message, bytes: Uint8Array.from(Buffer.concat(parts)) };
 }
 
 function readDescriptor(view: DataView, at: number, offset: number): DescriptorInfo {

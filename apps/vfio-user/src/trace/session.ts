@@ -4,7 +4,7 @@ import { decodeHeader, decodeVersion, HEADER_BYTES, isReply, VFIO_USER_VERSION }
 import { Channel } from './channel.ts';
 import type { DescriptorInfo, Descriptors } from './descriptors.ts';
 import type { Forwarded, ForwarderEvents } from './forwarder.ts';
-import { MESSAGES_PER_TURN, STALLED_MESSAGE_MS } from '../limits.ts';
+import { MAX_DESCRIBED_FDS, MESSAGES_PER_TURN, STALLED_MESSAGE_MS } from '../limits.ts';
 import type { ChannelName, Side, TraceObserver } from './observed.ts';
 
 export interface SessionOptions {
@@ -110,7 +110,11 @@ export class Session {
     const { id, observer, descriptors } = this.#options;
     let fds: DescriptorInfo[] = [];
     return {
-      descriptors: (passed) => { for (const fd of passed) fds.push(descriptors.describe(fd)); },
+      descriptors: (passed) => {
+        const room = MAX_DESCRIBED_FDS - fds.length;
+        for (const fd of passed.slice(0, room)) fds.push(descriptors.describe(fd));
+        if (room > 0 && passed.length > room) observer.anomaly(id, channel, from, `more than ${MAX_DESCRIBED_FDS} descriptors with one message: the rest is passed on, but not shown`, performance.now());
+      },
       exchange: (message, passed) => (channel === 'main' && from === 'server' ? this.#interceptTwin(message, passed) : passed),
       forwarded: ({ bytes, size, framing, atMs }: Forwarded) => {
         const came = fds.length === 0 ? NO_DESCRIPTORS : fds;
