@@ -3,6 +3,7 @@ import * as eventfds from './eventfd.ts';
 import * as files from './files.ts';
 import { addressOf } from './libc.ts';
 import * as memory from './memory.ts';
+import * as pty from './pty.ts';
 import * as readiness from './readiness.ts';
 import * as sockets from './sockets.ts';
 import * as tap from './tap.ts';
@@ -51,4 +52,8 @@ export const linux: Sys = {
   ifSetMac: tap.ifSetMac,
   ifGetMac: tap.ifGetMac,
   ifFlags: tap.ifFlags,
+  ptyOpen: pty.ptyOpen,
+  ptyOpenSlave: pty.ptyOpenSlave,
+  ttySetRaw: pty.ttySetRaw,
+  ttyRestore: pty.ttyRestore,
 };

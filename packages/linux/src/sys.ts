@@ -161,4 +161,16 @@ export interface Sys {
   ifGetMac(name: string): Uint8Array;
   /** IFF_UP and IFF_RUNNING of an interface. */
   ifFlags(name: string): { up: boolean; running: boolean };
+
+  /** Opens a new pseudo terminal: its master (non-blocking, close-on-exec) and the path of its slave, which is unlocked. */
+  ptyOpen(): { master: number; path: string };
+  /** Opens a master's slave, blocking and not as controlling terminal, also where /dev/pts is another mount (TIOCGPTPEER, Linux 4.13). */
+  ptyOpenSlave(master: number): number;
+  /**
+   * Makes a terminal pass bytes as they are, eight bits wide, without echo, signals or flow control. On a master it acts on the slave.
+   * `processOutput`: what is written is still given carriage returns. Returns the settings of before; ENOTTY for what is no terminal.
+   */
+  ttySetRaw(fd: number, options?: { processOutput?: boolean }): Uint8Array;
+  /** Sets what `ttySetRaw` has returned; EINVAL for anything else. */
+  ttyRestore(fd: number, settings: Uint8Array): void;
 }
