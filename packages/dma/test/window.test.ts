@@ -1,9 +1,13 @@
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { countMappings, countOpenFds, linux, withFaults } from '@emudev/linux';
+import { LinuxError, countMappings, countOpenFds, linux, withFaults } from '@emudev/linux';
 import type { Sys } from '@emudev/linux';
-import { PAGE_BYTES, PRIVATE_BYTES, WINDOW_BYTES, Window } from '../src/index.ts';
+import { IovaSpace, PAGE_BYTES, PRIVATE_BYTES, WINDOW_BYTES, Window } from '../src/index.ts';
+import type { DmaMapRequest } from '../src/index.ts';
+import { MAX_WINDOW_MAPPINGS } from '../src/limits.ts';
+
+const ENOMEM = 12;
 
 function memfd(sizeBytes: number, name = 'dma-test'): number {
   const fd = linux.memfdCreate(name, { allowSealing: true });
@@ -224,5 +228,65 @@ describe('the self-test', () => {
     // The fake may have left something behind: put it right with the real calls.
     window[Symbol.dispose]();
     linux.mmap({ address: window.base + BigInt(PRIVATE_BYTES), lengthBytes: 1 << 20, read: true, write: true });
+  });
+});
+
+describe('the bounds of mappings', () => {
+  test('as many as the kernel has room for, and then one that is disposed of makes room for the next', () => {
+    using window = Window.open();
+    const fd = memfd((MAX_WINDOW_MAPPINGS + 1) * PAGE_BYTES);
+    const map = (n: number): Disposable => window.map({ fd, fdOffset: n * PAGE_BYTES, lengthBytes: PAGE_BYTES, write: true });
+    const first = map(0);
+    for (let n = 1; n < MAX_WINDOW_MAPPINGS; n++) map(n);
+    expect(() => map(MAX_WINDOW_MAPPINGS)).toThrow(code('ERR_WINDOW_FULL') as Error);
+    first[Symbol.dispose]();
+    map(MAX_WINDOW_MAPPINGS);
+    linux.close(fd);
+  });
+
+  test('a mapping that fails half way leaves no hole', () => {
+    const zeroed: bigint[] = [];
+    const mmap: Sys['mmap'] = (request) => {
+      if (request.fd !== undefined) throw new LinuxError(ENOMEM, 'mmap', 'the old mapping is gone, the new one is not there');
+      zeroed.push(request.address);
+      return linux.mmap(request);
+    };
+    using window = Window.open({ sys: { ...linux, mmap } });
+    const fd = memfd(PAGE_BYTES);
+    expect(() => window.map({ fd, fdOffset: 0, lengthBytes: PAGE_BYTES, write: true })).toThrow(code('ERR_DMA_FILE', ENOMEM) as Error);
+    expect(zeroed).toEqual([window.base + BigInt(PRIVATE_BYTES)]);
+    linux.close(fd);
+  });
+});
+
+describe('a region of an IovaSpace', () => {
+  const region = (fd: number, writable: boolean): DmaMapRequest => ({ iova: 0n, sizeBytes: PAGE_BYTES, readable: true, writable, fd, fdOffset: 0 });
+
+  test('is mapped anew in a window that was emptied under the one before', () => {
+    const fd = memfd(PAGE_BYTES);
+    linux.pwrite(fd, Uint8Array.of(42), 0);
+    const first = Window.open();
+    new IovaSpace(first).map(region(fd, true));
+    first[Symbol.dispose]();
+    using window = Window.open();
+    using space = new IovaSpace(window);
+    space.map(region(fd, true));
+    expect([window.mappingCount, window.u8[space.translate(0n, 1, 'read')!]]).toEqual([1, 42]);
+    linux.close(fd);
+  });
+
+  test('is mapped without write access only where its descriptor permits no more', () => {
+    const asked: boolean[] = [];
+    const mmap: Sys['mmap'] = (request) => {
+      if (request.fd === undefined) return linux.mmap(request);
+      asked.push(request.write);
+      throw new LinuxError(ENOMEM, 'mmap', 'injected');
+    };
+    using window = Window.open({ sys: { ...linux, mmap } });
+    using space = new IovaSpace(window);
+    const fd = memfd(PAGE_BYTES);
+    expect(() => { space.map(region(fd, false)); }).toThrow(code('ERR_DMA_FILE', ENOMEM) as Error);
+    expect(asked).toEqual([true]);
+    linux.close(fd);
   });
 });

@@ -131,6 +131,15 @@ describe('a device from a description', () => {
 });
 
 describe('INTx', () => {
+  it('that stays asserted from one consumer to the next is told to both', async () => {
+    const device = new Device({ intx: true });
+    await device.connect();
+    device.pin(true);
+    await device.detach('closed');
+    await device.connect();
+    expect(device.levels).toEqual([true, true]);
+  });
+
   it('is a level: told when it changes, held back while disabled, shown in STATUS all the same', async () => {
     const device = new Device({ intx: true });
     await device.connect();

@@ -5,10 +5,10 @@ import type { Sys } from '@emudev/linux';
 import * as p from '@emudev/vfio-user-protocol';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { CHANNEL, MAX_ABANDONED_REQUESTS, MAX_QUEUED_BYTES, MAX_SERVER_REQUESTS } from '../src/index.ts';
-import type { ClientErrorCode, ClientEvent, VfioUserClient } from '../src/index.ts';
-import { attach, connectTo } from './fake-server.ts';
-import type { FakeServer, Handler } from './fake-server.ts';
+import { CHANNEL, MAX_ABANDONED_REQUESTS, MAX_QUEUED_BYTES, MAX_SERVER_REQUEST_BYTES, MAX_SERVER_REQUESTS, VfioUserClient } from '../src/index.ts';
+import type { ClientErrorCode, ClientEvent } from '../src/index.ts';
+import { attach, connectTo, FakeServer, greet } from './fake-server.ts';
+import type { Handler } from './fake-server.ts';
 
 let before = 0;
 beforeEach(() => void (before = countOpenFds()));
@@ -52,6 +52,36 @@ describe('lies that end the connection', () => {
     expect(closed.reason).toBe('bad-server');
     expect(results[0]).toMatchObject({ status: 'rejected' });
     await expect(client.reset(), 'and stays closed').rejects.toMatchObject({ code: BAD });
+  });
+
+  test('an answer to what was given up, with the id but not the command of it', async () => {
+    const held: p.Frame[] = [];
+    using at = await attach((frame) => { held.push(frame); });
+    const abort = new AbortController();
+    const given = at.client.read(2, 0, 4, { signal: abort.signal });
+    await expect.poll(() => held.length).toBe(1);
+    abort.abort();
+    await expect(given).rejects.toMatchObject({ code: 'ERR_VFU_CLIENT_ABORTED' });
+    at.server.send(p.encodeMessage(held[0]!.id, p.VFIO_USER_REGION_WRITE, 1, read4(0, 2, 0)));
+    expect((await at.client.closed).reason).toBe('bad-server');
+  });
+
+  test('more bytes of DMA messages than are held while the handler works', async () => {
+    const [ours, theirs] = linux.unixSocketPair();
+    using _server = new FakeServer(theirs, greet((frame, server) => { server.reply(frame); }));
+    let writes = 0;
+    const client = await VfioUserClient.connect({ fd: ours }, { dma: { read: () => {}, write: () => (writes++, new Promise<void>(() => {})) } });
+    await client.dmaMap({ iova: 0n, sizeBytes: 1 << 20, readable: true, writable: true });
+    const message = p.encodeMessage(1, p.VFIO_USER_DMA_WRITE, 0, p.encodeDmaWrite(0n, new Uint8Array(1 << 20), 'lvu'));
+    let open = true;
+    void client.closed.then(() => { open = false; });
+    for (let sent = 0; open && sent < MAX_SERVER_REQUEST_BYTES + 2 * message.length;) {
+      const n = linux.sendmsg(theirs, message.subarray(sent % message.length), []);
+      if (n === undefined) await new Promise((resolve) => setImmediate(resolve));
+      else sent += n;
+    }
+    client.close();
+    expect([(await client.closed).reason, writes]).toEqual(['bad-server', 1]);
   });
 
   test('what is in flight rejects with the reason', async () => {
@@ -297,6 +327,21 @@ describe('answers that never or hardly come', () => {
     await at.client.reset();
   });
 
+  test('however many answers came too late: only those that are still missing count', async () => {
+    const held: p.Frame[] = [];
+    using at = await attach((frame, server) => {
+      if (frame.command === p.VFIO_USER_REGION_READ) return void held.push(frame);
+      for (const late of held.splice(0)) server.reply(late, p.encodeRegionData(0, 2, new Uint8Array(4)));
+      server.reply(frame);
+    });
+    const some = Math.ceil(MAX_ABANDONED_REQUESTS / 2) + 1;
+    for (let round = 0; round < 3; round++) {
+      const reads = Array.from({ length: some }, () => at.client.read(2, 0, 4, { timeoutMs: 20 }));
+      for (const result of await Promise.allSettled(reads)) expect(result).toMatchObject({ reason: { code: 'ERR_VFU_CLIENT_TIMEOUT' } });
+      await at.client.reset();
+    }
+  });
+
   test('a server that answers nothing at all is given up in the end', async () => {
     using at = await attach(() => {}, { timeoutMs: 20 });
     const all = await Promise.allSettled(Array.from({ length: MAX_ABANDONED_REQUESTS + 2 }, () => at.client.reset()));
@@ -310,6 +355,12 @@ describe('answers that never or hardly come', () => {
     await expect(all[1024]).rejects.toMatchObject({ code: 'ERR_VFU_CLIENT_BUSY' });
     at.client.close();
     for (const result of await Promise.allSettled(all.slice(0, 1024))) expect(result).toMatchObject({ reason: { code: 'ERR_VFU_CLIENT_CLOSED' } });
+  });
+
+  test('stray descriptors on a DMA message are closed', async () => {
+    using at = await attach(() => {});
+    withMemfd((fd) => at.server.send(p.encodeMessage(1, p.VFIO_USER_DMA_READ, 0, p.encodeDmaRead({ address: 0n, count: 4 })), [fd, fd]));
+    await expect.poll(() => at.server.seen.map((frame) => frame.error)).toEqual([p.EFAULT]);
   });
 
   test('stray descriptors on an answer are closed, the answer counts', async () => {
@@ -422,6 +473,25 @@ describe('a socket under pressure', () => {
     await Promise.all([at.client.reset(), at.client.setIrqEventfds(2, 0, [fd]), at.client.reset()]);
     linux.close(fd);
     expect(at.server.seen.map((frame) => [frame.command, frame.fds.length])).toEqual([[13, 0], [8, 1], [13, 0]]);
+  });
+
+  test('who gives up a message that has begun to leave does not cut it off', async () => {
+    let room = Infinity;
+    const sendmsg: Sys['sendmsg'] = (fd, bytes, fds) => {
+      const n = room === 0 ? undefined : linux.sendmsg(fd, bytes.subarray(0, room), fds);
+      room -= n ?? 0;
+      return n;
+    };
+    using at = await attach((frame, server) => server.reply(frame, frame.command === p.VFIO_USER_REGION_WRITE ? p.encodeRegionData(0, 2, new Uint8Array(4)).subarray(0, 16) : undefined), { sys: { ...linux, sendmsg } });
+    room = 20;
+    const abort = new AbortController();
+    const given = at.client.write(2, 0, new Uint8Array(4), { signal: abort.signal });
+    await expect.poll(() => room).toBe(0);
+    abort.abort();
+    await expect(given).rejects.toMatchObject({ code: 'ERR_VFU_CLIENT_ABORTED' });
+    room = Infinity;
+    await at.client.reset();
+    expect(at.server.seen.map((frame) => frame.command)).toEqual([p.VFIO_USER_REGION_WRITE, p.VFIO_USER_DEVICE_RESET]);
   });
 
   test.each(['sendmsg', 'recvmsg'] as const)('%s fails: the connection ends with the cause', async (call) => {

@@ -2,7 +2,7 @@
 import { Window } from '@emudev/dma';
 import { countOpenFds, linux } from '@emudev/linux';
 import * as p from '@emudev/vfio-user-protocol';
-import { rmSync } from 'node:fs';
+import { closeSync, openSync, rmSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { VfioUserClient } from '../src/index.ts';
 import type { ConnectOptions, ReconnectEvent, ReconnectOptions } from '../src/index.ts';
@@ -164,6 +164,26 @@ test('the server\'s files are those of the new one', async () => {
   client.close();
 });
 
+test('a map for writing is told again with a descriptor for writing, also where the file was mapped for reading before', async () => {
+  const first = serve();
+  const { client, until } = await connect();
+  const file = memfd();
+  const reader = openSync(`/proc/self/fd/${file}`, 'r');
+  await client.dma.map({ iova: 0n, sizeBytes: 4096, readable: true, writable: false, fd: reader });
+  await client.dma.map({ iova: 4096n, sizeBytes: 4096, readable: true, writable: true, fd: file });
+  closeSync(reader);
+  first[Symbol.dispose]();
+  await until('lost');
+  using second = serve();
+  await until('reconnected');
+  const maps = second.last.seen.filter((frame) => frame.command === p.VFIO_USER_DMA_MAP);
+  expect(maps.map((frame) => p.decodeDmaMap(frame.payload, 1).address)).toEqual([0n, 4096n]);
+  expect(() => linux.pwrite(maps[0]!.fds[0]!, Uint8Array.of(1), 0)).toThrow(/EBADF/);
+  expect(linux.pwrite(maps[1]!.fds[0]!, Uint8Array.of(1), 0)).toBe(1);
+  linux.close(file);
+  client.close();
+});
+
 describe('another device', () => {
   test.each<[string, Shape]>([
     ['info', { info: { flags: 2, numRegions: 9, numIrqs: 5 } }],
@@ -182,6 +202,15 @@ describe('another device', () => {
     await expect(waiting).rejects.toMatchObject({ code: 'ERR_VFU_CLIENT_OTHER_DEVICE' });
     expect((await client.closed).reason).toBe('reconnect-failed');
     await expect(client.reset()).rejects.toMatchObject({ code: 'ERR_VFU_CLIENT_OTHER_DEVICE' });
+  });
+
+  test('without the writes in one message that it had', async () => {
+    const first = serve({ capabilities: { writeMultiple: true } });
+    const { client, until } = await connect();
+    first[Symbol.dispose]();
+    await until('lost');
+    using _second = serve();
+    expect(await client.closed).toMatchObject({ reason: 'reconnect-failed', error: { code: 'ERR_VFU_CLIENT_OTHER_DEVICE' } });
   });
 
   test('more room than before is fine', async () => {

@@ -102,6 +102,17 @@ describe('refuses to map', () => {
   test('a file offset that is not', () => refused({ fileOffset: 0x10 }, {}, /aligned/));
   test('an area beyond the end of the file, which would be SIGBUS', () => refused({}, { fileBytes: 0x8000 }, /beyond the end/));
   test('an overflowing file offset', () => refused({ fileOffset: 2 ** 53 - 4096 }, {}, /beyond the end|aligned/));
+  test('a file that shrinks before it can be sealed', async () => {
+    using window = Window.open();
+    const { handler, fd } = regions();
+    let looks = 0;
+    const fstat: typeof linux.fstat = (file) => (looks++ === 1 && linux.ftruncate(fd, 0x1000), linux.fstat(file));
+    const addSeals = (): boolean => true;
+    using at = await attach(handler, { sys: { ...linux, fstat, addSeals } });
+    await expect(at.client.mapRegion(0, window)).rejects.toMatchObject({ code: 'ERR_VFU_CLIENT_NOT_MAPPABLE', message: expect.stringMatching(/shrinking/) as unknown });
+    expect(window.mappingCount).toBe(0);
+    linux.close(fd);
+  });
   test('a file that may still shrink, unless the server is trusted', async () => {
     await refused({}, { sealable: false }, /shrink/);
     using window = Window.open();

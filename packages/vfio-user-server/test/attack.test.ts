@@ -2,7 +2,8 @@
  * One client of the process attacks, another device of the same process is asked for registers meanwhile: it answers every time.
  * Afterwards nothing of the attacker is left. No clock takes part: what is awaited is the neighbour's answers.
  */
-import { countOpenFds, linux, LinuxError } from '@emudev/linux';
+import { readdirSync, readlinkSync } from 'node:fs';
+import { linux, LinuxError } from '@emudev/linux';
 import { afterAll, describe, expect, it } from 'vitest';
 import type { VfioUserServerOptions } from '../src/index.ts';
 import { FakeDevice, memfd, nextEvent, serve, window, type Served } from './fixture.ts';
@@ -12,6 +13,17 @@ import { access, DMA_MAP, dmaMap, EFAULT, EPERM, GET_INFO, info, PAGE, READ, REG
 const READS = 200;
 const turn = (): Promise<void> => new Promise((resolve) => { setImmediate(resolve); });
 
+function openFds(): string[] {
+  return readdirSync('/proc/self/fd').flatMap((fd) => {
+    try {
+      return [`${fd} ${readlinkSync(`/proc/self/fd/${fd}`)}`];
+    } catch {
+      // The directory that was being read.
+      return [];
+    }
+  });
+}
+
 interface Attack {
   readonly given?: () => { readonly device?: FakeDevice; readonly version?: Uint8Array | null; readonly server?: Partial<VfioUserServerOptions> };
   /** Called again and again, between the neighbour's answers. */
@@ -20,8 +32,8 @@ interface Attack {
   meanwhile?(s: Served<FakeDevice>): void;
 }
 
-/** `counts` of what is open: descriptors, and mappings and bytes of the window. */
-const open = (): object => ({ fds: countOpenFds(), mappings: window.mappingCount, bytes: window.allocatedBytes });
+/** What is open: descriptors, by name, so that a failure says which; mappings and bytes of the window. */
+const open = (): object => ({ fds: openFds(), mappings: window.mappingCount, bytes: window.allocatedBytes });
 
 async function besideNeighbour({ given, step, meanwhile }: Attack): Promise<void> {
   await using neighbour = await serve();

@@ -120,11 +120,12 @@ describe('descriptors', () => {
     })).toEqual(NOTHING);
   });
 
-  it('that are kept (vectors, FILE_IO regions) are closed with the session', async () => {
+  it('that are kept (vectors, those that mask, FILE_IO regions) are closed with the session', async () => {
     expect(await leaves(async () => {
       await using s = await serve();
       const fd = linux.eventfd();
       for (let start = 0; start < 64; start += 16) expect(await s.client.errno(SET_IRQS, fields(20, 0x24, 2, start, 16), Array<number>(16).fill(fd))).toBe(0);
+      for (const flags of [0x0c, 0x14]) expect(await s.client.errno(SET_IRQS, fields(20, flags, 2, 0, 1), [fd])).toBe(0);
       const file = memfd(0x1000);
       for (const address of [0n, 0x1000n]) expect(await s.client.errno(DMA_MAP, fields(32, 11, 0n, address, 0x1000n), [file])).toBe(0);
       linux.close(fd);

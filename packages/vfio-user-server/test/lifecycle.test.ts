@@ -20,6 +20,19 @@ async function negotiated(path: string): Promise<RawClient> {
 }
 
 describe('one server', () => {
+  it('has a socket file that nobody else could open for a moment', async () => {
+    const modes: number[] = [];
+    const unixListen = (path: string, backlog: number): number => {
+      const fd = linux.unixListen(path, backlog);
+      modes.push(statSync(path).mode & 0o777);
+      return fd;
+    };
+    const umask = process.umask(0);
+    await using server = new VfioUserServer(new FakeDevice(), { window, sys: { ...linux, unixListen } });
+    await server.listen(socketPath());
+    expect([modes, process.umask(umask)]).toEqual([[0o600], 0]);
+  });
+
   it('serves 50 clients after each other without keeping anything of them', async () => {
     const device = new FakeDevice();
     const path = socketPath();

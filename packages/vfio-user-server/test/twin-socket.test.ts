@@ -1,6 +1,7 @@
 /** The socket of their own that DMA messages get; what conformance/ says about it is not repeated. */
 import { countOpenFds, linux, withFaults } from '@emudev/linux';
 import { describe, expect, it } from 'vitest';
+import type { ServerLimits } from '../src/limits.ts';
 import { FakeDevice, nextEvent, serve, type Served } from './fixture.ts';
 import { concat, fields, message, RawClient, REPLY, version } from './raw-client.ts';
 
@@ -17,8 +18,8 @@ class Reading extends FakeDevice {
   }
 }
 
-async function twinned(): Promise<Twinned> {
-  const s = await serve({ device: new Reading(), version: null });
+async function twinned(limits: Partial<ServerLimits> = {}): Promise<Twinned> {
+  const s = await serve({ device: new Reading(), version: null, server: { limits } });
   const reply = await s.client.request(VERSION, TWIN_VERSION);
   expect(reply.fds).toHaveLength(1);
   expect(await s.client.errno(DMA_MAP, fields(32, 3, 0n, 0x1000n, 0x1000n))).toBe(0);
@@ -45,7 +46,8 @@ describe('twin socket', () => {
   });
 
   it('a command on it ends the session, its descriptors closed', async () => {
-    await using s = await twinned();
+    const before = countOpenFds();
+    const s = await twinned();
     const gone = nextEvent('disconnect');
     const fd = linux.eventfd();
     s.twin.send(message(1, GET_INFO, info), [fd]);
@@ -53,6 +55,19 @@ describe('twin socket', () => {
     expect(await gone).toMatchObject({ reason: 'protocol-error', error: { message: expect.stringContaining('DEVICE_GET_INFO on the twin') as unknown } });
     await s.client.closed;
     await s.twin.closed;
+    await s[Symbol.asyncDispose]();
+    expect(countOpenFds()).toBe(before);
+  });
+
+  it('commands on the main socket wait in it meanwhile, however many: the reply cannot be behind them', async () => {
+    await using s = await twinned({ maxPendingMessages: 4 });
+    s.client.send(message(77, READ, fields(0n, 0, 4)));
+    const asked = await s.twin.next();
+    for (let i = 0; i < 100; i++) s.client.send(message(78, GET_INFO, info));
+    for (let i = 0; i < 10; i++) await new Promise((resolve) => setImmediate(resolve));
+    s.twin.send(message(asked.id, DMA_READ, concat(asked.payload, fields(0xfeed)), REPLY));
+    expect((await s.client.next()).id).toBe(77);
+    for (let i = 0; i < 100; i++) expect(await s.client.next()).toMatchObject({ id: 78, errno: 0 });
   });
 
   it.each(['twin', 'client'] as const)('closed by the client at the %s end: both go, the waiting access fails, nothing is left', async (which) => {
