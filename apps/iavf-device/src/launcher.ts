@@ -140,12 +140,14 @@ export class Launcher implements AsyncDisposable {
   }
 
   /**
-   * Takes a device out while the others run. An emulated device: its guest sees carrier go, then the device; it is closed and its
-   * name is free again. EMUDEV_BAD_STATE while others need it (back ends, the port it is connected to); with `force` these go
-   * first: back ends are unplugged with it, pairs disconnected. EMUDEV_NOENT. What fails on the way is thrown at the end.
+   * Takes devices out while the others run. The guest of an emulated device sees carrier go, then the device; it is closed and its
+   * name is free again. EMUDEV_BAD_STATE while a device needs them that is to stay (a back end, a port they are connected to); with
+   * `force` its back ends are unplugged, too, and its pairs disconnected. EMUDEV_NOENT. Either refuses before anything is done;
+   * what fails on the way is thrown at the end.
    */
-  unplug(name: string, options: { readonly force?: boolean } = {}): Promise<void> {
-    return this.#exclusive(() => this.#unplug(name, options.force ?? false));
+  unplug(names: string | readonly string[], options: { readonly force?: boolean } = {}): Promise<void> {
+    const wanted = typeof names === 'string' ? [names] : [...new Set(names)];
+    return this.#exclusive(() => this.#unplug(wanted, options.force ?? false));
   }
 
   /** Stops and starts an emulated device; its guest stays connected. EMUDEV_NOENT, EMUDEV_UNSUPPORTED: it is no emulated device. */
@@ -252,13 +254,16 @@ export class Launcher implements AsyncDisposable {
     await served?.server.close();
   }
 
-  async #unplug(name: string, force: boolean): Promise<void> {
-    if (this.#bus.byName(name) === undefined) throw new EmudevError('EMUDEV_NOENT', `there is no device ${name}; there are ${this.#bus.list().map((probed) => probed.name).join(', ') || 'none'}`);
-    const going = this.#withUsers(name);
+  async #unplug(names: readonly string[], force: boolean): Promise<void> {
+    const missing = names.find((name) => this.#bus.byName(name) === undefined);
+    if (missing !== undefined) throw new EmudevError('EMUDEV_NOENT', `there is no device ${missing}; there are ${this.#bus.list().map((probed) => probed.name).join(', ') || 'none'}`);
+    const going = this.#withUsers(names);
     const pairs = this.#forwarding.pairs.filter(({ a, b }) => going.includes(a.name) || going.includes(b.name));
-    if (!force && (going.length > 1 || pairs.length > 0)) {
-      const users = [...going.slice(0, -1), ...pairs.map((pair) => `the connection ${pairText(pair)}`)];
-      throw new EmudevError('EMUDEV_BAD_STATE', `${name} is used by ${users.join(', ')}: unplug or disconnect them first, or all at once by force`);
+    const users = going.filter((name) => !names.includes(name));
+    const open = pairs.filter(({ a, b }) => !names.includes(a.name) || !names.includes(b.name));
+    if (!force && (users.length > 0 || open.length > 0)) {
+      const why = [...users, ...open.map((pair) => `the connection ${pairText(pair)}`)].join(', ');
+      throw new EmudevError('EMUDEV_BAD_STATE', `${names.join(', ')} ${names.length === 1 ? 'is' : 'are'} used by ${why}: unplug that together with it, or all by force`);
     }
     const failures: unknown[] = [];
     const attempt = async (step: Promise<void>): Promise<void> => {
@@ -270,14 +275,14 @@ export class Launcher implements AsyncDisposable {
     if (failures.length > 0) throw failures[0];
   }
 
-  /** The device last, before it those that use it, before them those that use them. */
-  #withUsers(name: string): string[] {
+  /** Every device after those that use it. */
+  #withUsers(names: readonly string[]): string[] {
     const all = new Set<string>();
     const visit = (each: string): void => {
       for (const user of this.#bus.usersOf(each)) visit(user);
       all.add(each);
     };
-    visit(name);
+    for (const name of names) visit(name);
     return [...all];
   }
 

@@ -52,10 +52,10 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     },
   },
   unplug: {
-    summary: 'take a device out; its guest sees it go',
-    fields: { device: DEVICE, force: { kind: 'flag', optional: true, help: 'with what uses it: back ends go first, pairs are disconnected' } },
+    summary: 'take devices out; their guests see them go',
+    fields: { device: { kind: 'texts', help: 'a name, as in emu_iavf0' }, force: { kind: 'flag', optional: true, help: 'and what uses them: back ends go, too, pairs are disconnected' } },
     run: async (launcher, fields) => {
-      await launcher.unplug(fields.text('device'), { force: fields.flag('force') });
+      await launcher.unplug(fields.texts('device'), { force: fields.flag('force') });
       return {};
     },
   },

@@ -94,6 +94,8 @@ export class ControlServer implements AsyncDisposable {
         const line = pending.subarray(0, end);
         pending = pending.subarray(end + 1);
         if (line.length > 0) await send(socket, await this.#answer(line));
+        // It has gone: nobody wants to know any more.
+        if (socket.destroyed) return;
       }
       if (pending.length > MAX_REQUEST_BYTES) {
         await send(socket, failure(new ControlError('ERR_CONTROL_LINE', `a request has at most ${MAX_REQUEST_BYTES} bytes`)));
