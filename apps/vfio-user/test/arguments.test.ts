@@ -89,6 +89,6 @@ describe('dumps', () => {
 });
 
 it('text of a device gives no orders to a terminal', () => {
-  expect(printable('a\x1b[31m\n\u202e')).toBe('a\\u001b[31m\\u000a\\u202e');
+  expect(printable('a\x1b[31m\n\u202e\u009b2J\x7f\u2066')).toBe('a\\u001b[31m\\u000a\\u202e\\u009b2J\\u007f\\u2066');
   expect(printable('x'.repeat(5000))).toHaveLength(4097);
 });

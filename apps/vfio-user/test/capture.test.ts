@@ -82,6 +82,31 @@ describe('captures', () => {
     }), { numRuns: 2000 });
   });
 
+  it('with sections, lengths and descriptors that are wrong are refused', () => {
+    const message: ObservedMessage = { atMs: 0, session: 1, channel: 'main', from: 'client', framing: 'whole', bytes: new Uint8Array(20), size: 20, fds: [{ kind: 'memfd', sizeBytes: 4096, file: 1, name: '' }] };
+    const [section, description] = captureStart('a', 'b') as [Uint8Array, Uint8Array];
+    const packet = captureMessage(message, ORIGIN);
+    // Each section counts its own interfaces.
+    expect(() => everything(Buffer.concat([section, description, packet, section, packet]))).toThrow('a packet of interface 0, of which there are 0');
+    const twoLengths = Uint8Array.from(packet);
+    new DataView(twoLengths.buffer).setUint32(twoLengths.length - 4, 4096, true);
+    expect(() => everything(Buffer.concat([section, description, twoLengths]))).toThrow('two lengths differ');
+    const hugeFile = Uint8Array.from(packet);
+    new DataView(hugeFile.buffer).setBigUint64(28 + 16 + 8, 1n << 63n, true);
+    expect(() => everything(Buffer.concat([section, description, hugeFile]))).toThrow('a descriptor of a file of 9223372036854775808 bytes');
+    // Shorter on the wire than what was captured of it: more likely somebody's zero.
+    const noOriginal = Uint8Array.from(packet);
+    new DataView(noOriginal.buffer).setUint32(24, 0, true);
+    expect(everything(Buffer.concat([section, description, noOriginal]))).toMatchObject([{ size: 20 }]);
+  });
+
+  it('are read with a resolution in powers of two', () => {
+    const bytes = Buffer.concat([sectionHeaderBlock('x', ''), interfaceBlock(147, '', '', ''), packetBlock({ interface: 0, timestampNs: 3n << 10n, data: [], originalBytes: 0, direction: 'inbound' })]);
+    const at = bytes.indexOf(Buffer.from([9, 0, 1, 0, 9]));
+    bytes[at + 4] = 0x80 | 10;
+    expect([...readPackets(bytes)][0]!.timestampNs).toBe(3_000_000_000n);
+  });
+
   it('are read in the other byte order and with the default resolution', () => {
     const swap = (words: number[]): Buffer => { const b = Buffer.alloc(4 * words.length); words.forEach((w, i) => b.writeUInt32BE(w, 4 * i)); return b; };
     const file = Buffer.concat([swap([0x0a0d0d0a, 28, 0x1a2b3c4d, 0x00010000, 0xffffffff, 0xffffffff, 28]), swap([1, 20, 147 << 16, 0, 20]), swap([6, 36, 0, 0, 5, 4, 4, 0x01020304, 36])]);

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import * as p from '@emudev/vfio-user-protocol';
 import { describe, expect, it } from 'vitest';
 import { REGISTERS } from '../../../packages/iavf-emu/src/register-table.ts';
-import { MAX_KNOWN_REGIONS, MAX_OPEN_REQUEST_BYTES, MAX_OPEN_REQUESTS } from '../src/limits.ts';
+import { MAX_DEFERRED_BYTES, MAX_KNOWN_REGIONS, MAX_OPEN_REQUEST_BYTES, MAX_OPEN_REQUESTS } from '../src/limits.ts';
 import { CONFIG_REGISTERS } from '../src/trace/config-registers.ts';
 import { DictionaryError, parseDictionary, RegisterNames } from '../src/trace/dictionary.ts';
 import { Exchanges, type Exchange } from '../src/trace/exchanges.ts';
@@ -12,6 +12,7 @@ import type { ObservedMessage } from '../src/trace/observed.ts';
 import { TextPrinter, JsonPrinter } from '../src/trace/printers.ts';
 import { SessionFacts } from '../src/trace/session-facts.ts';
 import { Summary } from '../src/trace/summary.ts';
+import { Tracer } from '../src/trace/tracer.ts';
 
 const IAVF = JSON.parse(readFileSync(new URL('../dictionaries/iavf.json', import.meta.url), 'utf8')) as unknown;
 const NAMES = new RegisterNames(parseDictionary(IAVF, 'iavf.json'), CONFIG_REGISTERS);
@@ -85,6 +86,24 @@ describe('lines', () => {
     expect(shown[1]).toBe('raw(3 bytes, 010203)');
     expect(shown[2]).toContain('malformed request: the payload of 3 bytes ends before offset');
     expect(shown[3]).toContain('request of 5000 bytes, 28 kept');
+  });
+
+  it('show an answer that is not what was asked for', () => {
+    const read = request(9, p.encodeRegionRead({ offset: 0, region: 1, count: 4 }));
+    expect(lines([
+      read, reply(9, p.encodeRegionData(0, 1, Uint8Array.of(1, 2))),
+      read, reply(9, p.encodeRegionData(8, 1, word(5))),
+      read, reply(9, p.encodeRegionData(0, 2, word(5))),
+      request(9, p.encodeRegionRead({ offset: 2 ** 52, region: 1, count: 4 })),
+    ], true)).toEqual([
+      'REGION_READ(BAR1 +0x0, 4) = 0x0201 (2 of 4 bytes) <1.00 ms>',
+      'REGION_READ(BAR1 +0x0, 4) = {offset=0x8, region=BAR1, count=4, data=0x00000005} <1.00 ms>',
+      'REGION_READ(BAR1 +0x0, 4) = {offset=0x0, region=BAR2, count=4, data=0x00000005} <1.00 ms>',
+      'REGION_READ(BAR1 +0x10000000000000, 4) = ?',
+    ]);
+    const beyond = new Uint8Array(16);
+    new DataView(beyond.buffer).setBigUint64(0, (1n << 64n) - 1n, true);
+    expect(lines([request(9, beyond)], true)[0]).toContain('offset=0xffffffffffffffff');
   });
 
   it('a descriptor\'s name cannot drive the terminal', () => {
@@ -194,6 +213,19 @@ describe('filters and the summary', () => {
     const json = new JsonPrinter(sink, new Formatter(NAMES, 32), () => true);
     json.exchange(done[1]!);
     expect(JSON.parse(out[0]!)).toMatchObject({ session: 1, from: 'client', command: 'REGION_WRITE', id: 7, posted: false, errno: 22, error: 'EINVAL', latencyUs: 1000, request: { region: 'CONFIG', count: '4' } });
+  });
+});
+
+describe('what waits to be decoded', () => {
+  it('is decoded at once where it is more than may wait', () => {
+    let shown = 0;
+    const tracer = new Tracer({ sinks: [{ exchange: () => { shown++; }, unfinished: () => {}, note: () => {}, flush: () => {} }] });
+    const bytes = p.encodeMessage(1, 18, 0x10, new Uint8Array(1 << 20));
+    const held = Math.ceil(MAX_DEFERRED_BYTES / bytes.length);
+    for (let i = 0; i < held + 20; i++) tracer.message({ atMs: i, session: 1, channel: 'main', from: 'client', size: bytes.length, framing: 'whole', fds: [], bytes });
+    expect(shown).toBeGreaterThanOrEqual(20);
+    tracer[Symbol.dispose]();
+    expect(shown).toBe(held + 20);
   });
 });
 

@@ -153,6 +153,13 @@ describe('vital product data', () => {
     expect(vpdText(vpd)).toContain('\t\t\t[RV] Reserved: checksum bad, 1 byte(s) reserved');
   });
 
+  it('has no character that a terminal acts on', () => {
+    const all = Array.from({ length: 256 }, (_, i) => i);
+    const text = vpdText(resource(0x82, all)).join('\n');
+    expect(text).toMatch(/^[\t\n -~]*$/);
+    expect(text).toContain('~\\x7f\\x80\\x81');
+  });
+
   it.each([
     ['is not there', undefined, 'Not readable'],
     ['does not end', resource(0x82, ascii('x')), 'No end tag found'],

@@ -1,10 +1,10 @@
-import { existsSync, lstatSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, lstatSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { countOpenFds, linux } from '@emudev/linux';
 import { encodeMessage, encodeVersion, newMessage } from '@emudev/vfio-user-protocol';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { MAX_DESCRIBED_FDS, MAX_HELD_RUNS, MAX_WHOLE_MESSAGE_BYTES } from '../src/limits.ts';
+import { MAX_DESCRIBED_FDS, MAX_HELD_RUNS, MAX_SESSIONS, MAX_WHOLE_MESSAGE_BYTES } from '../src/limits.ts';
 import { Channel } from '../src/trace/channel.ts';
 import { Forwarder } from '../src/trace/forwarder.ts';
 import { TraceProxy } from '../src/trace/proxy.ts';
@@ -182,6 +182,31 @@ describe('what goes in comes out', () => {
     for (const fd of [client, source, sink, server, ...files]) linux.close(fd);
   });
 
+  it('what is held when it is given up is closed: runs, those of the message, those of the next', () => {
+    const files = [memfd(1), memfd(2)];
+    const silent = { descriptors: () => {}, exchange: (_message: Uint8Array, fds: readonly number[]) => fds, forwarded: () => {}, anomaly: () => {} };
+    for (const what of ['runs', 'next'] as const) {
+      const [client, source] = linux.unixSocketPair();
+      const [sink, server] = linux.unixSocketPair();
+      const forwarder = new Forwarder(linux, source, sink, silent);
+      if (what === 'runs') {
+        while (linux.sendmsg(sink, new Uint8Array(4096), []) !== undefined);
+        linux.sendmsg(client, encodeMessage(1, 2, 0, new Uint8Array(32)), files);
+        while (forwarder.pump());
+        expect(forwarder.blocked).toBe(true);
+      } else {
+        linux.sendmsg(client, encodeMessage(1, 9, 0, new Uint8Array(20)), []);
+        while (forwarder.pump());
+        linux.sendmsg(client, encodeMessage(1, 13, 0, new Uint8Array(0)), []);
+        linux.sendmsg(client, encodeMessage(1, 2, 0, new Uint8Array(32)), files);
+        expect(forwarder.pump()).toBe(true);
+      }
+      forwarder.dispose();
+      for (const fd of [client, source, sink, server]) linux.close(fd);
+    }
+    for (const fd of files) linux.close(fd);
+  });
+
   it('half a message is passed on when no more comes', async () => {
     using wire = await proxied();
     await wire.client.send(encodeMessage(1, 9, 0, new Uint8Array(16)).subarray(0, 20));
@@ -192,6 +217,9 @@ describe('what goes in comes out', () => {
     expect(wire.seen.messages[0]).toMatchObject({ framing: 'whole', size: 32 });
   });
 });
+
+/** The server's backlog. */
+let full = false;
 
 describe('flow', () => {
   it('a server that reads nothing stops its client, and the other direction goes on', async () => {
@@ -295,6 +323,44 @@ describe('flow', () => {
     expect(new Set(wire.seen.messages.map((m) => m.session)).size).toBe(4);
   });
 
+  it('more clients than sessions wait until others have left', async () => {
+    using wire = await proxied();
+    const ends: number[] = [];
+    const connect = (): boolean => {
+      const server = linux.unixAccept(wire.listener);
+      if (server !== undefined) ends.push(server);
+      return server !== undefined;
+    };
+    const clients: number[] = [];
+    await until(() => {
+      connect();
+      // As far as there is room in the backlog.
+      const client = clients.length < MAX_SESSIONS - 1 ? linux.unixTryConnect(wire.listen) : undefined;
+      if (client !== undefined) clients.push(client);
+      return wire.proxy.sessions === MAX_SESSIONS;
+    }, 'as many as there may be');
+    const waiting = linux.unixConnect(wire.listen);
+    linux.sendmsg(waiting, encodeMessage(9, 9, 0, new Uint8Array(16)), []);
+    for (let turn = 0; turn < 200; turn++) await new Promise((resolve) => setImmediate(resolve));
+    expect(wire.proxy.sessions).toBe(MAX_SESSIONS);
+    while (connect());
+    linux.close(clients.pop()!);
+    await until(() => connect(), 'the one that waited');
+    const seen = new Raw(ends.pop()!);
+    await until(() => { seen.read(); return seen.got.length === 32; }, 'its message');
+    for (const fd of [...clients, ...ends, waiting, seen.fd]) linux.close(fd);
+  });
+
+  it('hangs up on clients whose server does not accept for long', async () => {
+    using wire = await proxied(0, { ...linux, unixTryConnect: (path) => (full ? undefined : linux.unixTryConnect(path)) });
+    full = true;
+    const client = new Raw(linux.unixConnect(wire.listen));
+    await until(() => { client.read(); return client.ended; }, 'the end');
+    full = false;
+    expect(wire.seen.ends).toEqual([expect.stringContaining('stayed full') as string]);
+    linux.close(client.fd);
+  });
+
   it('hangs up on clients whose server is not there', async () => {
     using wire = await proxied();
     linux.close(wire.listener);
@@ -335,7 +401,40 @@ describe('the twin socket', () => {
   });
 });
 
+describe('what only looks like the twin socket', () => {
+  const reply = encodeMessage(3, 1, 1, encodeVersion({ major: 0, minor: 2, capabilities: { twinSocket: { supported: true, fdIndex: 0 } } }));
+
+  async function passed(wire: Awaited<ReturnType<typeof proxied>>, fd: number): Promise<number> {
+    await wire.server.send(reply, [fd]);
+    linux.close(fd);
+    let got: ReturnType<typeof linux.recvmsg>;
+    await until(() => (got = linux.recvmsg(wire.client.fd, new Uint8Array(4096), 8)) !== undefined, 'the reply');
+    return got!.fds[0]!;
+  }
+
+  it('a file, and a second one, are passed on as they are', async () => {
+    using wire = await proxied();
+    const file = await passed(wire, memfd(77));
+    expect(linux.fstat(file).sizeBytes).toBe(77);
+    const first = linux.unixSocketPair();
+    const second = linux.unixSocketPair();
+    const inode = linux.fstat(second[1]).ino;
+    const fds = [file, first[0], await passed(wire, first[1]), second[0], await passed(wire, second[1])];
+    expect(linux.fstat(fds[4]!).ino).toBe(inode);
+    for (const fd of fds) linux.close(fd);
+  });
+});
+
 describe('the listening socket', () => {
+  it('that somebody else has put there meanwhile stays', async () => {
+    const wire = await proxied();
+    unlinkSync(wire.listen);
+    writeFileSync(wire.listen, 'mine');
+    wire.proxy[Symbol.dispose]();
+    expect(readFileSync(wire.listen, 'utf8')).toBe('mine');
+    wire[Symbol.dispose]();
+  });
+
   it('is ours alone, and is removed at the end', async () => {
     const wire = await proxied();
     expect(lstatSync(wire.listen).mode & 0o777).toBe(0o600);

@@ -152,3 +152,45 @@ describe('a server', () => {
     expect(result).toMatchObject({ compared: 2, differences: [] });
   });
 });
+
+describe('a comparison', () => {
+  const version = (json: string): Uint8Array => Buffer.concat([Uint8Array.of(0, 0, 2, 0), Buffer.from(`${json}\0`)]);
+  const answered = (was: Uint8Array, now: Uint8Array, command: number): Promise<ReplayResult> => against(async (server) => {
+    await until(() => server.read(), 'the command');
+    await server.send(p.encodeMessage(1, command, 1, now));
+    await until(() => { server.read(); return server.ended; }, 'the end');
+  }, recording(['client', p.encodeMessage(1, command, 0, NOTHING)], ['server', p.encodeMessage(1, command, 1, was)]));
+
+  it('takes VERSION as data, and nothing else', async () => {
+    expect(whys(await answered(version('{"capabilities":{"max_msg_fds":8,"max_dma_maps":5}}'), version('{ "capabilities": { "max_dma_maps": 5, "max_msg_fds": 8 } }'), 1))).toEqual([]);
+    expect(whys(await answered(version('{"capabilities":{"max_msg_fds":8}}'), version('{"capabilities":{"max_msg_fds":9}}'), 1))).toHaveLength(1);
+    expect(whys(await answered(version('{}'), Uint8Array.of(0, 0, 1, 0, 0x7b, 0x7d, 0), 1))).toHaveLength(1);
+  });
+
+  it('notices an answer that has grown, or shrunk', async () => {
+    const [short, long] = [new Uint8Array(16), new Uint8Array(17)];
+    for (const [was, now] of [[short, long], [long, short]] as const) expect(whys(await answered(was, now, 10))).toHaveLength(1);
+  });
+
+  it('tells a posted command of the server from one that wants an answer', async () => {
+    const write = p.encodeDmaWrite(0n, new Uint8Array(4), 'lvu');
+    const result = await against(async (server) => {
+      await server.send(p.encodeMessage(5, 12, 0x10, write));
+      await until(() => { server.read(); return server.ended; }, 'the end');
+    }, recording(['server', p.encodeMessage(1, 12, 0, write)], ['client', p.encodeMessage(1, 12, 1, NOTHING)]), { timeoutMs: 100 });
+    expect(whys(result)).toEqual([expect.stringContaining('which the recording does not have') as string, 'the server does not send it']);
+  });
+
+  it('of large answers one after the other holds one at a time', async () => {
+    const rounds = Math.ceil(MAX_REPLAY_BACKLOG_BYTES / (8 << 20)) + 2;
+    const large = new Uint8Array(8 << 20);
+    const result = await against(async (server) => {
+      for (let id = 0; id < rounds; id++) {
+        await until(() => { server.read(); return server.got.length === 16 * (id + 1); }, 'the command');
+        await server.send(p.encodeMessage(id, 13, 1, large));
+      }
+    }, recording(...Array.from({ length: rounds }, (_, id) => [['client', p.encodeMessage(id, 13, 0, NOTHING)], ['server', p.encodeMessage(id, 13, 1, NOTHING)]] as const).flat()));
+    expect(result.compared).toBe(rounds);
+    expect(whys(result)).not.toContainEqual(expect.stringContaining('not asked for'));
+  });
+});
