@@ -16,3 +16,8 @@ export { FrameBench, loadDatapath, testFrame, testLcore, type ReceivedFrame } fr
 export { ScriptedPort } from './fakes/scripted-port.ts';
 export { portConformance } from './port/port-conformance.ts';
 export type { PortConformanceOptions, PortFactory, PortUnderTest } from './port/rig.ts';
+export { providerConformance } from './provider/provider-conformance.ts';
+export type { ProviderConformanceOptions, ProviderDriver, ProviderFactory, ProviderUnderTest } from './provider/rig.ts';
+export { FakeDoorbell, type DoorbellKind } from './fakes/doorbell.ts';
+export { FAKE_EMUDEV_NAME, FakeEmudev, type FakeEmudevSpec } from './fakes/emudev.ts';
+export { backendConformance, type BackEndConformanceOptions, type BackEndUnderTest } from './back-end/back-end-conformance.ts';

@@ -1,4 +1,5 @@
 /** Time that stands still until a test moves it. */
+import type { EmudevClock } from '@emudev/emudev';
 
 interface Timer {
   readonly id: number;
@@ -9,9 +10,9 @@ interface Timer {
 
 /**
  * A clock in the hands of a test. `install` puts it in the place of setTimeout, setInterval and their opposites, `performance.now`
- * and `Date.now` until disposed. Promises, setImmediate and timers taken before (node:timers/promises) go on in real time.
+ * and `Date.now` until disposed; an `EmudevRegistry` takes one for its deadlines. Promises, setImmediate and timers taken before (node:timers/promises) go on in real time.
  */
-export class FakeClock implements Disposable {
+export class FakeClock implements EmudevClock, Disposable {
   #now: number;
   #nextId = 1;
   readonly #timers = new Map<number, Timer>();
@@ -38,6 +39,12 @@ export class FakeClock implements Disposable {
 
   setInterval(callback: () => void, everyMs = 0): number {
     return this.#add(callback, everyMs, Math.max(1, everyMs));
+  }
+
+  /** What deadlines of emulated devices are measured with. */
+  after(delayMs: number, callback: () => void): Disposable {
+    const id = this.setTimeout(callback, delayMs);
+    return { [Symbol.dispose]: () => { this.clear(id); } };
   }
 
   /** For both kinds. Harmless for one that has fired, and for what is no timer of ours. */
