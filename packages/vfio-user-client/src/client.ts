@@ -16,13 +16,13 @@ import { events, publish } from './events.ts';
 import { Features } from './features.ts';
 import type { Interrupt } from './interrupt-subscription.ts';
 import { Interrupts } from './interrupts.ts';
-import { BACKLOG_RETRY_MS, REQUEST_TIMEOUT_MS } from './limits.ts';
+import { BACKLOG_RETRY_MS, MAX_TIMEOUT_MS, REQUEST_TIMEOUT_MS } from './limits.ts';
 import { HEADER_ONLY } from './link.ts';
 import { Migration } from './migration.ts';
 import { askDeviceInfo, proposalOf } from './negotiation.ts';
 import type { AnnouncedCapabilities } from './negotiation.ts';
 import { PciConfig } from './pci-config.ts';
-import { ReconnectingLink } from './reconnect.ts';
+import { checkReconnect, ReconnectingLink } from './reconnect.ts';
 import type { ReconnectOptions } from './reconnect.ts';
 import type { Region } from './region.ts';
 import type { MapRegionOptions, RegionMapping } from './region-mapping.ts';
@@ -82,6 +82,8 @@ export class VfioUserClient implements AsyncDisposable {
       const proposal = proposalOf(options);
       if (fd !== undefined && options.reconnect !== undefined) throw badArgument('a descriptor cannot be connected to again: reconnect needs a path');
       const { ref = true, timeoutMs = REQUEST_TIMEOUT_MS, dma, dmaDialect = 'lvu', reconnect } = options;
+      if (!(timeoutMs > 0 && timeoutMs <= MAX_TIMEOUT_MS)) throw badArgument(`a time-out of ${timeoutMs} ms`);
+      if (reconnect !== undefined) checkReconnect(reconnect);
       const spin = options.spin === true ? {} : options.spin === false ? undefined : options.spin;
       const [maps, dirty] = [new DmaMaps(), new DirtyTracker()];
       // The end may come with the last answer, before there is a client to tell.
@@ -123,7 +125,8 @@ export class VfioUserClient implements AsyncDisposable {
       this.irqs.close();
       this.dma.close();
       if (events.hasSubscribers) publish({ type: 'closed', closed });
-      resolve(closed);
+      // Behind the subscriptions, which close theirs.
+      void link.ended.then(() => { resolve(closed); });
     });
   }
 

@@ -5,7 +5,7 @@
  * | state  | eventfd readable      | next()                                | dispose, return()          | connection ends      |
  * | ------ | --------------------- | ------------------------------------- | -------------------------- | -------------------- |
  * | open   | added up, wakes next  | what is pending, or waits             | disconnects → closed       | → ended              |
- * | ended  | -                     | what is pending, then rejects         | → closed                   | -                    |
+ * | ended  | - (they are closed)   | what is pending, then rejects         | → closed                   | -                    |
  * | closed | -                     | done                                  | nothing                    | nothing              |
  */
 import { OwnedFd } from '@emudev/linux';
@@ -92,6 +92,7 @@ export class InterruptSubscription implements AsyncIterableIterator<Interrupt, u
   async unmask(vector: number = this.vectors[0] ?? -1): Promise<void> {
     const state = this.#vectors.get(vector);
     if (state === undefined || this.#closed) throw badArgument(`vector ${vector} is not subscribed to`);
+    this.#link.checkOpen();
     if (state.resample === undefined) await this.#irqs.unmask(this.#index, vector);
     else this.#link.sys.eventfdSignal(state.resample.fd);
   }
@@ -127,10 +128,7 @@ export class InterruptSubscription implements AsyncIterableIterator<Interrupt, u
     this.#serve();
     this.#unwatch();
     if (this.#connected && this.#end === undefined) await this.#disconnect();
-    for (const { eventfd, resample } of this.#vectors.values()) {
-      eventfd.close();
-      resample?.close();
-    }
+    this.#closeEventfds();
   }
 
   async #connect(vectors: readonly number[]): Promise<void> {
@@ -205,8 +203,17 @@ export class InterruptSubscription implements AsyncIterableIterator<Interrupt, u
       this.#end = error;
     }
     this.#unwatch();
+    // Nobody signals them any more, and who iterates may never come back.
+    this.#closeEventfds();
     this.#serve();
     if (this.#options.onInterrupt !== undefined) void this[Symbol.asyncDispose]().then(() => this.#options.onError?.(this.#end));
+  }
+
+  #closeEventfds(): void {
+    for (const { eventfd, resample } of this.#vectors.values()) {
+      eventfd.close();
+      resample?.close();
+    }
   }
 
   #unwatch(): void {

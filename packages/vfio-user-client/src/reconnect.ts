@@ -15,9 +15,9 @@ import type { OwnedFd, Sys } from '@emudev/linux';
 import type { DeviceInfo, EffectiveCapabilities, IrqInfo } from '@emudev/vfio-user-protocol';
 import { VFIO_DEVICE_FLAGS_RESET, VFIO_USER_DEVICE_RESET } from '@emudev/vfio-user-protocol';
 import type { Closed } from './connection.ts';
-import { ClientError } from './errors.ts';
+import { badArgument, ClientError } from './errors.ts';
 import { publish, events } from './events.ts';
-import { MAX_PENDING_REQUESTS, RECONNECT_DEADLINE_MS, RECONNECT_FIRST_DELAY_MS, RECONNECT_MAX_DELAY_MS } from './limits.ts';
+import { MAX_PENDING_REQUESTS, MAX_TIMEOUT_MS, RECONNECT_DEADLINE_MS, RECONNECT_FIRST_DELAY_MS, RECONNECT_MAX_DELAY_MS } from './limits.ts';
 import { HEADER_ONLY } from './link.ts';
 import type { Link } from './link.ts';
 import type { Region } from './region.ts';
@@ -39,7 +39,7 @@ export interface ReconnectOptions {
   readonly firstDelayMs?: number;
   /** Longest pause; 2 s by default. */
   readonly maxDelayMs?: number;
-  /** Time from the loss until the client gives up; a minute by default. */
+  /** Time from the loss until the client gives up; a minute by default, Infinity: never. */
   readonly deadlineMs?: number;
   /** Ends the attempts, and with them the client. */
   readonly signal?: AbortSignal;
@@ -189,7 +189,7 @@ export class ReconnectingLink implements Link {
   async #reconnect(options: ReconnectOptions, restorer: Restorer, closed: Closed): Promise<void> {
     const { firstDelayMs = RECONNECT_FIRST_DELAY_MS, maxDelayMs = RECONNECT_MAX_DELAY_MS, deadlineMs = RECONNECT_DEADLINE_MS } = options;
     this.#tell({ type: 'lost', closed });
-    const deadline = AbortSignal.timeout(deadlineMs);
+    const deadline = deadlineMs === Infinity ? new AbortController().signal : AbortSignal.timeout(deadlineMs);
     const signal = AbortSignal.any([this.#stop.signal, deadline, ...(options.signal === undefined ? [] : [options.signal])]);
     let pause = firstDelayMs;
     for (let attempt = 1; this.#end === undefined; attempt++) {
@@ -284,6 +284,13 @@ export class ReconnectingLink implements Link {
 /** The stream may have been cut anywhere, inside a message too: killed servers do not finish sentences. */
 function isLoss({ reason, truncated }: Closed): boolean {
   return reason === 'server-closed' || reason === 'io-error' || truncated === true;
+}
+
+/** Throws ERR_VFU_CLIENT_ARGUMENT for times that no timer holds: found out when the connection is lost, it would be too late. */
+export function checkReconnect({ firstDelayMs = 0, maxDelayMs = 0, deadlineMs = 0 }: ReconnectOptions): void {
+  for (const [name, ms] of Object.entries({ firstDelayMs, maxDelayMs, deadlineMs })) {
+    if (!(ms >= 0 && (ms <= MAX_TIMEOUT_MS || (name === 'deadlineMs' && ms === Infinity)))) throw badArgument(`reconnect: ${name} of ${ms} ms`);
+  }
 }
 
 function lostBy({ reason, error }: Closed): ClientError {

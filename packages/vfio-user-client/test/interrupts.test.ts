@@ -31,6 +31,21 @@ function device(): { handler: Handler; fds: Map<string, number>; requests: (p.Se
 const signal = (fds: Map<string, number>, vector: string, times = 1): void => { for (let i = 0; i < times; i++) linux.eventfdSignal(fds.get(`trigger ${vector}`)!); };
 
 describe('a subscription', () => {
+  test('that nobody disposes of keeps nothing when the connection ends, except what has come', async () => {
+    const { handler, fds } = device();
+    using at = await attach(handler);
+    const open = countOpenFds();
+    const irqs = await at.client.irqs.subscribe(2, [3], { resample: true });
+    signal(fds, '2.3', 2);
+    at.client.close();
+    await at.client.closed;
+    at.server.close();
+    expect(countOpenFds()).toBe(open - 2);
+    expect(await irqs.next()).toEqual({ done: false, value: { vector: 3, count: 2 } });
+    await expect(irqs.next()).rejects.toMatchObject({ code: 'ERR_VFU_CLIENT_CLOSED' });
+    await expect(irqs.unmask()).rejects.toMatchObject({ code: 'ERR_VFU_CLIENT_CLOSED' });
+  });
+
   test('hands interrupts out as they come; those nobody asked for yet add up per vector', async () => {
     const { handler, fds, requests } = device();
     using at = await attach(handler);

@@ -184,6 +184,22 @@ test('a map for writing is told again with a descriptor for writing, also where 
   client.close();
 });
 
+test.each<ReconnectOptions>([{ deadlineMs: NaN }, { deadlineMs: -1 }, { deadlineMs: 2 ** 31 }, { firstDelayMs: Infinity }, { maxDelayMs: NaN }])('times that no timer holds are found out at once: %o', async (options) => {
+  using server = serve();
+  await expect(connect(options)).rejects.toMatchObject({ code: 'ERR_VFU_CLIENT_ARGUMENT' });
+  expect(server.connections).toEqual([]);
+});
+
+test('no deadline: attempts go on', async () => {
+  const first = serve();
+  const { client, until } = await connect({ deadlineMs: Infinity });
+  first[Symbol.dispose]();
+  await until('retry');
+  using _second = serve();
+  await until('reconnected');
+  client.close();
+});
+
 describe('another device', () => {
   test.each<[string, Shape]>([
     ['info', { info: { flags: 2, numRegions: 9, numIrqs: 5 } }],
