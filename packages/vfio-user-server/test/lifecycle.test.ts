@@ -187,3 +187,48 @@ describe('several servers in a process', () => {
     linux.close(ram);
   });
 });
+
+describe('a surprise reset', () => {
+  it('happens between two commands, bracketed like any reset, and the client keeps its maps', async () => {
+    const device = new FakeDevice();
+    const { promise: release, resolve } = Promise.withResolvers<undefined>();
+    device.read = async () => {
+      device.log.push('read begins');
+      await release;
+      device.log.push('read ends');
+    };
+    const path = socketPath();
+    await using server = new VfioUserServer(device, { window });
+    await server.listen(path);
+    await server.surpriseReset();
+    expect(device.log).toEqual([]);
+    const client = await negotiated(path);
+    const ram = memfd(0x1000);
+    expect(await client.errno(DMA_MAP, fields(32, 3, 0n, 0n, 0x1000n), [ram])).toBe(0);
+    linux.close(ram);
+    device.take();
+    const read = client.request(READ, fields(0n, 0, 4));
+    while (device.log.length === 0) await new Promise(setImmediate);
+    const reset = server.surpriseReset();
+    await new Promise(setImmediate);
+    expect(device.log).toEqual(['read begins']);
+    resolve(undefined);
+    await Promise.all([read, reset]);
+    expect(device.take()).toEqual(['read begins', 'read ends', 'quiesce flr', 'reset', 'resume']);
+    expect(() => device.host!.memory.read(0n, new Uint8Array(4))).not.toThrow();
+    client.close();
+  });
+
+  it('does not reach a device whose client has not negotiated', async () => {
+    const device = new FakeDevice();
+    const path = socketPath();
+    await using server = new VfioUserServer(device, { window });
+    await server.listen(path);
+    const connected = nextEvent('connect');
+    const client = RawClient.connect(path);
+    await connected;
+    await server.surpriseReset();
+    expect(device.log).toEqual([]);
+    client.close();
+  });
+});
