@@ -9,8 +9,10 @@ import { VirtchnlError } from './errors.ts';
 import { MAX_MESSAGE_BYTES } from './limits.ts';
 import { viewOf } from './wire.ts';
 
+/** Bytes of a descriptor, of either queue. */
 export const ADMIN_DESCRIPTOR_BYTES = 32;
 
+/** Bits of `AdminDescriptor.flags`. */
 export const AdminFlag = {
   /** Descriptor done. */
   DD: 0x0001,
@@ -30,8 +32,10 @@ export const AdminFlag = {
   FE: 0x8000,
 } as const;
 
+/** A buffer longer than this needs `AdminFlag.LB`. */
 export const ADMIN_LARGE_BUFFER_BYTES = 512;
 
+/** Opcodes of the admin queue itself. The two SEND_MSG ones carry a virtchnl message, its own opcode in `cookieHigh`. */
 export const AdminOpcode = {
   QUEUE_SHUTDOWN: 0x0003,
   SEND_MSG_TO_PF: 0x0801,
@@ -65,6 +69,7 @@ export const AdminReturn = {
   EFBIG: 22,
 } as const;
 
+/** A descriptor of the send queue (ATQ) or the receive queue (ARQ); `address` is the buffer's IOVA. */
 export interface AdminDescriptor {
   readonly flags: number;
   readonly opcode: number;

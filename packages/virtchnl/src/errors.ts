@@ -1,6 +1,7 @@
 import { opcodeName } from './opcodes.ts';
 import { Status } from './status.ts';
 
+/** Codes of `VirtchnlError`. */
 export type VirtchnlErrorCode =
   /** The message is shorter or longer than its opcode allows. */
   | 'ERR_VIRTCHNL_LENGTH'
@@ -15,6 +16,7 @@ export type VirtchnlErrorCode =
   /** A driver's view: the device answered with a status that is not SUCCESS. */
   | 'ERR_VIRTCHNL_REFUSED';
 
+/** What a `VirtchnlError` says besides its code: the message's opcode, what was expected in it and what was there. */
 export interface VirtchnlErrorDetails {
   readonly opcode: number;
   readonly expected: string;

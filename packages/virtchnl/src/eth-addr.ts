@@ -5,13 +5,16 @@ import { headerPresent, listLength, MessageWriter, someElements, viewOf } from '
 const HEADER_BYTES = 4;
 const ENTRY_BYTES = 8;
 
+/** VIRTCHNL_ETHER_ADDR_*: LEGACY says nothing, PRIMARY is the card's own address, EXTRA any other. */
 export const EtherAddrType = { LEGACY: 0, PRIMARY: 1, EXTRA: 2 } as const;
 
+/** A MAC address of the filter (struct virtchnl_ether_addr). */
 export interface EtherAddr {
   /** Six bytes. */
   readonly address: Uint8Array;
   readonly type: number;
 }
+/** Body of ADD_ETH_ADDR and DEL_ETH_ADDR (struct virtchnl_ether_addr_list). */
 export interface EtherAddrList {
   readonly vsiId: number;
   readonly addresses: readonly EtherAddr[];

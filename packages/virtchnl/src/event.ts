@@ -2,11 +2,15 @@
 import { Opcode } from './opcodes.ts';
 import { exactLength, MessageWriter, viewOf } from './wire.ts';
 
+/** VIRTCHNL_EVENT_*: what has happened. */
 export const EventCode = { LINK_CHANGE: 1, RESET_IMPENDING: 2, PF_DRIVER_CLOSE: 3 } as const;
+/** PF_EVENT_SEVERITY_*: CERTAIN_DOOM goes with events after which the card is of no use until it is reset. */
 export const EventSeverity = { INFO: 0, CERTAIN_DOOM: 255 } as const;
 
+/** Bytes of an EVENT (struct virtchnl_pf_event). */
 export const EVENT_BYTES = 16;
 
+/** An EVENT by its meaning; 'other' is any code that is not in `EventCode`. */
 export type VirtchnlEvent =
   | { readonly kind: 'link-change'; readonly up: boolean; /** 0 = unknown. */ readonly speedMbps: number }
   | { readonly kind: 'reset-impending' }

@@ -8,6 +8,7 @@ const ENTRY_BYTES = 12;
 /** ITR index of a vector map: 0..2, or none. */
 export const ITR_NONE = 3;
 
+/** Which queues raise a vector (struct virtchnl_vector_map): bit q of `rxQueues` and `txQueues` is queue q, `rxItr` and `txItr` are the indexes of their interrupt throttles. */
 export interface VectorMap {
   readonly vsiId: number;
   /** 0 is the miscellaneous vector; queues may be mapped to it as well. */

@@ -6,6 +6,7 @@ const HEADER_BYTES = 8;
 const PAIR_BYTES = 64;
 const RX_AT = 24;
 
+/** What the driver sends from (struct virtchnl_txq_info); `ringAddress` is an IOVA. The part that is optional is 0 by default. */
 export interface TxQueueInfo {
   readonly vsiId: number;
   readonly queueId: number;
@@ -17,6 +18,7 @@ export interface TxQueueInfo {
   readonly headWritebackAddress?: bigint;
 }
 
+/** What the driver receives into (struct virtchnl_rxq_info); `ringAddress` is an IOVA. The part that is optional is 0 by default. */
 export interface RxQueueInfo {
   readonly vsiId: number;
   readonly queueId: number;
@@ -35,16 +37,19 @@ export interface RxQueueInfo {
   readonly splitPosition?: number;
 }
 
+/** A pair of CONFIG_VSI_QUEUES (struct virtchnl_queue_pair_info). */
 export interface QueuePairConfig {
   readonly tx: TxQueueInfo;
   readonly rx: RxQueueInfo;
 }
 
+/** Body of CONFIG_VSI_QUEUES (struct virtchnl_vsi_queue_config_info). */
 export interface VsiQueueConfig {
   readonly vsiId: number;
   readonly pairs: readonly QueuePairConfig[];
 }
 
+/** A pair as received: every field is there. */
 export interface DecodedQueuePairConfig {
   readonly tx: Required<TxQueueInfo>;
   readonly rx: Required<RxQueueInfo>;

@@ -24,6 +24,7 @@ export function decodeGetVfResources(payload: Uint8Array): number | undefined {
   return viewOf(payload).getUint32(0, true);
 }
 
+/** A virtual station interface of the card (struct virtchnl_vsi_resource): what rings and filters belong to. */
 export interface VsiResource {
   readonly vsiId: number;
   readonly queuePairs: number;
@@ -33,6 +34,7 @@ export interface VsiResource {
   readonly mac: Uint8Array;
 }
 
+/** Reply to GET_VF_RESOURCES (struct virtchnl_vf_resource): what the card has; `capabilities` is the mask of Capability it grants. */
 export interface VfResources {
   readonly queuePairs: number;
   /** Including vector 0. */
@@ -45,6 +47,7 @@ export interface VfResources {
   readonly vsis: readonly VsiResource[];
 }
 
+/** Device: 20 + 16 n bytes. */
 export function encodeVfResources(resources: VfResources): Uint8Array {
   const out = new MessageWriter(Opcode.GET_VF_RESOURCES, HEADER_BYTES + VSI_BYTES * resources.vsis.length);
   out.u16(0, resources.vsis.length);
@@ -109,6 +112,7 @@ export function encodeRequestQueues(queuePairs: number): Uint8Array {
   return out.bytes;
 }
 
+/** The number of pairs. Throws VirtchnlError (-5) unless the payload has 2 bytes. */
 export function decodeRequestQueues(payload: Uint8Array): number {
   exactLength(Opcode.REQUEST_QUEUES, payload, 2);
   return viewOf(payload).getUint16(0, true);

@@ -4,10 +4,12 @@ import { exactLength, headerPresent, listLength, MessageWriter, viewOf } from '.
 
 const HEADER_BYTES = 4;
 
+/** Body of CONFIG_RSS_KEY (struct virtchnl_rss_key): the Toeplitz key. */
 export interface RssKey {
   readonly vsiId: number;
   readonly key: Uint8Array;
 }
+/** Body of CONFIG_RSS_LUT (struct virtchnl_rss_lut): the table that the hash looks up. */
 export interface RssLut {
   readonly vsiId: number;
   /** Entry = Rx queue. */
@@ -36,11 +38,13 @@ export const encodeRssKey = (message: RssKey): Uint8Array => encodeByteList(Opco
 /** Driver: 5 + n bytes, the length every driver sends. */
 export const encodeRssLut = (message: RssLut): Uint8Array => encodeByteList(Opcode.CONFIG_RSS_LUT, message.vsiId, message.lut);
 
+/** Throws VirtchnlError (-5) on a wrong length; an empty key passes. */
 export function decodeRssKey(payload: Uint8Array): RssKey {
   const { vsiId, list } = decodeByteList(Opcode.CONFIG_RSS_KEY, payload);
   return { vsiId, key: list };
 }
 
+/** Throws VirtchnlError (-5) on a wrong length; an empty table passes. */
 export function decodeRssLut(payload: Uint8Array): RssLut {
   const { vsiId, list } = decodeByteList(Opcode.CONFIG_RSS_LUT, payload);
   return { vsiId, lut: list };

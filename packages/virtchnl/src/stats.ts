@@ -23,8 +23,10 @@ const ORDER: readonly (keyof EthStats)[] = [
   'txBytes', 'txUnicast', 'txMulticast', 'txBroadcast', 'txDiscards', 'txErrors',
 ];
 
+/** Bytes of a reply to GET_STATS (struct virtchnl_eth_stats). */
 export const ETH_STATS_BYTES: number = 8 * ORDER.length;
 
+/** Device: 96 bytes, u64 each. */
 export function encodeEthStats(stats: EthStats): Uint8Array {
   const out = new MessageWriter(Opcode.GET_STATS, ETH_STATS_BYTES);
   ORDER.forEach((name, i) => {
@@ -33,6 +35,7 @@ export function encodeEthStats(stats: EthStats): Uint8Array {
   return out.bytes;
 }
 
+/** Throws VirtchnlError (-5) unless the payload has 96 bytes. */
 export function decodeEthStats(payload: Uint8Array): EthStats {
   exactLength(Opcode.GET_STATS, payload, ETH_STATS_BYTES);
   const view = viewOf(payload);

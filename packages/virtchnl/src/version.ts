@@ -2,14 +2,18 @@
 import { Opcode } from './opcodes.ts';
 import { exactLength, MessageWriter, viewOf } from './wire.ts';
 
+/** VIRTCHNL_VERSION_MAJOR spoken here. */
 export const VERSION_MAJOR = 1;
+/** VIRTCHNL_VERSION_MINOR spoken here. */
 export const VERSION_MINOR = 1;
 
+/** Body of VERSION (struct virtchnl_version_info), both ways. */
 export interface Version {
   readonly major: number;
   readonly minor: number;
 }
 
+/** 8 bytes, both ways; 1.1 by default. */
 export function encodeVersion(version: Version = { major: VERSION_MAJOR, minor: VERSION_MINOR }): Uint8Array {
   const out = new MessageWriter(Opcode.VERSION, 8);
   out.u32(0, version.major);

@@ -23,6 +23,7 @@ export interface VlanLayers {
   readonly inner: number;
 }
 
+/** Reply to GET_OFFLOAD_VLAN_V2_CAPS (struct virtchnl_vlan_caps); every `ethertypeInit` is what is on before the driver says anything. */
 export interface VlanCaps {
   readonly filtering: VlanLayers & { readonly ethertypeInit: number; readonly maxFilters: number };
   readonly stripping: VlanLayers;
@@ -34,6 +35,7 @@ export interface VlanCaps {
 
 const CAPS_BYTES = 40;
 
+/** Device: 40 bytes. */
 export function encodeVlanCaps(caps: VlanCaps): Uint8Array {
   const out = new MessageWriter(Opcode.GET_OFFLOAD_VLAN_V2_CAPS, CAPS_BYTES);
   out.u32(0, caps.filtering.outer);
@@ -49,6 +51,7 @@ export function encodeVlanCaps(caps: VlanCaps): Uint8Array {
   return out.bytes;
 }
 
+/** Throws VirtchnlError (-5) unless the payload has 40 bytes. */
 export function decodeVlanCaps(payload: Uint8Array): VlanCaps {
   exactLength(Opcode.GET_OFFLOAD_VLAN_V2_CAPS, payload, CAPS_BYTES);
   const view = viewOf(payload);
@@ -62,21 +65,25 @@ export function decodeVlanCaps(payload: Uint8Array): VlanCaps {
   };
 }
 
+/** A tag to filter for (struct virtchnl_vlan). */
 export interface VlanTag {
   readonly tci: number;
   readonly tciMask: number;
   /** Ethertype as a number (0x8100), not in network order; 0 = this layer is not part of the filter. */
   readonly tpid: number;
 }
+/** A filter of ADD_VLAN_V2 (struct virtchnl_vlan_filter). */
 export interface VlanFilter {
   readonly inner: VlanTag;
   readonly outer: VlanTag;
 }
+/** Body of ADD_VLAN_V2 and DEL_VLAN_V2 (struct virtchnl_vlan_filter_list_v2). */
 export interface VlanFilterListV2 {
   readonly vportId: number;
   readonly filters: readonly VlanFilter[];
 }
 
+/** The layer is not part of the filter. */
 export const NO_VLAN_TAG: VlanTag = { tci: 0, tciMask: 0, tpid: 0 };
 
 const LIST_HEADER_BYTES = 8;
@@ -116,6 +123,7 @@ export function decodeVlanFilterListV2(payload: Uint8Array, opcode: number): Vla
   return { vportId: view.getUint16(0, true), filters };
 }
 
+/** Body of the stripping and insertion messages (struct virtchnl_vlan_setting): the layer with an ethertype is switched. */
 export interface VlanSetting {
   readonly vportId: number;
   /** Masks of VlanSupport.ETHERTYPE_*. */

@@ -4,6 +4,7 @@ import { headerPresent, listLength, MessageWriter, someElements, viewOf } from '
 
 const HEADER_BYTES = 4;
 
+/** Body of ADD_VLAN and DEL_VLAN (struct virtchnl_vlan_filter_list). */
 export interface VlanFilterList {
   readonly vsiId: number;
   readonly vlanIds: readonly number[];
