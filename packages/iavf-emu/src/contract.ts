@@ -4,22 +4,30 @@
  */
 import { attrKey, channelKey, regionKey, type AttrKey, type ChannelKey, type RegionKey } from '@emudev/emudev';
 
+/** Device type of the family: what a back end looks for in an emulated device. */
 export const IAVF_DEV_TYPE = 'iavf';
+/** Version of this contract; provider and back end must agree on it. */
 export const IAVF_CONTRACT_VERSION = 1;
+/** Type and version as one value, for both sides to state. */
 export const IAVF_CONTRACT: { readonly devType: string; readonly version: number } = { devType: IAVF_DEV_TYPE, version: IAVF_CONTRACT_VERSION };
 
-/** Queue numbers, which are doorbell numbers too. The admin queues are the provider's own: it hands messages up, not rings. */
+/** Queue number of the admin send queue (ATQ). Queue numbers are doorbell numbers too. The admin queues are the provider's own: it hands messages up, not rings. */
 export const ADMIN_SEND_QUEUE = 0;
+/** Queue number of the admin receive queue (ARQ). */
 export const ADMIN_RECEIVE_QUEUE = 1;
+/** Queue number of a pair's transmit queue (the guest's direction). */
 export const txQueueId = (pair: number): number => 2 + 2 * pair;
+/** Queue number of a pair's receive queue (the guest's direction). */
 export const rxQueueId = (pair: number): number => 3 + 2 * pair;
 
+/** Most queue pairs a card has. */
 export const MAX_QUEUE_PAIRS = 16;
 /** Largest frame without FCS the device carries (max_mtu of GET_VF_RESOURCES is a frame size). */
 export const MAX_FRAME_BYTES = 9728;
 /** Vector 0 is admin queue and link; vector k belongs to what CONFIG_IRQ_MAP says. */
 export const MISC_VECTOR = 0;
 
+/** What the guest is told of the link. */
 export interface LinkState {
   readonly up: boolean;
   readonly speedMbps: number;
@@ -27,6 +35,7 @@ export interface LinkState {
 
 /** Six bytes; the provisioned address. One that the guest puts in its place is the back end's to remember. */
 export const ATTR_MAC: AttrKey<Uint8Array> = attrKey('mac');
+/** The link, as the back end has last said. */
 export const ATTR_LINK: AttrKey<LinkState> = attrKey('link');
 /** Queue pairs granted to the guest (1..16). */
 export const ATTR_QUEUE_PAIRS: AttrKey<number> = attrKey('queuePairs');
@@ -50,4 +59,5 @@ export type MailboxReply =
   | { readonly kind: 'message'; readonly opcode: number; readonly status: number; readonly payload: Uint8Array }
   | { readonly kind: 'reset' };
 
+/** The channel of virtchnl messages: requests from the guest, replies and events to it. */
 export const MAILBOX: ChannelKey<MailboxReply, MailboxRequest> = channelKey('mailbox');

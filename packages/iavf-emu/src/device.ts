@@ -18,6 +18,7 @@ import { ResetSequence } from './reset.ts';
 /** `map`: a consumer may map the doorbell pages, a doorbell is a store. `trap`: a doorbell is a message. */
 export type DoorbellMode = 'map' | 'trap';
 
+/** What an `IavfDevice` is made of: speed in Mb/s, MAC address in 6 bytes. */
 export interface IavfDeviceOptions {
   readonly name: string;
   readonly mac: Uint8Array;
@@ -117,6 +118,7 @@ export class IavfDevice implements PciDevice {
     ];
   }
 
+  /** What the admin queues have counted so far, as a copy. */
   get counters(): Readonly<AdminCounters> {
     return { ...this.#admin.counters };
   }

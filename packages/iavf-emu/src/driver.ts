@@ -3,6 +3,7 @@ import type { PciDevice } from '@emudev/pci';
 import { IavfDevice, type DoorbellMode } from './device.ts';
 import { MAX_QUEUE_PAIRS, MAX_SPEED_MBPS } from './limits.ts';
 
+/** Arguments of `emu_iavf`: address, queue pairs (1 to 16), doorbells, speed in Mb/s. */
 export interface IavfArgs {
   readonly mac?: Uint8Array;
   readonly queues: number;
@@ -23,6 +24,7 @@ function randomMac(): Uint8Array {
   return mac;
 }
 
+/** `emu_iavf` for the vdev bus: makes the card, and registers it as an emulated device. */
 export const driver: VdevDriver<IavfArgs, IavfVdev> = {
   name: 'emu_iavf',
   class: 'emudev',

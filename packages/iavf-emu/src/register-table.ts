@@ -8,6 +8,7 @@ export const PAGE_BYTES = 0x1000;
 export const TX_TAIL_PAGE = 0x0000;
 export const RX_TAIL_PAGE = 0x2000;
 
+/** Names of the datasheet. */
 export type RegisterName =
   | 'QTX_TAIL1'
   | 'QRX_TAIL1'
@@ -33,6 +34,7 @@ export type RegisterName =
   | 'VFQF_HKEY'
   | 'VFQF_HLUT';
 
+/** A register, or several of a kind: `offset` in bytes from the start of BAR0. */
 export interface RegisterSpec {
   readonly name: RegisterName;
   readonly offset: number;
@@ -51,6 +53,7 @@ const LEN = 0xf000_03ff;
 /** INTENA, ITR_INDX, INTERVAL, SW_ITR_INDX(_ENA), WB_ON_ITR stay readable; CLEARPBA, SWINT_TRIG and INTENA_MSK are commands. */
 const DYN_CTL = 0x4701_fff9;
 
+/** The table: every register a driver touches, by offset. */
 export const REGISTERS: readonly RegisterSpec[] = [
   { name: 'QTX_TAIL1', offset: 0x0000, count: 16, reset: 0, writable: ALL, mapped: true },
   { name: 'QRX_TAIL1', offset: 0x2000, count: 16, reset: 0, writable: ALL, mapped: true },
