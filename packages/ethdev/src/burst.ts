@@ -24,36 +24,54 @@
  * 30  u16  reserved
  * ```
  */
+
+/** Bytes of a record. */
 export const FRAME_RECORD_BYTES = 32;
+/** Byte offset in a record of u32 data, the window offset of the frame's first byte. */
 export const FRAME_DATA = 0;
+/** Byte offset in a record of u32 length, bytes without FCS. */
 export const FRAME_LENGTH = 4;
+/** Byte offset in a record of u32 flags, FRAME_RX_*, FRAME_TX_*, FRAME_L4_*, FRAME_IPV6. */
 export const FRAME_FLAGS = 8;
+/** Byte offset in a record of u16 vlanTci. */
 export const FRAME_VLAN_TCI = 12;
+/** Byte offset in a record of u16 segment, payload bytes of each frame that `FRAME_TX_TSO` cuts. */
 export const FRAME_SEGMENT = 14;
+/** Byte offset in a record of u16 l2Length, bytes. */
 export const FRAME_L2_LENGTH = 16;
+/** Byte offset in a record of u16 l3Length, bytes. */
 export const FRAME_L3_LENGTH = 18;
+/** Byte offset in a record of u16 l4Length, bytes. */
 export const FRAME_L4_LENGTH = 20;
+/** Byte offset in a record of u32 rssHash. */
 export const FRAME_RSS_HASH = 24;
+/** Byte offset in a record of u16 queue, the Rx queue the frame came from. */
 export const FRAME_QUEUE = 28;
 
 /** Received: a tag was removed, it is in vlanTci. */
 export const FRAME_RX_VLAN: number = 1 << 0;
-/** Received: the port has verified the IPv4 header / the L4 checksum. */
+/** Received: the port has verified the IPv4 header's checksum. */
 export const FRAME_RX_IP_GOOD: number = 1 << 1;
+/** Received: the IPv4 header's checksum is wrong. */
 export const FRAME_RX_IP_BAD: number = 1 << 2;
+/** Received: the port has verified the TCP, UDP or SCTP checksum. */
 export const FRAME_RX_L4_GOOD: number = 1 << 3;
+/** Received: the TCP, UDP or SCTP checksum is wrong. */
 export const FRAME_RX_L4_BAD: number = 1 << 4;
+/** Received: rssHash is set. */
 export const FRAME_RX_RSS: number = 1 << 5;
 
-/** Work the sender left to the port that transmits (only what that port's txCapabilities promise). l2/l3/l4Length are set. */
+/** To send: the IPv4 header's checksum is left to the port that transmits. Only what that port's txCapabilities promise may be left; l2, l3 and l4Length are set. */
 export const FRAME_TX_IPV4_CSUM: number = 1 << 16;
 /** The L4 checksum field holds the pseudo-header sum (with length); finish it over [l2+l3, end). */
 export const FRAME_TX_L4_CSUM: number = 1 << 17;
 /** Cut the payload into `segment`-sized frames. The pseudo-header sum is without length; IP lengths are undefined. */
 export const FRAME_TX_TSO: number = 1 << 18;
-/** With L4_CSUM or TSO: which L4 protocol. */
+/** With L4_CSUM or TSO: the L4 protocol is TCP. */
 export const FRAME_L4_TCP: number = 1 << 19;
+/** With L4_CSUM or TSO: the L4 protocol is UDP. */
 export const FRAME_L4_UDP: number = 1 << 20;
+/** With L4_CSUM: the L4 protocol is SCTP. */
 export const FRAME_L4_SCTP: number = 1 << 21;
 /** With TSO: the outer-most IP is version 6. */
 export const FRAME_IPV6: number = 1 << 22;
@@ -63,6 +81,7 @@ export const FRAME_TX_VLAN: number = 1 << 23;
 /** A port's txCapabilities is a mask of FRAME_TX_IPV4_CSUM, FRAME_TX_L4_CSUM, FRAME_TX_TSO, FRAME_TX_VLAN. */
 export const FRAME_TX_MASK: number = FRAME_TX_IPV4_CSUM | FRAME_TX_L4_CSUM | FRAME_TX_TSO | FRAME_TX_VLAN;
 
+/** Frames of a stream's burst, unless its spec says otherwise. */
 export const DEFAULT_BURST = 64;
 /** Room for a burst of ordinary frames and for two TSO frames of the largest size; an rxBurst stops when the next might not fit. */
 export const DEFAULT_ARENA_BYTES: number = 1 << 20;

@@ -1,3 +1,4 @@
+/** Codes of `EthdevError`. */
 export type EthdevErrorCode =
   /** An argument out of range, or a port in two pairs. */
   | 'ERR_ETHDEV_CONFIG'

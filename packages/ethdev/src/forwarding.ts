@@ -13,6 +13,7 @@ export interface Pair {
 /** An engine for every stream, or one chosen per stream (`icmpecho` wants the MAC of the port that answers). */
 export type EngineChoice = EngineSpec | ((rx: Port, tx: Port) => EngineSpec);
 
+/** How streams are made; `io`, which forwards frames as they are, is the default engine. */
 export interface ForwardingOptions {
   readonly engine?: EngineChoice;
   /** Frames per burst. */
@@ -84,6 +85,7 @@ export class Forwarding {
     this.#options = options;
   }
 
+  /** The pairs connected now. */
   get pairs(): readonly Pair[] {
     return [...new Set(this.#connections.values())].map((connection) => connection.pair);
   }
@@ -152,6 +154,7 @@ export class Forwarding {
     return this.#pool.onEvent(observer);
   }
 
+  /** Every stream with its counters. */
   report(): StreamReport[] {
     return [...new Set(this.#connections.values())].flatMap((connection) =>
       connection.streams.map(({ stream }) => ({

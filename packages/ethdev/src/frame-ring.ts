@@ -24,6 +24,7 @@ const ENTRIES = 128;
 const ENTRY_HEADER = 8;
 const SKIP = 0xffffffff;
 
+/** Where a ring lies; plain numbers for a `DatapathSpec`. */
 export interface FrameRingCells {
   /** Window offset. */
   readonly offset: number;
@@ -76,6 +77,7 @@ export class FrameRingWriter {
     this.#headIndex = (cells.offset + HEAD) >>> 2;
   }
 
+  /** Before the first `reserve` of a burst: sees what the consumer has released. */
   begin(): void {
     this.#tail = this.#u32[this.#tailIndex]!;
     this.#head = Atomics.load(this.#u32, this.#headIndex);

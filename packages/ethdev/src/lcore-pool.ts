@@ -25,6 +25,7 @@ export class LcorePool {
     return new LcorePool(lcores);
   }
 
+  /** Tells `observer` of every lcore's events, until what this returns is disposed of. */
   onEvent(observer: (event: LcoreEvent) => void): Disposable {
     const observations = this.lcores.map((lcore) => lcore.onEvent(observer));
     return {
@@ -34,10 +35,12 @@ export class LcorePool {
     };
   }
 
+  /** Closes every lcore: streams end, then threads. */
   async close(): Promise<void> {
     await Promise.all(this.lcores.map((lcore) => lcore.close()));
   }
 
+  /** As `close`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

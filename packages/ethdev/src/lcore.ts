@@ -29,6 +29,7 @@ import {
 import { COMMAND_DEADLINE_MS, DEEP_SLEEP_NS, IDLE_SPINS, MAX_SLEEP_NS, MAX_STREAMS_PER_LCORE, MIN_SLEEP_NS } from './limits.ts';
 import type { Port } from './port.ts';
 
+/** When an lcore that finds nothing to do sleeps, and for how long. */
 export interface LcoreOptions {
   /** Loops without a frame before the lcore sleeps. */
   readonly idleSpins?: number;
@@ -39,12 +40,14 @@ export interface LcoreOptions {
   readonly deepSleepNs?: number;
 }
 
+/** What an lcore shares with the rest of the process. */
 export interface LcoreResources {
   readonly window: Window;
   readonly quiescence: Quiescence;
   readonly sys?: Sys;
 }
 
+/** One direction of forwarding: from a queue through an engine to a queue. No other stream may use either. */
 export interface StreamSpec {
   readonly rxPort: Port;
   readonly rxQueue: number;
@@ -70,6 +73,7 @@ export interface StreamStats {
   readonly generated: bigint;
 }
 
+/** A direction of forwarding that an lcore polls. */
 export interface Stream {
   readonly id: number;
   readonly lcore: number;
@@ -77,9 +81,11 @@ export interface Stream {
   readonly state: 'running' | 'failed' | 'removed';
   /** Why it failed. */
   readonly error: EthdevError | undefined;
+  /** Its counters now; the last ones once it has been removed. */
   stats(): StreamStats;
 }
 
+/** What can happen to an lcore and its streams by itself. */
 export type LcoreEvent =
   | { readonly kind: 'stream-failed'; readonly lcore: number; readonly stream: Stream; readonly error: EthdevError }
   | { readonly kind: 'lcore-died'; readonly lcore: number; readonly error: EthdevError }
@@ -234,6 +240,7 @@ export class Lcore {
     return this.#state;
   }
 
+  /** The streams it polls, failed ones included. */
   get streams(): readonly Stream[] {
     return [...this.#streams.values()];
   }
@@ -245,6 +252,7 @@ export class Lcore {
     return { loops: read(LCORE_LOOPS), sleeps: read(LCORE_SLEEPS) };
   }
 
+  /** Tells `observer` of this lcore's events, until what this returns is disposed of. */
   onEvent(observer: (event: LcoreEvent) => void): Disposable {
     this.#observers.add(observer);
     return { [Symbol.dispose]: () => void this.#observers.delete(observer) };

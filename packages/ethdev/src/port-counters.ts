@@ -4,13 +4,19 @@ import type { PortStats } from './port.ts';
 
 /** One cache line per queue and direction; `addCounter(u32, (block + RXQ_…) >>> 2, n)`. */
 export const QUEUE_COUNTERS_BYTES: number = 4 * COUNTER_BYTES;
+/** Byte offset in an Rx queue's block: frames received. */
 export const RXQ_PACKETS = 0;
+/** Byte offset in an Rx queue's block: bytes received. */
 export const RXQ_BYTES: number = COUNTER_BYTES;
-/** Lost because there was nowhere to put them. */
+/** Byte offset in an Rx queue's block: frames lost because there was nowhere to put them. */
 export const RXQ_MISSED: number = 2 * COUNTER_BYTES;
+/** Byte offset in an Rx queue's block: frames that came and were not usable. */
 export const RXQ_ERRORS: number = 3 * COUNTER_BYTES;
+/** Byte offset in a Tx queue's block: frames sent. */
 export const TXQ_PACKETS = 0;
+/** Byte offset in a Tx queue's block: bytes sent. */
 export const TXQ_BYTES: number = COUNTER_BYTES;
+/** Byte offset in a Tx queue's block: frames taken that could not be sent. */
 export const TXQ_ERRORS: number = 2 * COUNTER_BYTES;
 
 const QUEUE_FIELDS = 4;
@@ -41,10 +47,12 @@ export class PortCounters implements Disposable {
     return this.#base;
   }
 
+  /** Window offset of an Rx queue's block of counters. */
   rxBlock(queue: number): number {
     return this.#base + queue * QUEUE_COUNTERS_BYTES;
   }
 
+  /** Window offset of a Tx queue's block of counters. */
   txBlock(queue: number): number {
     return this.#base + (this.#rxQueues + queue) * QUEUE_COUNTERS_BYTES;
   }
@@ -60,6 +68,7 @@ export class PortCounters implements Disposable {
     return sum;
   }
 
+  /** Sums over all queues since the last `reset`. */
   stats(): PortStats {
     const rx = this.#rxQueues;
     const tx = this.#txQueues;
@@ -75,6 +84,7 @@ export class PortCounters implements Disposable {
     };
   }
 
+  /** Counts from zero. */
   reset(): void {
     for (let cell = 0; cell < this.#zero.length; cell++) {
       this.#zero[cell] = readCounter(this.#window.u32, (this.#base + cell * COUNTER_BYTES) >>> 2);

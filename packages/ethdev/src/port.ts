@@ -9,6 +9,7 @@
  */
 import type { Burst } from './burst.ts';
 
+/** What a port is and can do; fixed when it is made. */
 export interface PortInfo {
   readonly name: string;
   readonly driver: string;
@@ -21,6 +22,7 @@ export interface PortInfo {
   readonly mac?: Uint8Array;
 }
 
+/** How many queues are used from now on: 1 to what `PortInfo` says. */
 export interface PortConfig {
   readonly rxQueues: number;
   readonly txQueues: number;
@@ -28,6 +30,7 @@ export interface PortConfig {
   readonly peerTxCapabilities: number;
 }
 
+/** The state of a link; a speed of 0 is unknown, or that of a link that is down. */
 export interface LinkStatus {
   readonly up: boolean;
   readonly speedMbps: number;
@@ -55,22 +58,31 @@ export interface DatapathSpec {
   readonly wakeFds?: readonly number[];
 }
 
+/** The control half of a port. What is not allowed in its state rejects with EthdevError ERR_ETHDEV_STATE; a driver's own errors come as they are. */
 export interface Port {
   readonly name: string;
   readonly info: PortInfo;
+  /** Before the first `start`, and between `stop` and `start`. ERR_ETHDEV_CONFIG for queues the port does not have. */
   configure(config: PortConfig): Promise<void>;
+  /** Frames may be received and sent from now on. A started port stays started. */
   start(): Promise<void>;
+  /** No more frames; the configuration stays. Nothing where it is not started. */
   stop(): Promise<void>;
+  /** Stops it and gives everything back. No lcore uses the port any more. Later calls wait for the same end. */
   close(): Promise<void>;
+  /** The link now. */
   link(): LinkStatus;
   /** Called on every change of `link()`. */
   onLink(observer: (link: LinkStatus) => void): Disposable;
   /** The far end of the forwarding stream came or went: a NIC back end shows it to its guest as carrier. */
   setPeerLink?(link: LinkStatus): void;
+  /** Counted since the port was made, or since `resetStats`. */
   stats(): PortStats;
+  /** `stats` and `xstats` count from zero. */
   resetStats(): void;
   /** Every counter by its DPDK-style name (rx_good_packets, rx_q0_packets, …). */
   xstats(): ReadonlyMap<string, bigint>;
+  /** Whether frames for other addresses are received, too. Absent: the port does not filter. */
   setPromiscuous?(on: boolean): Promise<void>;
   /** After configure. */
   datapath(): DatapathSpec;
@@ -88,6 +100,7 @@ export interface LcoreContext {
   readonly view: DataView;
 }
 
+/** The data-path half of a port, in one lcore. */
 export interface PortDatapath {
   /** Receives at most min(max, burst.capacity) frames of `queue` into the burst; returns how many. Never blocks, never throws. */
   rxBurst(queue: number, burst: Burst, max: number): number;
@@ -96,4 +109,5 @@ export interface PortDatapath {
   /** Called once when the lcore stops using the port. */
   close?(): void;
 }
+/** What the module of a `DatapathSpec` exports as `createDatapath`; `init` is the spec's. A throw rejects `Lcore.addStream` with ERR_ETHDEV_DATAPATH. */
 export type CreateDatapath = (context: LcoreContext, init: never) => PortDatapath | Promise<PortDatapath>;

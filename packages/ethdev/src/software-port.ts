@@ -37,14 +37,19 @@ export abstract class SoftwarePort implements Port {
     this.counters = new PortCounters(this.window, info.maxRxQueues, info.maxTxQueues);
   }
 
+  /** The module that lcores load, and what it is started with. Asked for after `configure`. */
   abstract datapath(): DatapathSpec;
 
-  /** Hooks of the driver, run inside the state change; a throw leaves the state as it was. */
+  /** Hook of the driver, run inside the state change; a throw leaves the state as it was. */
   protected onConfigure(_config: PortConfig): void | Promise<void> {}
+  /** Hook of the driver, run before the link goes up; a throw leaves the port configured. */
   protected onStart(): void | Promise<void> {}
+  /** Hook of the driver, run after the link went down. */
   protected onStop(): void | Promise<void> {}
+  /** Hook of the driver, run once, after `onStop`; the port's window memory is given back afterwards whatever it throws. */
   protected onClose(): void | Promise<void> {}
 
+  /** Between `start` and `stop`. */
   get started(): boolean {
     return this.#state === 'started';
   }

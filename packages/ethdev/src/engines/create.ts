@@ -9,6 +9,7 @@ import { MacSwapEngine } from './macswap.ts';
 import { RxOnlyEngine } from './rxonly.ts';
 import { TxOnlyEngine } from './txonly.ts';
 
+/** Every engine there is, as testpmd names them. */
 export const ENGINE_NAMES: readonly EngineName[] = ['io', 'mac', 'macswap', 'rxonly', 'txonly', 'icmpecho'];
 
 /** testpmd's default peer and source: locally administered, so no real card answers to them. */

@@ -25,4 +25,5 @@ export type EngineSpec =
   | { readonly name: 'txonly'; readonly frameBytes?: number; readonly source?: Uint8Array; readonly destination?: Uint8Array }
   /** Answers ARP requests (for any address, with `mac`) and ICMP echo requests in place; drops everything else. */
   | { readonly name: 'icmpecho'; readonly mac: Uint8Array };
+/** The name of an engine. */
 export type EngineName = EngineSpec['name'];
