@@ -17,6 +17,7 @@ export interface DhcpRange {
   readonly last: number;
 }
 
+/** Arguments of `net_echo`, as its `driver` describes them; IPv4 addresses as unsigned numbers, `lease` in seconds, `mtu` in bytes. */
 export interface EchoArgs {
   readonly mac?: Uint8Array;
   readonly ip?: Ipv4Network;
@@ -56,6 +57,7 @@ function avoiding(ip: number, { first, last }: DhcpRange): DhcpRange {
   return ip - first > last - ip ? { first, last: ip - 1 } : { first: ip + 1, last };
 }
 
+/** The host as a port: one queue pair, `mac` its address. */
 export class EchoPort extends SoftwarePort {
   readonly #hostCounters: number;
   readonly #init: EchoInit;
@@ -115,6 +117,7 @@ export class EchoPort extends SoftwarePort {
     };
   }
 
+  /** The module that lcores load, and what it is started with. */
   datapath(): DatapathSpec {
     return { module: new URL('./datapath.js', import.meta.url).href, init: this.#init };
   }
@@ -128,6 +131,7 @@ export class EchoPort extends SoftwarePort {
 /** An address argument whose default is the port's own address. */
 const addressArg = (help: string, defaultText: string): ArgSpec<number> => ({ help, placeholder: 'ADDRESS', defaultText, parse: parseIpv4 });
 
+/** `net_echo` for the vdev bus. */
 export const driver: VdevDriver<EchoArgs, EchoPort> = {
   name: 'net_echo',
   class: 'port',

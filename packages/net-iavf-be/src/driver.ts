@@ -1,11 +1,13 @@
 import { EmudevError, macArg, stringArg, type VdevDriver } from '@emudev/emudev';
 import { DRIVER_NAME, IavfBackEndPort } from './port.ts';
 
+/** Arguments of `net_iavf_be`: the emulated device's name, and a MAC address (6 bytes) in the place of its own. */
 export interface IavfBackEndArgs {
   readonly emu: string;
   readonly mac?: Uint8Array;
 }
 
+/** `net_iavf_be` for the vdev bus. EMUDEV_NOENT where there is no emulated device of that name. */
 export const driver: VdevDriver<IavfBackEndArgs, IavfBackEndPort> = {
   name: DRIVER_NAME,
   class: 'port',

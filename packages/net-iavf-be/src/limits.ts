@@ -7,14 +7,21 @@ export const VSI_ID = 1;
 export const MAX_MAC_FILTERS: number = MAC_MAX;
 /** VLAN filters, as the VLAN_V2 capabilities announce it. */
 export const MAX_VLAN_FILTERS = 4094;
+/** Largest VLAN identifier (12 bits). */
 export const MAX_VLAN_ID = 4095;
+/** Shortest ring a guest may configure, descriptors. */
 export const MIN_RING_DESCRIPTORS = 64;
+/** Longest ring a guest may configure, descriptors. */
 export const MAX_RING_DESCRIPTORS = 8160;
+/** A ring's length is a multiple of this, descriptors. */
 export const RING_DESCRIPTORS_STEP = 32;
 /** Hardware's rule, and what keeps the kernels' atomic accesses aligned. */
 export const RING_ALIGN_BYTES = 128;
+/** Shortest receive buffer a guest may configure. */
 export const MIN_RX_BUFFER_BYTES = 128;
+/** Longest receive buffer a guest may configure. */
 export const MAX_RX_BUFFER_BYTES: number = 16 * 1024 - 128;
+/** Smallest `max_pkt_size` of a receive queue a guest may configure. */
 export const MIN_PACKET_BYTES = 64;
 /** An lcore loop takes microseconds; one that does not come by for so long hangs. */
 export const QUIESCE_DEADLINE_MS = 1000;

@@ -23,6 +23,7 @@ import { vlanOperations } from './virtchnl/vlan.ts';
  */
 export const BACK_END_DIAGNOSTICS = 'emudev.net_iavf_be';
 
+/** Published on the node:diagnostics_channel named `BACK_END_DIAGNOSTICS`. */
 export interface BackEndDiagnostic {
   readonly port: string;
   /** refused: the guest asked for something wrong; failed: we could not; ring-lost: a DMA unmap took an enabled ring away. */

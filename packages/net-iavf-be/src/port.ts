@@ -107,6 +107,7 @@ export class IavfBackEndPort extends SoftwarePort {
     this.#link.setPeer(link.up);
   }
 
+  /** The module that lcores load, and what it is started with. */
   datapath(): DatapathSpec {
     return { module: new URL('./datapath.js', import.meta.url).href, init: { device: this.#adapter.device } };
   }
@@ -117,6 +118,7 @@ export class IavfBackEndPort extends SoftwarePort {
     this.#adapter.provisioned();
   }
 
+  /** The guest's link goes up with the peer's. */
   protected override onStart(): void {
     this.#link.setServing(true);
   }
@@ -125,23 +127,28 @@ export class IavfBackEndPort extends SoftwarePort {
     return this.#adapter.running;
   }
 
+  /** The guest's link goes down; its rings stay configured. */
   protected override onStop(): void {
     this.#link.setServing(false);
   }
 
+  /** Detaches from the emulated device. */
   protected override async onClose(): Promise<void> {
     this.#link.setServing(false);
     await this.#attachment.disposeAsync();
   }
 
+  /** The port's directions: rx is what the guest sends. */
   override stats(): PortStats {
     return this.#adapter.statistics.port();
   }
 
+  /** Counts anew; what the guest sees by GET_STATS goes on. */
   override resetStats(): void {
     this.#adapter.statistics.restartPort();
   }
 
+  /** Besides DPDK's names: faults of the guest's rings by reason, resets, virtchnl requests. */
   override xstats(): ReadonlyMap<string, bigint> {
     const adapter = this.#adapter;
     const all = new Map<string, bigint>([...basicXstats(this.stats()), ...adapter.statistics.named()]);

@@ -9,6 +9,7 @@ import { FRAME_TX_MASK, SoftwarePort, type DatapathSpec } from '@emudev/ethdev';
 import type { NullInit } from './datapath.ts';
 import { MAX_FRAME_BYTES, MAX_QUEUES, MIN_FRAME_BYTES, SINK_BYTES } from './limits.ts';
 
+/** Arguments of `net_null`, as its `driver` describes them; `size` in bytes. */
 export interface NullArgs {
   readonly size?: number;
   readonly copy?: boolean;
@@ -18,6 +19,7 @@ export interface NullArgs {
 
 const NULL_SPEED_MBPS = 10_000;
 
+/** The port: `queues` receive and as many transmit queues, and nothing between them. */
 export class NullPort extends SoftwarePort {
   readonly #args: NullArgs;
   readonly #frames: number;
@@ -45,6 +47,7 @@ export class NullPort extends SoftwarePort {
     }
   }
 
+  /** The module that lcores load, and what it is started with. */
   datapath(): DatapathSpec {
     const init: NullInit = {
       frameBytes: this.#args.size ?? 64,
@@ -60,6 +63,7 @@ export class NullPort extends SoftwarePort {
   }
 }
 
+/** `net_null` for the vdev bus. */
 export const driver: VdevDriver<NullArgs, NullPort> = {
   name: 'net_null',
   class: 'port',

@@ -1,3 +1,4 @@
+/** Codes of `PcapError`. */
 export type PcapErrorCode =
   /** Neither rx_pcap nor tx_pcap, or both are the same file. */
   | 'ERR_PCAP_ARGS'

@@ -27,6 +27,7 @@ export interface PcapArgs {
 
 const PCAP_SPEED_MBPS = 10_000;
 
+/** The port: reads and writes its files on an lcore; what it is sent reaches the file at the latest a flush interval later, and when it stops. */
 export class PcapPort extends SoftwarePort {
   readonly #files: CaptureFiles;
   readonly #memory: number[] = [];
@@ -98,6 +99,7 @@ export class PcapPort extends SoftwarePort {
     return { fd, snaplen, cells: this.#alloc(WRITE_CELLS_BYTES), buffer: this.#alloc(WRITE_MEMORY_BYTES), counters: this.counters.txBlock(0), pcapCounters: this.#pcapCounters };
   }
 
+  /** The module that lcores load, and what it is started with. */
   datapath(): DatapathSpec {
     return { module: new URL('./datapath.js', import.meta.url).href, init: this.#init };
   }
@@ -117,11 +119,13 @@ export class PcapPort extends SoftwarePort {
     return this.counters.xstats(PCAP_COUNTERS.map((name, i) => [`pcap_${name}`, this.#count(i) - this.#zero[i]!] as const));
   }
 
+  /** The counters of the files begin anew, too. */
   override resetStats(): void {
     super.resetStats();
     for (let i = 0; i < this.#zero.length; i++) this.#zero[i] = this.#count(i);
   }
 
+  /** Begins to flush at intervals. */
   protected override onStart(): void {
     const writer = this.#writer;
     if (writer === undefined) return;
@@ -131,12 +135,14 @@ export class PcapPort extends SoftwarePort {
     this.#timer.unref();
   }
 
+  /** Flushes what was sent. */
   protected override onStop(): void {
     clearInterval(this.#timer);
     this.#timer = undefined;
     this.#writer?.flush(true);
   }
 
+  /** Flushes for the last time and closes the files. */
   protected override onClose(): void {
     this.#writer?.flushLast();
     for (const offset of this.#memory) this.window.free(offset);
@@ -148,6 +154,7 @@ export class PcapPort extends SoftwarePort {
   }
 }
 
+/** `net_pcap` for the vdev bus. PcapError where a file is not what it must be. */
 export const driver: VdevDriver<PcapArgs, PcapPort> = {
   name: 'net_pcap',
   class: 'port',

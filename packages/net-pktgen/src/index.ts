@@ -13,6 +13,7 @@ import {
   STATE_WRONG, type PktgenInit,
 } from './state.ts';
 
+/** Arguments of `net_pktgen`, as its `driver` describes them; MAC addresses in 6 bytes, IPv4 addresses in 4. */
 export interface PktgenArgs {
   /** Our addresses. */
   readonly mac: Uint8Array;
@@ -32,6 +33,7 @@ export interface PktgenArgs {
 export type PktgenPhase = 'idle' | 'resolve' | 'ping' | 'traffic' | 'drain';
 const PHASES: Record<PktgenPhase, number> = { idle: PHASE_IDLE, resolve: PHASE_RESOLVE, ping: PHASE_PING, traffic: PHASE_TRAFFIC, drain: PHASE_DRAIN };
 
+/** What a `PktgenPort` has asked and learned. `tx`, `rx`, `lost` and `wrong` are about traffic, not pings. */
 export interface PktgenReport {
   readonly resolved: boolean;
   readonly pings: { readonly sent: number; readonly answered: number };
@@ -53,6 +55,7 @@ const ipArg = (help: string, value: string): ArgSpec<Uint8Array> => ({ help, pla
 
 const PKTGEN_SPEED_MBPS = 100_000;
 
+/** The port; idle until `setPhase` gives it something to do. */
 export class PktgenPort extends SoftwarePort {
   readonly #state: number;
   readonly #init: PktgenInit;
@@ -85,6 +88,7 @@ export class PktgenPort extends SoftwarePort {
     Atomics.store(this.window.i32, this.#cell(STATE_PHASE), PHASES[phase]);
   }
 
+  /** Where it stands now. */
   report(): PktgenReport {
     const { i32 } = this.window;
     return {
@@ -102,6 +106,7 @@ export class PktgenPort extends SoftwarePort {
     return this.window.view.getFloat64(this.#state + STATE_RTTS + (number % RTT_SLOTS) * 8, true);
   }
 
+  /** Back to idle. */
   protected override onStop(): void {
     this.setPhase('idle');
   }
@@ -120,11 +125,13 @@ export class PktgenPort extends SoftwarePort {
     ]);
   }
 
+  /** The module that lcores load, and what it is started with. */
   datapath(): DatapathSpec {
     return { module: new URL('./datapath.js', import.meta.url).href, init: this.#init };
   }
 }
 
+/** `net_pktgen` for the vdev bus. */
 export const driver: VdevDriver<PktgenArgs, PktgenPort> = {
   name: 'net_pktgen',
   class: 'port',

@@ -8,6 +8,7 @@ import { SoftwarePort, allocateFrameRing, type DatapathSpec, type FrameRingCells
 import type { RingInit } from './datapath.ts';
 import { DEFAULT_RING_BYTES, MAX_FRAME_BYTES, MAX_QUEUES, MAX_RING_BYTES, MIN_RING_BYTES } from './limits.ts';
 
+/** Arguments of `net_ring`, as its `driver` describes them. */
 export interface RingArgs {
   readonly queues?: number;
   /** Bytes of each queue's ring, rounded up to a power of two; a frame may be half as long, up to 9728 bytes. */
@@ -16,6 +17,7 @@ export interface RingArgs {
 
 const RING_SPEED_MBPS = 10_000;
 
+/** The port: one ring per queue; a full one takes nothing more until frames are received from it. */
 export class RingPort extends SoftwarePort {
   readonly #rings: readonly FrameRingCells[];
 
@@ -46,6 +48,7 @@ export class RingPort extends SoftwarePort {
     }
   }
 
+  /** The module that lcores load, and what it is started with. */
   datapath(): DatapathSpec {
     const init: RingInit = {
       rings: this.#rings,
@@ -57,6 +60,7 @@ export class RingPort extends SoftwarePort {
   }
 }
 
+/** `net_ring` for the vdev bus. */
 export const driver: VdevDriver<RingArgs, RingPort> = {
   name: 'net_ring',
   class: 'port',

@@ -11,6 +11,7 @@ import { linux, type Sys } from '@emudev/linux';
 import type { TapInit } from './datapath.ts';
 import { DEFAULT_MTU, LINK_POLL_MS, MAX_MTU, MAX_QUEUES, MAX_WRITE_BYTES, MIN_MTU, VNET_HEADER_BYTES } from './limits.ts';
 
+/** Arguments of `net_tap`, as its `driver` describes them; `mtu` in bytes, `vnet`: with a virtio-net header. */
 export interface TapArgs {
   /** Name of the interface; `%d` in it becomes the next free number. */
   readonly iface?: string;
@@ -51,6 +52,7 @@ function open(sys: Sys, args: TapArgs): OpenTap {
   }
 }
 
+/** The port: its link is the interface's, up and running. */
 export class TapPort extends SoftwarePort {
   /** The interface's real name. */
   readonly iface: string;
@@ -110,10 +112,12 @@ export class TapPort extends SoftwarePort {
     };
   }
 
+  /** The module that lcores load, and what it is started with. */
   datapath(): DatapathSpec {
     return { module: new URL('./datapath.js', import.meta.url).href, init: this.#init, wakeFds: this.#fds };
   }
 
+  /** Sets the interface up. */
   protected override onStart(): void {
     this.#sys.ifUp(this.iface, true);
     // No netlink socket for this: two flags, twice a second.
@@ -123,6 +127,7 @@ export class TapPort extends SoftwarePort {
     this.#timer.unref();
   }
 
+  /** Sets the interface down. */
   protected override onStop(): void {
     clearInterval(this.#timer);
     this.#timer = undefined;
@@ -133,6 +138,7 @@ export class TapPort extends SoftwarePort {
     }
   }
 
+  /** Closes the queues; the kernel removes the interface with the last one. */
   protected override onClose(): void {
     for (const fd of this.#fds) this.#sys.close(fd);
   }
@@ -156,6 +162,7 @@ export class TapPort extends SoftwarePort {
   }
 }
 
+/** `net_tap` for the vdev bus. LinuxError EPERM without CAP_NET_ADMIN. */
 export const driver: VdevDriver<TapArgs, TapPort> = {
   name: 'net_tap',
   class: 'port',
