@@ -82,8 +82,8 @@ export class DriverTable {
 
   #known(): KnownName[] {
     const registered = [...this.#drivers.values()].flatMap((driver) => namesOf(driver).map((prefix) => ({ prefix, driver: driver.name, class: driver.class })));
-    const discovered = (this.#catalog?.list() ?? []).filter(({ driver }) => !this.#drivers.has(driver));
-    return [...registered, ...discovered.flatMap((entry) => [entry.driver, ...(entry.aliases ?? [])].map((prefix) => ({ prefix, driver: entry.driver, class: entry.class })))];
+    // Those loaded by now are in both: a manifest may know aliases that its module does not repeat.
+    return [...registered, ...(this.#catalog?.list() ?? []).flatMap((entry) => [entry.driver, ...(entry.aliases ?? [])].map((prefix) => ({ prefix, driver: entry.driver, class: entry.class })))];
   }
 }
 

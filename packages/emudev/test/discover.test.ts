@@ -81,4 +81,14 @@ describe('discovery', () => {
     const names = discoverDrivers([fileURLToPath(new URL('.', import.meta.url))]).list().map((entry) => entry.driver);
     expect(names).toEqual(expect.arrayContaining(['emu_iavf', 'net_iavf_be', 'net_null']));
   });
+
+  it('a package that is installed while the bus is in use is found, by its aliases, too', async () => {
+    driverPackage('node_modules/net-old', 'net_old');
+    const bus = new VdevBus({ catalog: discoverDrivers([root]) });
+    await expect(bus.probe('net_new0')).rejects.toMatchObject({ code: 'EMUDEV_NODRIVER' });
+    driverPackage('node_modules/net-new', 'net_new');
+    write('node_modules/net-new/package.json', JSON.stringify({ name: 'net-new', type: 'module', exports: './main.js', emudev: { driver: 'net_new', class: 'port', aliases: ['eth_new', 7] } }));
+    expect((await bus.probe('net_new0')).driver.name).toBe('net_new');
+    expect((await bus.probe('eth_new0')).driver.name).toBe('net_new');
+  });
 });

@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { integerArg, macArg, oneOfArg, onOffArg, parseArgs, pathArg, sizeArg, stringArg } from '../src/args.ts';
+import { integerArg, listArg, macArg, oneOfArg, onOffArg, parseArgs, pathArg, sizeArg, stringArg } from '../src/args.ts';
 import { EmudevError } from '../src/errors.ts';
 import { describeDriver } from '../src/help.ts';
-import { parseKvargs, parseVdev, takeArgs } from '../src/kvargs.ts';
+import { formatVdev, parseKvargs, parseList, parseVdev, takeArgs, type KeyValue } from '../src/kvargs.ts';
 import { VdevBus } from '../src/vdev-bus.ts';
 import type { VdevDriver } from '../src/vdev.ts';
 
@@ -16,11 +16,18 @@ describe('kvargs grammar', () => {
     ['a,k=', 'a', [['k', '']]],
     ['a,list=[1,2,[3,4]],b=5', 'a', [['list', '[1,2,[3,4]]'], ['b', '5']]],
     ['a,k=],b', 'a', [['k', ']'], ['b', undefined]]],
+    ['a,k=x[0-1]y[1,3-5,9]z', 'a', [['k', 'x[0-1]y[1,3-5,9]z']]],
+    ['a,k=1,k=2', 'a', [['k', '1'], ['k', '2']]],
+    ['a,k="1,b', 'a', [['k', '"1'], ['b', undefined]]],
+    ['a, k = v ', 'a', [[' k ', ' v ']]],
+    ['a,[k,l]=1', 'a', [['[k,l]', '1']]],
+    ['a,,,,', 'a', []],
+    [`a${',k'.repeat(32)}`, 'a', Array.from({ length: 32 }, () => ['k', undefined])],
   ])('%s', (text, name, pairs) => {
     expect(parseVdev(text)).toEqual({ name, pairs });
   });
 
-  it.each(['', ',a=1', 'path=/x', 'a,=1', 'a,l=[1,2', `a${',k'.repeat(33)}`, 'x'.repeat(5000)])('refuses %s', (text) => {
+  it.each(['', ',a=1', 'path=/x', 'a,=1', 'a,l=[1,2', `a${',k'.repeat(33)}`, 'x'.repeat(5000), 'a b', 'a[x,y]', `n${'x'.repeat(64)}`])('refuses %s', (text) => {
     expect(() => parseVdev(text)).toThrowError(expect.objectContaining({ code: 'EMUDEV_BAD_ARG' }));
   });
 
@@ -36,6 +43,53 @@ describe('kvargs grammar', () => {
       const again = parsed.map(([key, value]) => (value === undefined ? key : `${key}=${value}`)).join(',');
       expect(parseKvargs(again)).toEqual(parsed);
     }), { numRuns: 500 });
+  });
+
+  const anyText = fc.string({ unit: fc.constantFrom('a', 'b', '=', ',', '[', ']', ' ', '"', 'ü'), maxLength: 20 });
+  const anyPair: fc.Arbitrary<KeyValue> = fc.tuple(anyText, fc.option(anyText, { nil: undefined }));
+
+  it('format and parse are each other\'s inverse: what can be written comes back, what cannot is refused', () => {
+    let written = 0;
+    fc.assert(fc.property(fc.array(anyPair, { maxLength: 5 }), (pairs) => {
+      const vdev = { name: 'net_x0', pairs };
+      let text;
+      try {
+        text = formatVdev(vdev);
+      } catch (error) {
+        expect(error).toMatchObject({ code: 'EMUDEV_BAD_ARG' });
+        // Refused for a reason: a pair that would be read as something else.
+        expect(pairs.some(([key, value]) => key === '' || /[=[\],]/.test(key) || /[[\],]/.test(value ?? ''))).toBe(true);
+        return;
+      }
+      written++;
+      expect(parseVdev(text)).toEqual(vdev);
+    }), { numRuns: 1000 });
+    expect(written).toBeGreaterThan(100);
+  });
+
+  it('whatever is parsed is written in one way', () => {
+    fc.assert(fc.property(anyText, (text) => {
+      let parsed;
+      try {
+        parsed = parseVdev(`net_x0,${text}`);
+      } catch {
+        return;
+      }
+      expect(parseVdev(formatVdev(parsed))).toEqual(parsed);
+      expect(formatVdev(parseVdev(formatVdev(parsed)))).toBe(formatVdev(parsed));
+    }), { numRuns: 1000 });
+  });
+
+  it.each([['a', ['a']], ['', ['']], ['[]', []], ['[a]', ['a']], ['[a,b]', ['a', 'b']], ['[a,]', ['a', '']], ['[[a,b],c]', ['[a,b]', 'c']], ['a]', ['a]']]])('the list %s', (text, elements) => {
+    expect(parseList(text)).toEqual(elements);
+  });
+
+  it.each(['[', '[a', '[a]b', '[a],[b]', '[a]]'])('no list: %s', (text) => {
+    expect(() => parseList(text)).toThrowError(expect.objectContaining({ code: 'EMUDEV_BAD_ARG' }));
+  });
+
+  it('a message is one line and shows the ends of a long text only', () => {
+    expect(() => parseVdev(`a,k=\n[${'x'.repeat(3000)}`)).toThrow(/^'k=\\u000a\[x{30,40}…x{40}' has a '\['/);
   });
 
   it('takeArgs splits off what is meant for the launcher', () => {
@@ -55,6 +109,24 @@ describe('arguments', () => {
     room: sizeArg({ help: 'room', min: 4096, default: 65536 }),
   };
   const parse = (text: string): Args => parseArgs<Args>(schema, parseKvargs(text), 'toy0');
+
+  it('a list is given in brackets, by repeating the key, or both; its elements are checked one by one', () => {
+    const lists = { cores: listArg(integerArg({ help: 'core', min: 0, max: 63 }), { help: 'cores', max: 4 }) };
+    const cores = (text: string): unknown => parseArgs<{ cores?: readonly number[] }>(lists, parseKvargs(text), 'toy0').cores;
+    expect(cores('cores=[1,2,3]')).toEqual([1, 2, 3]);
+    expect(cores('cores=7')).toEqual([7]);
+    expect(cores('cores=1,cores=[2,3],cores=4')).toEqual([1, 2, 3, 4]);
+    expect(cores('')).toBeUndefined();
+    for (const [text, message] of [
+      ['cores=[1,64]', 'toy0: cores=[1,64]: must be an integer from 0 to 63'],
+      ['cores=[]', 'must be a list of 1 to 4, as in [0..63,…]'],
+      ['cores=[1,2,3],cores=[4,5]', 'must be a list of 1 to 4'],
+      ['cores', "'cores' has no value: must be an integer"],
+      ['cores=[1]2', 'is not a list as in [a,b]'],
+    ] as const) {
+      expect(() => cores(text)).toThrowError(expect.objectContaining({ code: 'EMUDEV_BAD_ARG', message: expect.stringContaining(message) as string }));
+    }
+  });
 
   it('are typed values, with defaults for the rest', () => {
     expect(parse('label=x')).toEqual({ queues: 4, loud: false, mode: 'a', label: 'x', room: 65536 });
