@@ -2,7 +2,7 @@
 import { linux } from '@emudev/linux';
 import {
   encodeDmaRead, encodeDmaWrite, FrameReader, HEADER_BYTES, isCommand, isPosted, isReply, MAX_FRAME_BYTES, ProtocolError, putHeader, VFIO_USER_DMA_MAP, VFIO_USER_DMA_READ, VFIO_USER_DMA_WRITE,
-  VFIO_USER_F_ERROR, VFIO_USER_F_NO_REPLY, VFIO_USER_F_TYPE_REPLY, type DmaDialect, type Frame,
+  VFIO_USER_F_ERROR, VFIO_USER_F_NO_REPLY, VFIO_USER_F_TYPE_REPLY, VFIO_USER_VERSION, type DmaDialect, type Frame,
 } from '@emudev/vfio-user-protocol';
 import type { Descriptors } from '../descriptors.ts';
 import { FuzzFailure } from '../failure.ts';
@@ -159,6 +159,11 @@ export class HostileServer {
         case 2: times = 0; break;
         default: mutate(message, random, this.#descriptors);
       }
+    }
+    if (!this.#sane && request.command === VFIO_USER_VERSION && random.oneIn(4)) {
+      // One such reply in a session: left to the mutations, few would have descriptors that nobody asked for.
+      this.#disturbed = true;
+      message.fds = [...message.fds, ...Array.from({ length: 1 + random.below(3) }, () => this.#descriptors.any(random))];
     }
     for (; times > 0; times--) this.#sendMessage(id, message, errno);
     this.#switchToTwin();
