@@ -83,7 +83,7 @@ describe('what goes in comes out', () => {
 
   it('a message larger than what is held goes through whole', async () => {
     using wire = await proxied();
-    const bytes = newMessage(1, 10, 0, MAX_WHOLE_MESSAGE_BYTES + 100_000);
+    const bytes = newMessage(1, 10, 0, MAX_WHOLE_MESSAGE_BYTES + 900_000);
     for (let i = 16; i < bytes.length; i++) bytes[i] = i % 251;
     const sending = wire.client.send(bytes);
     await until(() => { wire.server.read(); return wire.server.got.length === bytes.length; }, 'all of it');

@@ -1,4 +1,4 @@
-/** Where text and captures go: written in batches, and never a reason for the traffic to stop. */
+/** Where text and captures go, in batches. A full disk is no reason for the traffic to stop; a reader that takes nothing stops it, and us. */
 import { closeSync, openSync, writeSync } from 'node:fs';
 
 /** Takes bytes until it fails once; then says so and drops the rest. */
