@@ -56,6 +56,7 @@ export class Connection {
   #messageTimer: NodeJS.Timeout | undefined;
   #output: Outgoing[] = [];
   #outputBytes = 0;
+  #outputFds = 0;
   #watch: Disposable | undefined;
   #watching = 0;
   #paused = false;
@@ -90,7 +91,7 @@ export class Connection {
 
   /** Descriptors that wait with them. */
   get pendingOutputFds(): number {
-    return this.#output.reduce((sum, { fds }) => sum + fds.length, 0);
+    return this.#outputFds;
   }
 
   set limits(limits: FrameLimits) {
@@ -132,6 +133,7 @@ export class Connection {
       this.#end('protocol-error', error);
       return;
     }
+    this.#outputFds += duplicates.length;
     this.#updateWatch();
   }
 
@@ -185,6 +187,7 @@ export class Connection {
         if (sent === undefined) break;
         this.#outputBytes -= sent;
         for (const fd of head.fds) this.#sys.close(fd);
+        this.#outputFds -= head.fds.length;
         head.fds = [];
         head.bytes = head.bytes.subarray(sent);
         if (head.bytes.length === 0) this.#output.shift();
