@@ -153,6 +153,16 @@ describe('a server', () => {
   });
 });
 
+describe('a recording', () => {
+  it('of a client that hung up within a message plays the bytes it sent', () => {
+    const half = p.encodeMessage(1, 9, 0, p.encodeRegionRead({ offset: 0, region: 0, count: 4 })).subarray(0, 20);
+    const cut = captureMessage({ atMs: 0, session: 1, channel: 'main', from: 'client', framing: 'cut', bytes: half, size: half.length, fds: [] }, 0);
+    const [played] = readRecording(Buffer.concat([...captureStart('a', 'b'), cut])).get(1)!;
+    expect(played).toMatchObject({ kind: 'raw', header: undefined, partner: undefined });
+    expect(Uint8Array.from(played!.payload)).toEqual(half);
+  });
+});
+
 describe('a comparison', () => {
   const version = (json: string): Uint8Array => Buffer.concat([Uint8Array.of(0, 0, 2, 0), Buffer.from(`${json}\0`)]);
   const answered = (was: Uint8Array, now: Uint8Array, command: number): Promise<ReplayResult> => against(async (server) => {
