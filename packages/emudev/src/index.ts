@@ -4,7 +4,8 @@
  *
  * - `device.ts`: the contract of both sides; `EmudevRegistry` is where devices are found.
  * - `vdev.ts`: the contract of a driver package; `VdevBus` probes, `discoverDrivers` finds drivers nobody listed.
- * - `vector.ts`: interrupts that any thread may raise.
+ * - `vector.ts`: interrupts that any thread may raise; `doorbell.ts`: the three kinds of doorbell; `event-ring.ts`: records between threads.
+ * - `attr-type.ts`: what attributes look like, here and as text.
  *
  * @packageDocumentation
  */
@@ -19,6 +20,8 @@ export { Orders, type Order } from './orders.ts';
 export { systemClock, type EmudevClock } from './clock.ts';
 export { EmudevRegistry, type EmudevRegistryOptions } from './registry.ts';
 export { createChannel, type ChannelOptions, type ProviderChannel } from './channel.ts';
+export { EventConsumer, EventProducer, EventRing, type EventRingOptions } from './event-ring.ts';
+export { FdDoorbell, TrapDoorbell, watchDoorbell, type WatchDoorbellOptions } from './doorbell.ts';
 export { EMUDEV_DIAGNOSTICS, type EmudevDiagnostic } from './observers.ts';
 export { checkDeviceName, formatVdev, parseKvargs, parseList, parseVdev, takeArgs, type KeyValue, type VdevText } from './kvargs.ts';
 export { integerArg, listArg, macArg, oneOfArg, onOffArg, parseArgs, pathArg, sizeArg, stringArg, type ArgOptions } from './args.ts';

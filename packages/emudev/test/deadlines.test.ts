@@ -14,7 +14,7 @@ class SlowBackEnd implements BackEndHooks {
   readonly log: string[] = [];
   readonly broken: string[] = [];
   locked = false;
-  #locking: PromiseWithResolvers<void> | undefined;
+  #locking: PromiseWithResolvers<undefined> | undefined;
 
   get locking(): boolean {
     return this.#locking !== undefined;
@@ -23,7 +23,7 @@ class SlowBackEnd implements BackEndHooks {
     if (this.#locking !== undefined) this.broken.push('a second lock() while one has not settled');
     if (this.locked) this.broken.push('lock() while locked');
     this.log.push('lock');
-    this.#locking = Promise.withResolvers<void>();
+    this.#locking = Promise.withResolvers<undefined>();
     return this.#locking.promise;
   }
   unlock(): void {
@@ -34,7 +34,7 @@ class SlowBackEnd implements BackEndHooks {
   finish(): void {
     if (this.#locking === undefined) return;
     this.locked = true;
-    this.#locking.resolve();
+    this.#locking.resolve(undefined);
     this.#locking = undefined;
   }
   fail(): void {
@@ -252,7 +252,7 @@ describe('hooks that do not end', () => {
 
   it('start: the device stays configured, the provider is stopped, and one that ends after all is stopped', async () => {
     const { emudev, clock, provider, port } = rig();
-    const started = Promise.withResolvers<void>();
+    const started = Promise.withResolvers<undefined>();
     let stops = 0;
     emudev.attach({ ...held, start: () => started.promise, stop: () => { stops++; } }, CONTRACT);
     await emudev.configure({});
@@ -262,7 +262,7 @@ describe('hooks that do not end', () => {
     expect(await start).toBe('EMUDEV_TIMEOUT');
     expect(emudev.state).toBe('configured');
     expect(provider.log).toEqual(['configure default', 'start', 'stop']);
-    started.resolve();
+    started.resolve(undefined);
     await port.lock('settle');
     port.unlock();
     await turn();
