@@ -3,6 +3,7 @@ import { DEFAULT_MTU, FCS_BYTES, FRAME_OVERHEAD_BYTES, MAX_FRAME_BYTES, MAX_QUEU
 import { IavfPort } from './port.ts';
 import { VfioUserTransport } from './vfio-user-transport.ts';
 
+/** Arguments of `net_iavf`, as its `driver` describes them; `path` is the vfio-user socket, `mtu` in bytes. */
 export interface IavfArgs {
   readonly path: string;
   readonly queues: number;

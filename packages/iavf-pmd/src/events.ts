@@ -3,8 +3,10 @@ import { channel } from 'node:diagnostics_channel';
 import type { LinkStatus } from '@emudev/ethdev';
 import type { IavfError } from './errors.ts';
 
+/** Name of the node:diagnostics_channel that `IavfEvent`s are published on. */
 export const IAVF_EVENTS_CHANNEL = 'emudev:iavf-pmd';
 
+/** What happens to a port by itself: its link, a reset by either side, an event that cannot be read, its end. */
 export type IavfEvent =
   | { readonly type: 'link'; readonly port: string; readonly link: LinkStatus }
   | { readonly type: 'reset'; readonly port: string; readonly by: 'driver' | 'device' }

@@ -15,6 +15,7 @@ import { ADAPTIVE_VF, INTEL, PCI_COMMAND, PCI_COMMAND_MASTER, PCI_COMMAND_MEMORY
 import { PAIR_MEMORY_BYTES, Rings, type QueueCounters } from './rings.ts';
 import type { IavfTransport } from './transport.ts';
 
+/** How a port uses its card; sizes in bytes. */
 export interface IavfPortOptions {
   /** Queue pairs to use at most, 1 to 16; the device may grant fewer. Default 1. */
   readonly queues?: number;
@@ -140,6 +141,7 @@ export class IavfPort implements Port {
     this.#grant = await negotiate(this.#mailbox);
   }
 
+  /** As `Port.info` of @emudev/ethdev: queues, capabilities and frame length are what the device has granted. */
   get info(): PortInfo {
     const grant = this.#granted();
     const queues = Math.min(this.#queues, grant.queuePairs);
@@ -169,6 +171,7 @@ export class IavfPort implements Port {
     return this.#doorbells.relay !== undefined;
   }
 
+  /** How many queue pairs are used. IavfError ERR_IAVF_CONFIG for more than the device has granted. */
   configure(config: PortConfig): Promise<void> {
     return this.#inTurn(() => {
       this.#require('stopped');
@@ -180,6 +183,7 @@ export class IavfPort implements Port {
     });
   }
 
+  /** Configures and enables the queues; the port has to be stopped. */
   start(): Promise<void> {
     return this.#inTurn(async () => {
       this.#require('stopped');
@@ -188,6 +192,7 @@ export class IavfPort implements Port {
     });
   }
 
+  /** Disables the queues. Nothing where the port is not started. */
   stop(): Promise<void> {
     return this.#inTurn(() => this.#stopNow());
   }
@@ -259,6 +264,7 @@ export class IavfPort implements Port {
     await this.#transport.dmaUnmap(DMA_BASE, this.#memory.bytes);
   }
 
+  /** What the device last said of its link. */
   link(): LinkStatus {
     return this.#link;
   }
@@ -274,6 +280,7 @@ export class IavfPort implements Port {
     return { [Symbol.dispose]: () => void this.#errorObservers.delete(observer) };
   }
 
+  /** Takes effect at once on a started port, else when it starts. */
   async setPromiscuous(on: boolean): Promise<void> {
     await this.#inTurn(async () => {
       this.#promiscuous = on;
@@ -286,6 +293,7 @@ export class IavfPort implements Port {
     return this.#inTurn(() => readDeviceStats(this.#mailbox, this.#granted()));
   }
 
+  /** Sums over the queues since the last `resetStats`. */
   stats(): PortStats {
     const rx = this.#rxCounters();
     const tx = this.#txCounters();
@@ -302,6 +310,7 @@ export class IavfPort implements Port {
     };
   }
 
+  /** `stats` and `xstats` count from zero. */
   resetStats(): void {
     if (this.#state === 'closed') return;
     this.#rxZero = this.#rxZero.map((_, q) => this.#rings.rxCounters(q));
