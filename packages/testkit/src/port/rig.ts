@@ -21,6 +21,8 @@ export interface PortConformanceOptions {
   readonly loopback?: boolean;
   /** A frame that the port carries to its far end; `testFrame` by default. */
   frame?(number: number, lengthBytes?: number): Uint8Array;
+  /** Frames taken so far that are counted, but neither as sent nor as errors: what a card's filter kept out, or no guest had room for. */
+  alsoCounted?(port: Port): bigint;
 }
 
 /** A port under test, its bursts, and the way there. */
@@ -48,6 +50,12 @@ export class PortRig {
     await this.configure(queues);
     await this.port.start();
     return this.bench.load(this.port);
+  }
+
+  /** Frames taken that the port accounts for: sent, in error, or counted elsewhere. */
+  accounted(): bigint {
+    const { opackets, oerrors } = this.port.stats();
+    return opackets + oerrors + (this.options.alsoCounted?.(this.port) ?? 0n);
   }
 
   frames(count: number, lengthBytes?: number): Uint8Array[] {
