@@ -208,7 +208,9 @@ export class Launcher implements AsyncDisposable {
   }
 
   async #plug({ vdevs, pairs = [] }: PlugRequest): Promise<void> {
-    await using undo = new AsyncDisposableStack();
+    await using stack = new AsyncDisposableStack();
+    // The first error is the one to report; what goes wrong while undoing it would only hide it.
+    const undo = (step: () => Promise<void>): void => { stack.defer(() => step().catch(() => undefined)); };
     const places = new Map<string, Place>();
     const emulated: Emudev[] = [];
     for (const text of vdevs) {
@@ -217,21 +219,21 @@ export class Launcher implements AsyncDisposable {
       const { place, rest } = isEmudev ? takePlace(name, all) : { place: undefined, rest: all };
       if (place !== undefined) this.#assertFree(name, place, places);
       const { device } = await this.#bus.probe({ name, pairs: rest });
-      undo.defer(() => this.#bus.remove(name));
+      undo(() => this.#bus.remove(name));
       if (place !== undefined) places.set(name, place);
       if (isEmulated(device)) emulated.push(device.emudev);
     }
     for (const pair of parsePairs(pairs.join(','), this.ports)) {
       await this.#forwarding.connect(pair);
-      undo.defer(() => this.#forwarding.disconnect(pair));
+      undo(() => this.#forwarding.disconnect(pair));
     }
     // After all are probed: a back end may have wanted to configure it.
     for (const emudev of emulated) await start(emudev);
     for (const [name, place] of places) {
-      undo.defer(() => this.#closeServer(name));
+      undo(() => this.#closeServer(name));
       await this.#serve(name, place);
     }
-    undo.move();
+    stack.move();
   }
 
   #assertFree(name: string, place: Place, planned: ReadonlyMap<string, Place>): void {

@@ -7,5 +7,5 @@ test('the example in the README runs', () => {
   const code = /```ts\n([\s\S]*?)```/.exec(readFileSync(`${folder}README.md`, 'utf8'))![1]!;
   const { stdout, stderr, status } = spawnSync(process.execPath, ['--no-warnings', '--input-type=module-typescript', '-e', code], { cwd: folder, encoding: 'utf8' });
   expect({ stderr, status }).toEqual({ stderr: '', status: 0 });
-  expect(stdout).toBe('emu_iavf0 is served, connected\nnet_iavf_be0: 0 frames received\nnet_echo0: 0 frames received\n');
+  expect(stdout).toBe('emu_iavf0 is served, connected\nnet_iavf_be0: 0 frames received\nnet_echo0: 0 frames received\nleft: emu_edu1\n');
 });
