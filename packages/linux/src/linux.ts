@@ -54,6 +54,7 @@ export const linux: Sys = {
   ifFlags: tap.ifFlags,
   ptyOpen: pty.ptyOpen,
   ptyOpenSlave: pty.ptyOpenSlave,
+  isHungUp: readiness.isHungUp,
   ttySetRaw: pty.ttySetRaw,
   ttyRestore: pty.ttyRestore,
 };

@@ -26,6 +26,15 @@ export function pollIn(fds: Int32Array, count: number, timeoutNs: number): numbe
   throw new LinuxError(e, 'ppoll', `${count} descriptors`);
 }
 
+export function isHungUp(fd: number): boolean {
+  pollfds[0] = fd;
+  pollfds[1] = 0;
+  check(libc.ppoll(pollfds, 1, timeout(0), 0), 'ppoll', fd);
+  const seen = pollfds[1] >>> 16;
+  if ((seen & POLLNVAL) !== 0) throw new LinuxError(EBADF, 'ppoll', String(fd));
+  return (seen & POLLHUP) !== 0;
+}
+
 /** Negative means for ever: a null pointer. */
 function timeout(ns: number): Int32Array | null {
   if (!(ns >= 0)) return null;

@@ -166,6 +166,8 @@ export interface Sys {
   ptyOpen(): { master: number; path: string };
   /** Opens a master's slave, blocking and not as controlling terminal, also where /dev/pts is another mount (TIOCGPTPEER, Linux 4.13). */
   ptyOpenSlave(master: number): number;
+  /** POLLHUP, right now: of a pseudo terminal's master that no slave is open, of a socket that the peer has gone. */
+  isHungUp(fd: number): boolean;
   /**
    * Makes a terminal pass bytes as they are, eight bits wide, without echo, signals or flow control. On a master it acts on the slave.
    * `processOutput`: what is written is still given carriage returns. Returns the settings of before; ENOTTY for what is no terminal.

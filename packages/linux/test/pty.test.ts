@@ -21,7 +21,9 @@ test('master and slave, raw: every byte as it is, both ways, and no echo', () =>
   linux.write(slave, Buffer.from('a\nb\x7f', 'latin1'));
   expect(read(master)).toBe('a\nb\x7f');
   expect(linux.read(master, new Uint8Array(8))).toBeUndefined();
+  expect(linux.isHungUp(master)).toBe(false);
   linux.close(slave);
+  expect(linux.isHungUp(master)).toBe(true);
   expect(() => linux.read(master, new Uint8Array(8))).toThrow(expect.objectContaining({ code: 'EIO' }));
   // By its path it is the same one, and still raw.
   const again = openSync(path, 'r+');
@@ -29,6 +31,7 @@ test('master and slave, raw: every byte as it is, both ways, and no echo', () =>
   expect(read(again)).toBe('\r\x03');
   closeSync(again);
   linux.close(master);
+  expect(() => linux.isHungUp(master)).toThrow(expect.objectContaining({ code: 'EBADF' }));
   expect(countOpenFds()).toBe(before);
 });
 
