@@ -13,7 +13,7 @@ export interface AttrType<T> {
   /** Throws an Error whose message says what a good text is. */
   parse(text: string): T;
   /** Throws an Error whose message says what a good value is. */
-  check(value: unknown): asserts value is T;
+  check(value: unknown): void;
 }
 
 function attrType<T>(placeholder: string, isValue: (value: unknown) => boolean, must: string, format: (value: T) => string, parse: (text: string) => T | undefined): AttrType<T> {

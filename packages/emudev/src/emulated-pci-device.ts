@@ -1,8 +1,14 @@
-import { BasicPciDevice, type BasicPciDeviceSpec, type DetachReason, type PciDevice, type PciHost, type QuiesceReason } from '@emudev/pci';
-import type { Channel, DoorbellInfo, Emudev, EmudevProvider, IrqInfo, MemTable, ProviderPort, QueueInfo, SharedRegion } from './device.ts';
+import { BasicPciDevice, REGION_CONFIG, type BasicPciDeviceSpec, type DetachReason, type PciDevice, type PciHost, type QuiesceReason } from '@emudev/pci';
+import type { Channel, DoorbellInfo, Emudev, EmudevProvider, EventRingHandle, IrqInfo, MemTable, ProviderPort, QueueInfo, SelfTestCheck, SharedRegion } from './device.ts';
 import { EmudevError } from './errors.ts';
 import { Orders, type Order } from './orders.ts';
+import { providerChecks, selfTestCheck } from './self-test.ts';
 import type { EmudevRegistryLike, VdevContext, VdevDevice } from './vdev.ts';
+
+/** Registers of configuration space (PCI 3.0 §6.2) that a self-test writes: harmless without a consumer. */
+const COMMAND = 0x04;
+const MEMORY_AND_BUS_MASTER = 0x06;
+const INTERRUPT_LINE = 0x3c;
 
 /** A family's contract, as back ends name it when they attach. */
 export interface EmudevFamily {
@@ -39,6 +45,8 @@ export abstract class EmulatedPciDevice extends BasicPciDevice implements Emudev
   readonly numVectors: number;
   readonly #port: ProviderPort;
   readonly #orders = new Orders((error) => { this.#port.error(error); });
+  /** A self-test is running. */
+  #testing: Promise<undefined> | undefined;
   #mapped = false;
   #ready = false;
   #locked = false;
@@ -88,11 +96,59 @@ export abstract class EmulatedPciDevice extends BasicPciDevice implements Emudev
   irqInfo(_vector: number): IrqInfo | undefined { return undefined; }
   doorbell(_id: number): DoorbellInfo | undefined { return undefined; }
   region(_name: string): SharedRegion | undefined { return undefined; }
+  regionNames(): readonly string[] { return []; }
   channel(_name: string): Channel<unknown, unknown> | undefined { return undefined; }
+  events(_name: string): EventRingHandle | undefined { return undefined; }
 
   memTable(): MemTable {
     if (this.host === undefined) throw new EmudevError('EMUDEV_NOT_READY', `${this.name} has no consumer`);
     return this.host.memory;
+  }
+
+  /**
+   * What it tells a back end, and the function itself: configuration space and BARs answer, a reset restores power-on. It resets the
+   * function, so it is EMUDEV_BAD_STATE while a consumer is there, and one that comes meanwhile waits. Overrides add to it.
+   */
+  async selfTest(): Promise<readonly SelfTestCheck[]> {
+    if (this.host !== undefined) throw new EmudevError('EMUDEV_BAD_STATE', `${this.name}: a self-test resets the function, and a consumer is using it`);
+    const { promise, resolve } = Promise.withResolvers<undefined>();
+    this.#testing = promise;
+    try {
+      return [
+        ...await providerChecks(this),
+        await selfTestCheck('configuration space', async () => {
+          const space = await this.#readConfig();
+          const ids = new DataView(space.buffer);
+          if (ids.getUint16(0, true) === 0xffff) throw new Error('there is no function (vendor ffff)');
+          return [ids.getUint16(0, true), ids.getUint16(2, true)].map((id) => id.toString(16).padStart(4, '0')).join(':');
+        }),
+        await selfTestCheck('BARs', async () => {
+          const bars = this.regions.filter(({ index }) => index < 6);
+          for (const { index, sizeBytes } of bars) await this.read(index, 0, new Uint8Array(Math.min(sizeBytes, 4)));
+          return bars.map(({ index }) => index).join(', ') || 'none';
+        }),
+        await selfTestCheck('reset', async () => {
+          await this.#powerOn();
+          const before = await this.#readConfig();
+          await this.write(REGION_CONFIG, COMMAND, Uint8Array.of(MEMORY_AND_BUS_MASTER, 0));
+          await this.write(REGION_CONFIG, INTERRUPT_LINE, Uint8Array.of(0x55));
+          await this.#powerOn();
+          const after = await this.#readConfig();
+          const differs = after.findIndex((byte, offset) => byte !== before[offset]);
+          if (differs >= 0) throw new Error(`configuration space differs from power-on at ${differs}: ${after[differs]}, not ${before[differs]}`);
+          return 'power-on is restored';
+        }),
+      ];
+    } finally {
+      this.#testing = undefined;
+      resolve(undefined);
+    }
+  }
+
+  async #readConfig(): Promise<Uint8Array<ArrayBuffer>> {
+    const space = new Uint8Array(this.config.region.sizeBytes);
+    for (let offset = 0; offset < space.length; offset += 4) await this.read(REGION_CONFIG, offset, space.subarray(offset, offset + 4));
+    return space;
   }
 
   /** Everything the device owns is given back; overrides call it first. */
@@ -103,6 +159,7 @@ export abstract class EmulatedPciDevice extends BasicPciDevice implements Emudev
   }
 
   override async attach(host: PciHost): Promise<void> {
+    await this.#testing;
     if (this.#closed) throw new EmudevError('EMUDEV_BAD_STATE', `${this.name} is closed`);
     await super.attach(host);
     this.#port.connected();

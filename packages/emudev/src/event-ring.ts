@@ -264,7 +264,7 @@ export class EventConsumer {
   }
 
   /** Blocks the thread until there is a record or `timeoutMs` has passed; is there one? EMUDEV_TRANSPORT as `take`. */
-  wait(timeoutMs: number = Infinity): boolean {
+  wait(timeoutMs: number = Number.POSITIVE_INFINITY): boolean {
     const { i32, cells } = this.#ring;
     const deadline = performance.now() + timeoutMs;
     // Again and again: a producer that has swapped sleep to 0 may notify late, when this thread sleeps for the next record.

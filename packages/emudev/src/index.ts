@@ -22,6 +22,7 @@ export { EmudevRegistry, type EmudevRegistryOptions } from './registry.ts';
 export { createChannel, type ChannelOptions, type ProviderChannel } from './channel.ts';
 export { EventConsumer, EventProducer, EventRing, type EventRingOptions } from './event-ring.ts';
 export { FdDoorbell, TrapDoorbell, watchDoorbell, type WatchDoorbellOptions } from './doorbell.ts';
+export { providerChecks, selfTestCheck } from './self-test.ts';
 export { EMUDEV_DIAGNOSTICS, type EmudevDiagnostic } from './observers.ts';
 export { checkDeviceName, formatVdev, parseKvargs, parseList, parseVdev, takeArgs, type KeyValue, type VdevText } from './kvargs.ts';
 export { integerArg, listArg, macArg, oneOfArg, onOffArg, parseArgs, pathArg, sizeArg, stringArg, type ArgOptions } from './args.ts';

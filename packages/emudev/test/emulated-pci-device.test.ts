@@ -1,7 +1,7 @@
 /** A consumer's doings, as an emulated device's back end hears of them. */
 import { expect, test } from 'vitest';
 import { registers, type PciHost } from '@emudev/pci';
-import { EmulatedPciDevice, emulatedVdev, EmudevRegistry, type EmudevRegistryLike } from '../src/index.ts';
+import { attribute, attrKey, EmulatedPciDevice, emulatedVdev, EmudevRegistry, integerAttr, type EmudevRegistryLike, type QueueInfo } from '../src/index.ts';
 import { LoggingBackEnd } from './fakes.ts';
 
 const FAMILY = { devType: 'lamp', version: 1 };
@@ -81,4 +81,53 @@ test('a driver whose constructor fails leaves no name behind; a name that is tak
   const { emudev } = emulatedVdev('lamp0', { registry }, (r) => new Lamp('lamp0', r));
   expect(() => emulatedVdev('lamp0', { registry }, (r) => new Lamp('lamp0', r))).toThrow('already');
   expect(registry.byName('lamp0')).toBe(emudev);
+});
+
+test('a self-test passes on a good device, waits out nobody, and names what is wrong with a bad one', async () => {
+  const registry = new EmudevRegistry();
+  const good = new Lamp('lamp0', registry);
+  good.write(0, 0, Uint8Array.of(5, 0, 0, 0));
+  const report = await good.emudev.selfTest();
+  expect(report.checks.filter((check) => !check.passed)).toEqual([]);
+  expect(report.passed).toBe(true);
+  expect(report.checks.map((check) => check.name)).toEqual(['attributes', 'regions', 'vectors', 'queues', 'memory table', 'configuration space', 'BARs', 'reset']);
+  expect(report.checks.find((check) => check.name === 'configuration space')?.text).toBe('1234:0001');
+  // It is at power-on afterwards.
+  expect(good.lit).toBe(0);
+
+  class Bad extends Lamp {
+    override readonly numVectors = 1;
+    override readonly attributes = new Map([attribute(attrKey('lumens', integerAttr({ min: 0, max: 9 })), { get: () => 10 })]);
+    override regionNames(): readonly string[] { return ['glow']; }
+    override queueInfo(): QueueInfo { return { base: 0n, size: 0, doorbellId: 4, irqVector: 0 }; }
+    override memTable(): never { throw new Error('no memory at all'); }
+    override read(region: number, offset: number, into: Uint8Array): void | Promise<void> {
+      if (region === 0) throw new Error('dark');
+      return super.read(region, offset, into);
+    }
+    protected override onReset(): void { this.config.write(0x3c, Uint8Array.of(this.lit++)); }
+  }
+  const bad = await new Bad('lamp1', registry).emudev.selfTest();
+  expect(bad.passed).toBe(false);
+  expect(bad.checks.filter((check) => !check.passed).map((check) => `${check.name}: ${check.text}`)).toEqual([
+    'attributes: lumens: expected an integer from 0 to 9',
+    'regions: glow is listed, but not there',
+    'vectors: vector 0 is not described',
+    'queues: queue 0 has no doorbell 4',
+    'memory table: no memory at all',
+    'BARs: dark',
+    'reset: configuration space differs from power-on at 60: 1, not 0',
+  ]);
+});
+
+test('a self-test is refused while a consumer is there, and a consumer that comes during one waits for it', async () => {
+  const lamp = new Lamp('lamp0', new EmudevRegistry());
+  const testing = lamp.emudev.selfTest();
+  await Promise.resolve();
+  let attached = false;
+  const attach = lamp.attach(host).then(() => { attached = true; });
+  const report = await testing.then((result) => ({ attached, result }));
+  expect(report).toMatchObject({ attached: false, result: { passed: true } });
+  await attach;
+  await expect(lamp.emudev.selfTest()).rejects.toMatchObject({ code: 'EMUDEV_BAD_STATE' });
 });

@@ -1,4 +1,4 @@
-import type { EmudevProvider } from '@emudev/emudev';
+import { attribute, integerAttr, type EmudevProvider } from '@emudev/emudev';
 import { ATTR_LINK, ATTR_MAC, ATTR_QUEUE_PAIRS, ATTR_RESET_STATE, type LinkState } from './contract.ts';
 
 export interface AttributeOptions {
@@ -23,31 +23,11 @@ export class IavfAttributes {
     this.#mac = options.mac.slice();
     this.#queuePairs = maxQueuePairs;
     this.#link = { up: false, speedMbps: options.speedMbps };
-    this.byName = new Map<string, { get(): unknown; set?(value: unknown): void }>([
-      [ATTR_MAC.name, {
-        get: () => this.#mac,
-        set: (value) => {
-          if (!(value instanceof Uint8Array) || value.length !== 6) throw new Error('expected six bytes');
-          if ((value[0]! & 1) !== 0) throw new Error('expected a unicast address');
-          this.#mac = value;
-        },
-      }],
-      [ATTR_LINK.name, {
-        get: () => this.#link,
-        set: (value) => {
-          const link = value as Partial<LinkState> | null;
-          if (typeof link?.up !== 'boolean' || !Number.isInteger(link.speedMbps) || link.speedMbps! < 0) throw new Error('expected { up: boolean, speedMbps: number }');
-          this.#link = { up: link.up, speedMbps: link.speedMbps! };
-        },
-      }],
-      [ATTR_QUEUE_PAIRS.name, {
-        get: () => this.#queuePairs,
-        set: (value) => {
-          if (!Number.isInteger(value) || (value as number) < 1 || (value as number) > maxQueuePairs) throw new Error(`expected 1..${maxQueuePairs}`);
-          this.#queuePairs = value as number;
-        },
-      }],
-      [ATTR_RESET_STATE.name, { get: () => options.resetState() }],
+    this.byName = new Map([
+      attribute(ATTR_MAC, { get: () => this.#mac, set: (mac) => { this.#mac = mac; } }),
+      attribute(ATTR_LINK, { get: () => this.#link, set: ({ up, speedMbps }) => { this.#link = { up, speedMbps }; } }),
+      attribute(ATTR_QUEUE_PAIRS, { get: () => this.#queuePairs, set: (pairs) => { this.#queuePairs = pairs; } }, integerAttr({ min: 1, max: maxQueuePairs })),
+      attribute(ATTR_RESET_STATE, { get: () => options.resetState() }),
     ]);
   }
 

@@ -1,8 +1,8 @@
 /**
- * The contract of the iavf family: what a provider of an iavf card and its back end agree on. No code, no dependency at run time
- * but the key constructors.
+ * The contract of the iavf family: what a provider of an iavf card and its back end agree on. No dependency at run time
+ * but the constructors of keys and of what their values may be.
  */
-import { attrKey, channelKey, regionKey, type AttrKey, type ChannelKey, type RegionKey } from '@emudev/emudev';
+import { attrKey, channelKey, integerAttr, jsonAttr, macAttr, regionKey, type AttrKey, type ChannelKey, type RegionKey } from '@emudev/emudev';
 
 /** Device type of the family: what a back end looks for in an emulated device. */
 export const IAVF_DEV_TYPE = 'iavf';
@@ -33,14 +33,19 @@ export interface LinkState {
   readonly speedMbps: number;
 }
 
+function isLinkState(value: unknown): boolean {
+  const link = value as Partial<LinkState> | null;
+  return typeof link?.up === 'boolean' && Number.isSafeInteger(link.speedMbps) && link.speedMbps! >= 0;
+}
+
 /** Six bytes; the provisioned address. One that the guest puts in its place is the back end's to remember. */
-export const ATTR_MAC: AttrKey<Uint8Array> = attrKey('mac');
+export const ATTR_MAC: AttrKey<Uint8Array> = attrKey('mac', macAttr());
 /** The link, as the back end has last said. */
-export const ATTR_LINK: AttrKey<LinkState> = attrKey('link');
+export const ATTR_LINK: AttrKey<LinkState> = attrKey('link', jsonAttr(isLinkState, '{"up":BOOLEAN,"speedMbps":INTEGER}'));
 /** Queue pairs granted to the guest (1..16). */
-export const ATTR_QUEUE_PAIRS: AttrKey<number> = attrKey('queuePairs');
+export const ATTR_QUEUE_PAIRS: AttrKey<number> = attrKey('queuePairs', integerAttr({ min: 1, max: MAX_QUEUE_PAIRS }));
 /** VFGEN_RSTAT as the guest reads it: 0 in progress, 1 completed, 2 active. Read only. */
-export const ATTR_RESET_STATE: AttrKey<number> = attrKey('resetState');
+export const ATTR_RESET_STATE: AttrKey<number> = attrKey('resetState', integerAttr({ min: 0, max: 2 }));
 
 /** The doorbell pages of BAR0, as they lie in the window: QTX_TAIL at 0x0000, QRX_TAIL at 0x2000. */
 export const REGION_DOORBELLS: RegionKey = regionKey('bar0.doorbells');

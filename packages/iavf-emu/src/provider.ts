@@ -1,4 +1,4 @@
-import type { Channel, EmudevProvider, MemTable } from '@emudev/emudev';
+import { providerChecks, selfTestCheck, type Channel, type EmudevProvider, type MemTable } from '@emudev/emudev';
 import { IAVF_CONTRACT_VERSION, IAVF_DEV_TYPE, MAILBOX, MISC_VECTOR, REGION_DOORBELLS, rxQueueId, txQueueId, type MailboxReply, type MailboxRequest } from './contract.ts';
 import type { IavfAttributes } from './attributes.ts';
 import type { DoorbellPages } from './doorbells.ts';
@@ -24,7 +24,7 @@ export function iavfProvider(parts: ProviderParts): EmudevProvider {
     [txQueueId(pair), doorbells.txOffset(pair)] as const,
     [rxQueueId(pair), doorbells.rxOffset(pair)] as const,
   ]));
-  return {
+  const provider: EmudevProvider = {
     devType: IAVF_DEV_TYPE,
     contractVersion: IAVF_CONTRACT_VERSION,
     maxQueuePairs,
@@ -43,6 +43,23 @@ export function iavfProvider(parts: ProviderParts): EmudevProvider {
       return offset === undefined ? undefined : { kind: 'mem', id, offset, trapped: parts.trapped };
     },
     region: (name) => (name === REGION_DOORBELLS.name ? doorbells.region : undefined),
+    regionNames: () => [REGION_DOORBELLS.name],
     channel: (name) => (name === MAILBOX.name ? (parts.mailbox as Channel<unknown, unknown>) : undefined),
+    // Looks, and touches nothing: a consumer may be there.
+    selfTest: async () => [
+      ...await providerChecks(provider),
+      await selfTestCheck('doorbells', () => {
+        const { offset, sizeBytes } = doorbells.region;
+        const words = new Set(doorbellOffsets.values());
+        const outside = [...words].filter((word) => word % 4 !== 0 || word < offset || word + 4 > offset + sizeBytes);
+        if (words.size !== doorbellOffsets.size || outside.length > 0) throw new Error(`doorbells share a word or lie outside ${REGION_DOORBELLS.name}: ${outside.join(', ')}`);
+        return `${words.size} words in ${REGION_DOORBELLS.name}`;
+      }),
+      await selfTestCheck('mailbox', () => {
+        if (provider.channel(MAILBOX.name) !== parts.mailbox) throw new Error(`there is no channel ${MAILBOX.name}`);
+        return MAILBOX.name;
+      }),
+    ],
   };
+  return provider;
 }

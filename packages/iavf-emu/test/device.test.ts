@@ -121,6 +121,27 @@ describe('what a back end sees', () => {
     expect(rig.emudev.getAttr(ATTR_RESET_STATE)).toBe(2);
   });
 
+  it('attributes are read and written as text', async () => {
+    await using rig = await Rig.create({ bare: true });
+    const { emudev } = rig;
+    expect(emudev.attrNames().map((name) => emudev.getAttrText(name))).toEqual(['52:54:00:12:34:56', '{"up":false,"speedMbps":10000}', '4', '2']);
+    emudev.setAttrText('mac', '52:54:00:00:00:01');
+    expect(emudev.getAttr(ATTR_MAC)).toEqual(Uint8Array.of(0x52, 0x54, 0, 0, 0, 1));
+    emudev.setAttrText('link', '{"up":true,"speedMbps":25000}');
+    expect(emudev.getAttr(ATTR_LINK)).toEqual({ up: true, speedMbps: 25_000 });
+    for (const [name, text] of [['mac', '53:54:00:00:00:01'], ['link', '{"up":1}'], ['queuePairs', '5'], ['queuePairs', 'four']] as const) {
+      expect(() => { emudev.setAttrText(name, text); }).toThrowError(expect.objectContaining({ code: 'EMUDEV_BAD_ARG' }));
+    }
+    expect(emudev.getAttrText('mac')).toBe('52:54:00:00:00:01');
+  });
+
+  it('the self-test asks everything a back end may ask, with a consumer and without', async () => {
+    await using rig = await Rig.create();
+    const report = await rig.emudev.selfTest();
+    expect(report.checks.filter((check) => !check.passed)).toEqual([]);
+    expect(report.checks.map((check) => check.name)).toEqual(['attributes', 'regions', 'vectors', 'queues', 'memory table', 'doorbells', 'mailbox']);
+  });
+
   it('configure sets the granted pairs', async () => {
     await using rig = await Rig.create({ bare: true });
     await rig.emudev.configure({ queuePairs: 2 });
