@@ -159,6 +159,19 @@ export class Launcher implements AsyncDisposable {
     });
   }
 
+  /**
+   * Resets the function of a served device as hardware that fails does: its guest is not told, its driver has to find out. Between two commands of the
+   * guest's; nothing happens while none is there. EMUDEV_NOENT, EMUDEV_UNSUPPORTED: the device is not served.
+   */
+  reset(name: string): Promise<void> {
+    return this.#exclusive(async () => {
+      this.emudev(name);
+      const served = this.#servers.get(name);
+      if (served === undefined) throw new EmudevError('EMUDEV_UNSUPPORTED', `${name} is not served to anybody`);
+      await served.server.surpriseReset();
+    });
+  }
+
   /** Connects two ports (`A=B`), or loops one back (`A`). Throws EthdevError. */
   connect(pair: string): Promise<void> {
     return this.#exclusive(async () => {

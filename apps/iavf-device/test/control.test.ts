@@ -92,7 +92,7 @@ test('requests are answered in order, the last also without its newline; empty l
 
 test('help lists every command with its fields', async () => {
   const [answer] = (await exchange('{"command":"help"}')) as [{ result: Record<string, { summary: string; fields: object }> }];
-  expect(Object.keys(answer.result)).toEqual(expect.arrayContaining(['list', 'plug', 'unplug', 'restart', 'attributes', 'get', 'set', 'self-test', 'stats']));
+  expect(Object.keys(answer.result)).toEqual(expect.arrayContaining(['list', 'plug', 'unplug', 'restart', 'reset', 'attributes', 'get', 'set', 'self-test', 'stats']));
   expect(answer.result['unplug']!.fields).toMatchObject({ device: { kind: 'texts' }, force: { kind: 'flag', optional: true } });
 });
 

@@ -98,6 +98,19 @@ describe('a device', () => {
     await expect(VfioUserClient.connect(at('edu'))).rejects.toThrow();
   });
 
+  test('is reset under its client, which keeps its connection and finds power-on state', async () => {
+    await done('plug', { vdev: `emu_edu0,path=${at('edu')}` });
+    await done('reset', { device: 'emu_edu0' });
+    {
+      await using client = await VfioUserClient.connect(at('edu'));
+      await client.write32(BAR0, 4, 0x12345678);
+      await done('reset', { device: 'emu_edu0' });
+      expect(await client.read32(BAR0, 4)).toBe(0xffff_ffff);
+    }
+    expect(await ask('reset', { device: 'net_iavf_be0' })).toMatchObject({ ok: false, error: { code: 'EMUDEV_UNSUPPORTED' } });
+    await done('unplug', { device: 'emu_edu0' });
+  });
+
   test('comes and goes under one name again and again', async () => {
     for (let round = 0; round < 10; round++) {
       await done('plug', { vdev: `emu_edu0,path=${at('edu')}` });
@@ -192,6 +205,16 @@ describe('iavf-device ctl', () => {
     expect(run(at('nobody'), 'list')).toMatchObject({ status: 3, stderr: expect.stringMatching(/no device process listens on .*nobody \(ENOENT\)/) as string });
     expect(run('--help')).toMatchObject({ status: 0, stdout: expect.stringMatching(/plug .*\n[\s\S]*Examples:/) as string });
   });
+});
+
+test('what comes and goes at run time is logged, what the command line names is not', async () => {
+  await using other = await DeviceProcess.start(['--vdev', `emu_edu0,path=${at('edu')}`, '--control', at('ctl2')]);
+  await other.says(/control socket/);
+  using client = await ControlClient.connect(at('ctl2'));
+  await client.ask({ command: 'plug', vdev: `emu_edu1,path=${at('edu1')}` });
+  await client.ask({ command: 'unplug', device: 'emu_edu1' });
+  expect((await other.stop()).code).toBe(0);
+  expect(other.stderr.match(/"event":"\w+","device":"\w+"/g)).toEqual(['"event":"added","device":"emu_edu1"', '"event":"removed","device":"emu_edu1"']);
 });
 
 test('the control socket is its owner\'s only, and goes with the process', async () => {

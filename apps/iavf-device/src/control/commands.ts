@@ -67,6 +67,14 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
       return {};
     },
   },
+  reset: {
+    summary: 'reset the function of an emulated device under its guest, which is not told',
+    fields: { device: DEVICE },
+    run: async (launcher, fields) => {
+      await launcher.reset(fields.text('device'));
+      return {};
+    },
+  },
   connect: {
     summary: 'connect two ports both ways, or loop one back',
     fields: { pair: PAIR },

@@ -66,6 +66,7 @@ function program(asked: (what: Asked) => void): Command {
   add('unplug <device...>', 'take devices out; their guests see them go', ([device], { force }) => ({ device, ...(force === true ? { force } : {}) }), done)
     .option('--force', 'and what uses them: back ends go, too, pairs are disconnected');
   add('restart <device>', 'stop and start an emulated device', ([device]) => ({ device }), done);
+  add('reset <device>', 'reset an emulated device under its guest', ([device]) => ({ device }), done);
   add('connect <pair>', 'connect two ports, A=B, or loop one back', ([pair]) => ({ pair }), done);
   add('disconnect <pair>', 'end a connection', ([pair]) => ({ pair }), done);
   add('attributes <device>', 'the attributes of an emulated device', ([device]) => ({ device }), pairsOf);
