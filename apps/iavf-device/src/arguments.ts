@@ -78,7 +78,8 @@ Examples:
   iavf-device --socket /run/vm0.sock --far loop --forward-mode macswap
   iavf-device --vdev 'emu_iavf0,path=/run/vm0.sock,queues=4,mac=52:54:00:00:00:01' \\
               --vdev 'net_iavf_be0,emu=emu_iavf0' --vdev 'net_tap0,iface=dtap0' --forward 'net_iavf_be0=net_tap0'
-  iavf-device --vdev emu_serial0,path=/run/com.sock --vdev serial_be0,emu=emu_serial0   a serial card, each port a pseudo terminal
+  iavf-device --vdev emu_serial0,path=/run/com.sock --vdev serial_be0,emu=emu_serial0,link=/tmp/com0
+                                                         a serial card, its port a pseudo terminal
   iavf-device --vdev emu_edu0,path=/run/edu.sock --control /run/emudev.ctl
   iavf-device ctl /run/emudev.ctl plug emu_edu1,path=/run/edu1.sock                     another one, while it runs
 

@@ -7,7 +7,7 @@ import { ctl } from './control/ctl.ts';
 import { ControlServer } from './control/server.ts';
 import { driverCatalog, Launcher } from './launcher.ts';
 import { createLogger, type Logger } from './log.ts';
-import { logEvents } from './log-events.ts';
+import { logEvents, logHotPlug } from './log-events.ts';
 import { wiring } from './wiring.ts';
 
 const EXIT_FAILED = 1;
@@ -58,6 +58,7 @@ async function serve(plan: Plan): Promise<void> {
   }
   await using control = plan.control === undefined ? undefined : await ControlServer.listen(plan.control, launcher);
   if (control !== undefined) console.log(`control socket: listens on ${resolve(control.path)}`);
+  using _hotPlug = logHotPlug(log);
   const ticker = plan.statsPeriod === 0 ? undefined : setInterval(() => { logStatistics(launcher, log); }, plan.statsPeriod * 1000);
   log.info({ signal: await ended }, 'closing');
   clearInterval(ticker);
