@@ -21,3 +21,5 @@ export type { ProviderConformanceOptions, ProviderDriver, ProviderFactory, Provi
 export { FakeDoorbell, type DoorbellKind } from './fakes/doorbell.ts';
 export { FAKE_EMUDEV_NAME, FakeEmudev, type FakeEmudevSpec } from './fakes/emudev.ts';
 export { backendConformance, type BackEndConformanceOptions, type BackEndUnderTest } from './back-end/back-end-conformance.ts';
+export { failEachCall } from './faults.ts';
+export { withFaults, type Fault } from '@emudev/linux';

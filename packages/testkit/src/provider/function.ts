@@ -89,8 +89,10 @@ async function scribble(rig: ProviderRig, regions: (index: number) => boolean, p
     const offsets = index === REGION_CONFIG ? Array.from({ length: sizeBytes }, (_, i) => i) : sample(sizeBytes);
     for (const pattern of patterns) {
       for (const offset of offsets) {
-        const size = SIZES[offset % 4]!;
-        if (offset + size <= sizeBytes) await tolerated(`a write of ${size} bytes to region ${index} at 0x${offset.toString(16)}`, () => rig.host.write(index, offset, new Uint8Array(size).fill(pattern)));
+        for (const size of SIZES) {
+          if (offset % size !== 0 || offset + size > sizeBytes) continue;
+          await tolerated(`a write of ${size} bytes to region ${index} at 0x${offset.toString(16)}`, () => rig.host.write(index, offset, new Uint8Array(size).fill(pattern)));
+        }
       }
     }
   }
@@ -235,7 +237,7 @@ export function functionCases(on: ProviderCase): readonly ConformanceCase[] {
         const { sizeBytes } = host.region(REGION_CONFIG);
         for (const pattern of [0x00, 0xff, 0xa5]) {
           for (const size of SIZES) {
-            for (let offset = 0; offset + size <= sizeBytes; offset += size === 1 ? 1 : 2) await host.write(REGION_CONFIG, offset, new Uint8Array(size).fill(pattern));
+            for (let offset = 0; offset + size <= sizeBytes; offset++) await host.write(REGION_CONFIG, offset, new Uint8Array(size).fill(pattern));
           }
         }
         await quietTurns();
