@@ -44,7 +44,7 @@ export class EmulatedDevice implements Emudev {
     this.port = {
       device: this,
       connected: () => {
-        if (this.#consumer === 'absent') this.#consumer = 'connected';
+        if (this.#consumer === 'absent' && this.#state !== 'closed') this.#consumer = 'connected';
       },
       ready: () => this.#ready(),
       destroyed: (reason) => this.#destroyed(reason),
@@ -256,7 +256,7 @@ export class EmulatedDevice implements Emudev {
 
   #ready(): Promise<void> {
     return this.#slot.tell(async (ask) => {
-      if (this.#consumer === 'ready') return;
+      if (this.#consumer === 'ready' || this.#state === 'closed') return;
       this.#consumer = 'ready';
       try {
         await ask('ready', (hooks) => hooks.ready?.());

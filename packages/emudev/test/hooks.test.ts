@@ -39,6 +39,20 @@ describe('back-end hooks', () => {
     expect(backEnd.log).toEqual(['ready', 'lock', 'reset family', 'unlock', 'lock', 'reset function', 'reset consumer-left', 'destroyed closed', 'unlock']);
   });
 
+  it('told at once inside the transport\'s bracket run one after the other, and the bracket ends behind them', async () => {
+    const { port, emudev } = device();
+    const backEnd = new LoggingBackEnd();
+    emudev.attach(backEnd, CONTRACT);
+    await port.lock('reset');
+    const told = [port.ready(), port.reset('function'), port.destroyed('gone')];
+    port.unlock();
+    const next = port.lock('dma');
+    await Promise.all(told);
+    await next;
+    port.unlock();
+    expect(backEnd.log).toEqual(['lock', 'ready', 'reset function', 'reset consumer-left', 'destroyed gone', 'unlock', 'lock', 'unlock']);
+  });
+
   it('a family reset waits for the transport\'s bracket to end', async () => {
     const { port, emudev } = device();
     const backEnd = new LoggingBackEnd();
