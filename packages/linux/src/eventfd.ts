@@ -1,3 +1,4 @@
+import { readlinkSync } from 'node:fs';
 import { blocked } from './files.ts';
 import { NativeSignal } from './native-signal.ts';
 import { POLLOUT } from './sys.ts';
@@ -16,6 +17,15 @@ export function eventfd(initial = 0): number {
 
 /** This thread's; null where the kernel offers none. */
 let native: NativeSignal | null | undefined;
+
+/** The kernel's own name for it (fs/eventfd.c); no file system can have a file of that name. */
+export function isEventfd(fd: number): boolean {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`) === 'anon_inode:[eventfd]';
+  } catch {
+    return false;
+  }
+}
 
 /**
  * Must not block, whoever else holds the descriptor: O_NONBLOCK belongs to the open file, so a peer that shares it can take the

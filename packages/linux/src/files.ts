@@ -12,6 +12,7 @@ const F_DUPFD_CLOEXEC = 1030;
 const F_ADD_SEALS = 1033;
 const F_GET_SEALS = 1034;
 const O_NONBLOCK = 0o4000;
+const O_CLOEXEC = 0o2000000;
 const MFD_CLOEXEC = 1;
 const MFD_ALLOW_SEALING = 2;
 const AT_EMPTY_PATH = 0x1000;
@@ -37,6 +38,11 @@ export function close(fd: number): void {
 
 export function dup(fd: number): number {
   return check(libc.fcntl(fd, F_DUPFD_CLOEXEC, 0), 'dup', fd);
+}
+
+export function dupOnto(fd: number, onto: number): void {
+  // EBUSY: a race with an open(2) that is being given the same number, which cannot be as long as `onto` is open.
+  while (libc.dup3(fd, onto, O_CLOEXEC) < 0) if (errno() !== EINTR) throw new LinuxError(errno(), 'dup3', `${fd}, ${onto}`);
 }
 
 export function read(fd: number, into: Uint8Array): number | undefined {

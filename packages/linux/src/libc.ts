@@ -32,6 +32,7 @@ type Bytes = NodeJS.ArrayBufferView | null;
 export const libc: {
   close(fd: number): number;
   fcntl(fd: number, command: number, argument: number): number;
+  dup3(fd: number, onto: number, flags: number): number;
   read(fd: number, into: Bytes, length: number): number;
   write(fd: number, from: Bytes, length: number): number;
   pread(fd: number, into: Bytes, length: number, offset: number): number;
@@ -71,6 +72,7 @@ export const libc: {
 } = {
   close: lib.func('close', 'int', ['int']),
   fcntl: lib.func('fcntl', 'int', ['int', 'int', 'int64']),
+  dup3: lib.func('dup3', 'int', ['int', 'int', 'int']),
   read: lib.func('read', 'int64', ['int', 'void *', 'size_t']),
   write: lib.func('write', 'int64', ['int', 'void *', 'size_t']),
   pread: lib.func('pread', 'int64', ['int', 'void *', 'size_t', 'int64']),

@@ -12,6 +12,7 @@ import * as tap from './tap.ts';
 export const linux: Sys = {
   close: files.close,
   dup: files.dup,
+  dupOnto: files.dupOnto,
   read: files.read,
   write: files.write,
   pread: files.pread,
@@ -42,6 +43,7 @@ export const linux: Sys = {
   madvise: memory.madvise,
   addressOf,
   eventfd: eventfds.eventfd,
+  isEventfd: eventfds.isEventfd,
   eventfdSignal: eventfds.eventfdSignal,
   eventfdDrain: eventfds.eventfdDrain,
   pollIn: readiness.pollIn,

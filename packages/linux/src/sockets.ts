@@ -1,6 +1,6 @@
-/** UNIX stream sockets that pass descriptors. */
+/** UNIX sockets that pass descriptors. */
 import { lstatSync, unlinkSync } from 'node:fs';
-import type { PeerCredentials, Received } from './sys.ts';
+import type { PeerCredentials, Received, UnixSocketOptions } from './sys.ts';
 import { S_IFMT, S_IFSOCK } from './constants.ts';
 import { LinuxError } from './errors.ts';
 import { blocked, close, setNonBlocking } from './files.ts';
@@ -13,6 +13,7 @@ import { CONNECT_TIMEOUT_MS, LISTEN_ATTEMPTS, MAX_FDS_PER_MESSAGE, MAX_SOCKET_PA
 
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;
+const SOCK_SEQPACKET = 5;
 const SOCK_NONBLOCK = 0o4000;
 const SOCK_CLOEXEC = 0o2000000;
 const SOL_SOCKET = 1;
@@ -28,8 +29,8 @@ const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
 const MSG_CMSG_CLOEXEC = 0x40000000;
 
-/** struct sockaddr_un: family and the NUL-terminated path. */
-function socketAddress(path: string, syscall: string): Uint8Array {
+/** struct sockaddr_un: family and the NUL-terminated path, or a NUL and the abstract name, whose end is that of the address. */
+function socketAddress(path: string, syscall: string, options: UnixSocketOptions = {}): Uint8Array {
   const bytes = Buffer.from(path, 'utf8');
   if (bytes.byteLength === 0 || bytes.includes(0)) throw new LinuxError(EINVAL, syscall, `'${path}'`, 'a socket path is not empty and has no NUL');
   if (bytes.byteLength > MAX_SOCKET_PATH_BYTES) {
@@ -37,12 +38,14 @@ function socketAddress(path: string, syscall: string): Uint8Array {
   }
   const address = new Uint8Array(new ArrayBuffer(2 + bytes.byteLength + 1));
   address[0] = AF_UNIX;
-  address.set(bytes, 2);
+  address.set(bytes, options.abstract === true ? 3 : 2);
   return address;
 }
 
-function newSocket(flags: number): number {
-  return check(libc.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0), 'socket', 'AF_UNIX');
+const typeOf = (options: UnixSocketOptions): number => (options.type === 'seqpacket' ? SOCK_SEQPACKET : SOCK_STREAM);
+
+function newSocket(flags: number, options: UnixSocketOptions = {}): number {
+  return check(libc.socket(AF_UNIX, typeOf(options) | SOCK_CLOEXEC | flags, 0), 'socket', 'AF_UNIX');
 }
 
 /** Runs `use` on a fresh descriptor and closes it if `use` throws. */
@@ -56,26 +59,27 @@ function guarded(fd: number, use: () => void): number {
   return fd;
 }
 
-export function unixListen(path: string, backlog: number): number {
-  const address = socketAddress(path, 'bind');
-  const fd = newSocket(SOCK_NONBLOCK);
+export function unixListen(path: string, backlog: number, options: UnixSocketOptions = {}): number {
+  const address = socketAddress(path, 'bind', options);
+  const fd = newSocket(SOCK_NONBLOCK, options);
   return guarded(fd, () => {
     for (let attempt = 1; libc.bind(fd, address, address.byteLength) < 0; attempt++) {
       const e = errno();
-      if (e !== EADDRINUSE || attempt === LISTEN_ATTEMPTS) throw new LinuxError(e, 'bind', `'${path}'`);
-      removeStaleSocket(path, address);
+      // An abstract name goes with its socket: one that is there is in use.
+      if (e !== EADDRINUSE || options.abstract === true || attempt === LISTEN_ATTEMPTS) throw new LinuxError(e, 'bind', `'${path}'`);
+      removeStaleSocket(path, address, options);
     }
     check(libc.listen(fd, backlog), 'listen', `'${path}'`);
   });
 }
 
 /** Removes a socket file nobody listens on; EADDRINUSE if somebody does, or if it is not a socket. */
-function removeStaleSocket(path: string, address: Uint8Array): void {
+function removeStaleSocket(path: string, address: Uint8Array, options: UnixSocketOptions): void {
   const status = lstatSync(path, { throwIfNoEntry: false });
   if (status === undefined) return;
   // connect() refuses on any other kind of file too: that must not cost anybody a file.
   if ((status.mode & S_IFMT) !== S_IFSOCK) throw new LinuxError(EADDRINUSE, 'bind', `'${path}'`, 'the path exists and is not a socket');
-  const probe = newSocket(SOCK_NONBLOCK);
+  const probe = newSocket(SOCK_NONBLOCK, options);
   let e = 0;
   try {
     if (libc.connect(probe, address, address.byteLength) < 0) e = errno();
@@ -98,9 +102,9 @@ export function unixAccept(listener: number): number | undefined {
   }
 }
 
-export function unixConnect(path: string): number {
-  const address = socketAddress(path, 'connect');
-  const fd = newSocket(0);
+export function unixConnect(path: string, options: UnixSocketOptions = {}): number {
+  const address = socketAddress(path, 'connect', options);
+  const fd = newSocket(0, options);
   return guarded(fd, () => {
     // connect() on a full backlog waits for the send timeout, for ever without one.
     const timeout = new BigInt64Array(new ArrayBuffer(16));
@@ -116,9 +120,9 @@ export function unixConnect(path: string): number {
   });
 }
 
-export function unixTryConnect(path: string): number | undefined {
-  const address = socketAddress(path, 'connect');
-  const fd = newSocket(SOCK_NONBLOCK);
+export function unixTryConnect(path: string, options: UnixSocketOptions = {}): number | undefined {
+  const address = socketAddress(path, 'connect', options);
+  const fd = newSocket(SOCK_NONBLOCK, options);
   let full = false;
   guarded(fd, () => {
     while (!full && libc.connect(fd, address, address.byteLength) < 0) {
@@ -134,8 +138,8 @@ export function unixTryConnect(path: string): number | undefined {
 
 const pair = new Int32Array(new ArrayBuffer(8));
 
-export function unixSocketPair(): [number, number] {
-  check(libc.socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 'socketpair');
+export function unixSocketPair(options: Pick<UnixSocketOptions, 'type'> = {}): [number, number] {
+  check(libc.socketpair(AF_UNIX, typeOf(options) | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 'socketpair');
   return [pair[0]!, pair[1]!];
 }
 

@@ -16,6 +16,14 @@ export interface Received {
   readonly fdsTruncated: boolean;
 }
 
+/** What kind of UNIX socket is made, and where its name lives. */
+export interface UnixSocketOptions {
+  /** 'seqpacket' keeps the boundaries of messages: one `sendmsg` is one `recvmsg`. 'stream' unless said otherwise. */
+  readonly type?: 'stream' | 'seqpacket';
+  /** The name is in Linux's abstract namespace (unix(7)): no file, gone with the socket. */
+  readonly abstract?: boolean;
+}
+
 /** Who was at the other end of a UNIX socket when it was connected (SO_PEERCRED). */
 export interface PeerCredentials {
   readonly pid: number;
@@ -72,6 +80,8 @@ export interface Sys {
   close(fd: number): void;
   /** F_DUPFD_CLOEXEC (fcntl(2)): a new descriptor of the same file, the caller's to close. */
   dup(fd: number): number;
+  /** dup3(2) with O_CLOEXEC: `onto` becomes another number of `fd`'s file, and what it was is closed. Threads that use `onto` never see it closed. */
+  dupOnto(fd: number, onto: number): void;
   /** undefined = EAGAIN. 0 = end of file. `into` may be a view of shared memory. */
   read(fd: number, into: Uint8Array): number | undefined;
   /** write(2): bytes written, possibly fewer than given; undefined = EAGAIN. */
@@ -95,16 +105,16 @@ export interface Sys {
   /** True if the number is an open descriptor of this process. Never throws. */
   isValidFd(fd: number): boolean;
 
-  /** Non-blocking, close-on-exec UNIX stream listener. A stale socket file (nobody listens) is replaced; a live one is EADDRINUSE. */
-  unixListen(path: string, backlog: number): number;
+  /** Non-blocking, close-on-exec UNIX listener. A stale socket file (nobody listens) is replaced; a live one is EADDRINUSE. */
+  unixListen(path: string, backlog: number, options?: UnixSocketOptions): number;
   /** undefined = EAGAIN. Accepted sockets are non-blocking. */
   unixAccept(listener: number): number | undefined;
   /** Connects (blocking, local), then switches to non-blocking. */
-  unixConnect(path: string): number;
+  unixConnect(path: string, options?: UnixSocketOptions): number;
   /** As unixConnect, never waiting: undefined where the listener's backlog is full. */
-  unixTryConnect(path: string): number | undefined;
-  /** socketpair(2): two connected UNIX stream sockets, non-blocking and close-on-exec, both the caller's. */
-  unixSocketPair(): [number, number];
+  unixTryConnect(path: string, options?: UnixSocketOptions): number | undefined;
+  /** socketpair(2): two connected UNIX sockets, non-blocking and close-on-exec, both the caller's. */
+  unixSocketPair(options?: Pick<UnixSocketOptions, 'type'>): [number, number];
   /** Half-close: the peer reads everything sent so far, then the end of the stream; this side can still receive. */
   shutdownWrite(socket: number): void;
   /** One sendmsg(MSG_NOSIGNAL) of `bytes` with `fds` as SCM_RIGHTS on the first byte; returns bytes sent, undefined = EAGAIN. */
@@ -136,6 +146,8 @@ export interface Sys {
 
   /** EFD_NONBLOCK | EFD_CLOEXEC. */
   eventfd(initial?: number): number;
+  /** Whether a descriptor is an eventfd, for one that a peer says is. False where /proc is not mounted, too. Never throws. */
+  isEventfd(fd: number): boolean;
   /** Adds 1; false if the descriptor is no eventfd. Never throws and never blocks, whatever flags it has: usable on the hot path. */
   eventfdSignal(fd: number): boolean;
   /** Reads and clears the counter; 0 when nothing was pending. Never blocks, whatever flags the descriptor has (Linux 5.8). */

@@ -188,3 +188,27 @@ test('close fails for a descriptor that is not open, not for what a file says on
   expect(linux.isValidFd(fd)).toBe(false);
   expect(() => { linux.close(fd); }).toThrow(expect.objectContaining({ code: 'EBADF' }));
 });
+
+describe('another number for a file', () => {
+  test('dupOnto: the number stays open and is the other file from then on', () => {
+    const before = countOpenFds();
+    const [a, b] = linux.unixSocketPair();
+    const event = linux.eventfd(1);
+    linux.dupOnto(event, a);
+    // The socket that `a` was is closed.
+    expect(linux.read(b, new Uint8Array(1))).toBe(0);
+    expect(linux.eventfdDrain(a)).toBe(1);
+    expect(linux.eventfdDrain(event)).toBe(0);
+    expect(() => { linux.dupOnto(event, 1 << 30); }).toThrow(expect.objectContaining({ code: 'EBADF', syscall: 'dup3' }));
+    for (const fd of [a, b, event]) linux.close(fd);
+    expect(() => { linux.dupOnto(event, 0); }).toThrow(expect.objectContaining({ code: 'EBADF' }));
+    expect(countOpenFds()).toBe(before);
+  });
+
+  test('isEventfd tells eventfds from everything else', () => {
+    using event = new OwnedFd(linux.eventfd());
+    using copy = new OwnedFd(linux.dup(event.fd));
+    using file = new OwnedFd(linux.memfdCreate('[eventfd]', { allowSealing: false }));
+    expect([event.fd, copy.fd, file.fd, 1 << 30, -1].map((fd) => linux.isEventfd(fd))).toEqual([true, true, false, false, false]);
+  });
+});

@@ -104,6 +104,60 @@ describe('messages', () => {
   });
 });
 
+describe('sequenced packets', () => {
+  test('one message is one, descriptors with it; what does not fit is cut, not kept', () => {
+    const before = countOpenFds();
+    const [a, b] = linux.unixSocketPair({ type: 'seqpacket' });
+    linux.sendmsg(a, Uint8Array.of(1, 2, 3), [a]);
+    linux.sendmsg(a, Uint8Array.of(4, 5), []);
+    linux.sendmsg(a, Uint8Array.of(6), []);
+    const into = new Uint8Array(16);
+    const first = linux.recvmsg(b, into, 4)!;
+    expect({ bytes: first.bytes, fds: first.fds.length }).toEqual({ bytes: 3, fds: 1 });
+    for (const fd of first.fds) linux.close(fd);
+    expect(linux.recvmsg(b, into.subarray(0, 1), 4)).toEqual({ bytes: 1, fds: [], fdsTruncated: false });
+    expect(linux.recvmsg(b, into, 4)).toEqual({ bytes: 1, fds: [], fdsTruncated: false });
+    expect(into[0]).toBe(6);
+    linux.close(a);
+    expect(linux.recvmsg(b, into, 4)!.bytes).toBe(0);
+    linux.close(b);
+    expect(countOpenFds()).toBe(before);
+  });
+
+  test('a listener and who connects must be of one kind', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'emudev-linux-'));
+    const path = join(folder, 's');
+    const options = { type: 'seqpacket' } as const;
+    {
+      using listener = new OwnedFd(linux.unixListen(path, 4, options));
+      expect(() => linux.unixConnect(path)).toThrow(expect.objectContaining({ code: 'EPROTOTYPE' }));
+      expect(() => linux.unixListen(path, 4)).toThrow(expect.objectContaining({ code: 'EADDRINUSE' }));
+      using client = new OwnedFd(linux.unixConnect(path, options));
+      using server = new OwnedFd(linux.unixAccept(listener.fd)!);
+      linux.sendmsg(client.fd, Uint8Array.of(1), []);
+      linux.sendmsg(client.fd, Uint8Array.of(2), []);
+      expect(linux.recvmsg(server.fd, new Uint8Array(8), 0)!.bytes).toBe(1);
+    }
+    // The file is stale now.
+    linux.close(linux.unixListen(path, 4, options));
+    rmSync(folder, { recursive: true });
+  });
+
+  test.each(['stream', 'seqpacket'] as const)('an abstract name is no file, is in use while the %s socket lives, and free afterwards', (type) => {
+    const name = `emudev-linux-test-${process.pid}`;
+    const options = { type, abstract: true };
+    {
+      using listener = new OwnedFd(linux.unixListen(name, 4, options));
+      expect(existsSync(name)).toBe(false);
+      expect(() => linux.unixListen(name, 4, options)).toThrow(expect.objectContaining({ code: 'EADDRINUSE', syscall: 'bind' }));
+      using _client = new OwnedFd(linux.unixConnect(name, options));
+      using _server = new OwnedFd(linux.unixAccept(listener.fd)!);
+      expect(() => linux.unixTryConnect(`${name}x`, options)).toThrow(expect.objectContaining({ code: 'ECONNREFUSED' }));
+    }
+    linux.close(linux.unixListen(name, 4, options));
+  });
+});
+
 describe('listening', () => {
   let folder: string;
   let before: number;
