@@ -21,6 +21,7 @@ import type { BackEndHooks } from './device.ts';
  */
 export type Ask = (name: string, call: (hooks: BackEndHooks) => void | Promise<void>, late?: () => void) => Promise<void>;
 
+/** What a seat needs to know of its device. */
 export interface SeatOptions {
   readonly device: string;
   readonly deadlines: Deadlines;
@@ -29,6 +30,7 @@ export interface SeatOptions {
   report(error: unknown): void;
 }
 
+/** One attached back end. */
 export class BackEndSeat {
   readonly hooks: BackEndHooks;
   readonly #options: SeatOptions;

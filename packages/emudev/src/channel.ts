@@ -2,6 +2,7 @@ import type { Channel } from './device.ts';
 import { EmudevError } from './errors.ts';
 import { DEFAULT_CHANNEL_LIMIT } from './limits.ts';
 
+/** What a provider decides about a channel. */
 export interface ChannelOptions<ToProvider> {
   /** What the back end sends, at once and in order. What it throws is thrown to the back end. */
   onSend(message: ToProvider): void;

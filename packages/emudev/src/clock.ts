@@ -15,6 +15,7 @@ export const systemClock: EmudevClock = {
   },
 };
 
+/** The deadlines of one registry's devices, in milliseconds. */
 export interface Deadlines {
   readonly lockDeadlineMs: number;
   readonly hookDeadlineMs: number;

@@ -14,6 +14,7 @@ export type EmudevState = 'allocated' | 'configured' | 'started' | 'stopped' | '
 /** Is a consumer there, and has it mapped memory ("ready": at least one DMA mapping)? */
 export type ConsumerState = 'absent' | 'connected' | 'ready';
 
+/** What a device is; the same for as long as it lives. */
 export interface EmudevInfo {
   /** Family name; provider and back end must agree on it (e.g. 'iavf'). */
   readonly devType: string;
@@ -25,7 +26,9 @@ export interface EmudevInfo {
   readonly numVectors: number;
 }
 
+/** What an application decides before it starts a device. */
 export interface EmudevConfig {
+  /** 1..maxQueuePairs; the provider's choice by default. */
   readonly queuePairs?: number;
 }
 
@@ -110,6 +113,7 @@ export interface SelfTestCheck {
   /** What was seen, or what is wrong. */
   readonly text: string;
 }
+/** What a self-test has found. */
 export interface SelfTestReport {
   /** Every check has passed. */
   readonly passed: boolean;
@@ -147,8 +151,11 @@ export interface Channel<Send, Receive> {
 export type QueueChange = 'start' | 'stop' | 'reset';
 /** Why everything is void; see `BackEndHooks.reset`. */
 export type ResetKind = 'function' | 'consumer-left' | 'family';
+/** What of a consumer's has changed. */
 export interface Update {
+  /** Its memory: translate again. */
   readonly dma: boolean;
+  /** Descriptors of vectors: ask `irqInfo` again. */
   readonly irqs: boolean;
 }
 
@@ -176,6 +183,7 @@ export interface BackEndHooks {
   unlock(): void;
 }
 
+/** What observers hear (`Emudev.on`), by name, with its arguments: after the back end's hook, not awaited. */
 export interface EmudevEvents {
   ready: [];
   destroyed: [reason: string];

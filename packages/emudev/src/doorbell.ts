@@ -76,6 +76,7 @@ export class FdDoorbell implements Disposable {
   }
 }
 
+/** How a doorbell is watched. */
 export interface WatchDoorbellOptions {
   /** Keeps the process alive while it watches; false by default. */
   readonly ref?: boolean;

@@ -16,6 +16,7 @@ export interface EmudevFamily {
   readonly version: number;
 }
 
+/** The PCI function and the emulated device, described. */
 export interface EmulatedPciDeviceSpec extends BasicPciDeviceSpec {
   readonly family: EmudevFamily;
   /** 0 by default: a family without data queues. */

@@ -50,6 +50,7 @@ const LOOP_WAITS = 2;
 
 const padded = (bytes: number): number => LENGTH_BYTES + ((bytes + 3) & ~3);
 
+/** How large a ring is. */
 export interface EventRingOptions {
   /** Bytes of record space, a power of two; each record takes four bytes more than it has, rounded up to four. */
   readonly capacityBytes: number;

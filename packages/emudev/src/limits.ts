@@ -14,8 +14,9 @@ export const MAX_DEVICES = 1024;
 export const LOCK_DEADLINE_MS = 1000;
 /** How long any other hook of a back end may take before the device goes on without it. */
 export const HOOK_DEADLINE_MS = 5000;
-/** Bytes of record space of one event ring. */
+/** Least bytes of record space of one event ring. */
 export const MIN_EVENT_RING_BYTES = 64;
+/** Most bytes of record space of one event ring. */
 export const MAX_EVENT_RING_BYTES = 0x100_0000;
 /** Bytes of one record of an event ring. */
 export const MAX_EVENT_RECORD_BYTES = 65_536;

@@ -4,6 +4,7 @@ import type { EmudevEvents } from './device.ts';
 /** `node:diagnostics_channel` that every event of every emulated device is published on, as `EmudevDiagnostic`. */
 export const EMUDEV_DIAGNOSTICS = 'emudev.device';
 
+/** One event, as it is published. */
 export interface EmudevDiagnostic {
   readonly device: string;
   readonly event: keyof EmudevEvents;

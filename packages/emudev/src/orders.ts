@@ -10,6 +10,7 @@
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
+/** One piece of work. */
 export type Order = () => void | Promise<void>;
 
 export class Orders {

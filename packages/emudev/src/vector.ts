@@ -21,9 +21,13 @@
  * `armed` clears pending before it signals, so an event either is seen by this signal or sets pending after it.
  */
 export const VECTOR_CELLS_BYTES = 64;
+/** Int32 index of `armed`. */
 export const VECTOR_ARMED = 0;
+/** Int32 index of `pending`. */
 export const VECTOR_PENDING = 1;
+/** Int32 index of `fd`. */
 export const VECTOR_FD = 2;
+/** Int32 index of `fired`. */
 export const VECTOR_FIRED = 3;
 
 /** Latches an event and fires if the vector is armed. `cells` is the Int32 index of the vector's first cell (window offset / 4). */
