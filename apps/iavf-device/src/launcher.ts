@@ -140,10 +140,10 @@ export class Launcher implements AsyncDisposable {
   }
 
   /**
-   * Takes devices out while the others run. The guest of an emulated device sees carrier go, then the device; it is closed and its
-   * name is free again. EMUDEV_BAD_STATE while a device needs them that is to stay (a back end, a port they are connected to); with
-   * `force` its back ends are unplugged, too, and its pairs disconnected. EMUDEV_NOENT. Either refuses before anything is done;
-   * what fails on the way is thrown at the end.
+   * Takes devices out while the others run: pairs are disconnected, sockets removed, devices closed, their names are free again.
+   * EMUDEV_BAD_STATE while a client has one plugged in, or a device needs it that is to stay (a back end, a port it is connected
+   * to). With `force` the client's connection is cut (QEMU 11.1 may abort then), back ends are unplugged, too, and
+   * pairs disconnected. EMUDEV_NOENT. Either refuses before anything is done; what fails on the way is thrown at the end.
    */
   unplug(names: string | readonly string[], options: { readonly force?: boolean } = {}): Promise<void> {
     const wanted = typeof names === 'string' ? [names] : [...new Set(names)];
@@ -276,6 +276,10 @@ export class Launcher implements AsyncDisposable {
     const pairs = this.#forwarding.pairs.filter(({ a, b }) => going.includes(a.name) || going.includes(b.name));
     const users = going.filter((name) => !names.includes(name));
     const open = pairs.filter(({ a, b }) => !names.includes(a.name) || !names.includes(b.name));
+    const busy = going.filter((name) => this.session(name) !== undefined);
+    if (!force && busy.length > 0) {
+      throw new EmudevError('EMUDEV_BAD_STATE', `${busy.join(', ')} ${busy.length === 1 ? 'is' : 'are'} plugged into a virtual machine: take it out there first (QEMU: device_del), or cut the connection by force`);
+    }
     if (!force && (users.length > 0 || open.length > 0)) {
       const why = [...users, ...open.map((pair) => `the connection ${pairText(pair)}`)].join(', ');
       throw new EmudevError('EMUDEV_BAD_STATE', `${names.join(', ')} ${names.length === 1 ? 'is' : 'are'} used by ${why}: unplug that together with it, or all by force`);

@@ -92,7 +92,9 @@ describe('a device', () => {
     expect(await client.read32(BAR0, 4)).toBe(~0x12345678 >>> 0);
     const { devices } = (await done('list')) as { devices: { name: string; state?: string; path?: string }[] };
     expect(devices.at(-1)).toMatchObject({ name: 'emu_edu0', driver: 'emu_edu', class: 'emudev', state: 'started', path: at('edu') });
-    await done('unplug', { device: 'emu_edu0' });
+    expect(await ask('unplug', { device: 'emu_edu0' })).toMatchObject({ ok: false, error: { code: 'EMUDEV_BAD_STATE', message: expect.stringMatching(/emu_edu0 is plugged into a virtual machine/) as string } });
+    expect(await client.read32(BAR0, 0)).toBe(0x010000ed);
+    await done('unplug', { device: 'emu_edu0', force: true });
     await client.closed;
     expect(existsSync(at('edu'))).toBe(false);
     await expect(VfioUserClient.connect(at('edu'))).rejects.toThrow();
@@ -116,7 +118,7 @@ describe('a device', () => {
       await done('plug', { vdev: `emu_edu0,path=${at('edu')}` });
       await using client = await VfioUserClient.connect(at('edu'));
       expect(await client.read32(BAR0, 0)).toBe(0x010000ed);
-      await done('unplug', { device: 'emu_edu0' });
+      await done('unplug', { device: 'emu_edu0', force: true });
     }
   });
 });
@@ -130,9 +132,9 @@ describe('a card with its back end', () => {
       const driver = await steady(at('vm1'));
       const left = new Promise<void>((resolve) => driver.once('exit', () => { resolve(); }));
       while ((await report(driver)).echoed === 0) await sleep(5);
-      expect(await ask('unplug', { device: 'emu_iavf1' })).toMatchObject({ ok: false, error: { code: 'EMUDEV_BAD_STATE', message: expect.stringMatching(/emu_iavf1 is used by net_iavf_be1, the connection net_iavf_be1/) as string } });
+      expect(await ask('unplug', { device: 'emu_iavf1' })).toMatchObject({ ok: false, error: { code: 'EMUDEV_BAD_STATE', message: expect.stringMatching(/emu_iavf1 is plugged into a virtual machine/) as string } });
       expect((await report(driver))).toMatchObject({ wrong: 0, failures: [] });
-      await done('unplug', { device: ['emu_iavf1', 'net_iavf_be1'] });
+      await done('unplug', { device: 'emu_iavf1', force: true });
       expect(existsSync(at('vm1'))).toBe(false);
       driver.kill('SIGKILL');
       await left;
@@ -149,6 +151,13 @@ describe('a card with its back end', () => {
     driver.kill('SIGKILL');
     await once(driver, 'exit');
     await done('unplug', { device: 'emu_iavf1', force: true });
+  });
+
+  test('stays while something uses it that is to stay', async () => {
+    await done('plug', card);
+    expect(await ask('unplug', { device: 'emu_iavf1' })).toMatchObject({ ok: false, error: { code: 'EMUDEV_BAD_STATE', message: expect.stringMatching(/emu_iavf1 is used by net_iavf_be1, the connection net_iavf_be1:/) as string } });
+    expect((await names()).slice(2)).toEqual(['emu_iavf1', 'net_iavf_be1']);
+    await done('unplug', { device: ['emu_iavf1', 'net_iavf_be1'] });
   });
 
   test('all or nothing: what cannot be completed leaves no device, no pair, no socket', async () => {
@@ -186,7 +195,7 @@ describe('iavf-device ctl', () => {
   test('does what it is told, in words or as JSON, and its exit code says how it went', () => {
     expect(run(at('ctl'), 'plug', `emu_edu0,path=${at('edu')}`)).toMatchObject({ status: 0, stdout: expect.stringContaining(`emu_edu0 listens on ${at('edu')}. Plug it in:\n  QEMU`) as string });
     expect(run(at('ctl'), 'list').stdout.split('\n').find((line) => line.startsWith('emu_edu0'))).toMatch(/^emu_edu0 +emudev +started +consumer absent, .*edu$/);
-    expect(run(at('ctl'), 'unplug', 'emu_iavf0')).toMatchObject({ status: 1, stdout: '', stderr: expect.stringMatching(/^iavf-device ctl: emu_iavf0 is used by net_iavf_be0.*\n$/) as string });
+    expect(run(at('ctl'), 'unplug', 'emu_iavf0')).toMatchObject({ status: 1, stdout: '', stderr: expect.stringMatching(/^iavf-device ctl: emu_iavf0 is plugged into .*\n$/) as string });
     expect(JSON.parse(run(at('ctl'), 'stats', 'net_iavf_be0', '--json').stdout)).toMatchObject({ ok: true, result: { ports: { net_iavf_be0: { ipackets: expect.any(Number) as number } } } });
     expect(run(at('ctl'), 'unplug', 'emu_edu0', '--json')).toMatchObject({ status: 0, stdout: '{"ok":true,"result":{}}\n' });
   });

@@ -52,8 +52,8 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     },
   },
   unplug: {
-    summary: 'take devices out; their guests see them go',
-    fields: { device: { kind: 'texts', help: 'a name, as in emu_iavf0' }, force: { kind: 'flag', optional: true, help: 'and what uses them: back ends go, too, pairs are disconnected' } },
+    summary: 'take devices out',
+    fields: { device: { kind: 'texts', help: 'a name, as in emu_iavf0' }, force: { kind: 'flag', optional: true, help: 'also while they are in use: back ends go, too, pairs are disconnected, the connection of a virtual machine is cut' } },
     run: async (launcher, fields) => {
       await launcher.unplug(fields.texts('device'), { force: fields.flag('force') });
       return {};

@@ -63,8 +63,8 @@ function program(asked: (what: Asked) => void): Command {
   add('list', 'the devices there are', () => ({}), describeAll);
   add('plug <vdev...>', 'make devices, as --vdev writes them: all or none', ([vdev], { forward }) => ({ vdev, ...(forward === undefined ? {} : { forward }) }), ({ plugged }: { plugged: readonly { name: string; path?: string }[] }) => plugged.map(({ name, path }) => (path === undefined ? `${name} is there` : wiring(name, path))).join('\n'))
     .option('--forward <pair>', 'ports to connect once they are there (repeatable)', (pair: string, before: readonly string[] = []) => [...before, pair]);
-  add('unplug <device...>', 'take devices out; their guests see them go', ([device], { force }) => ({ device, ...(force === true ? { force } : {}) }), done)
-    .option('--force', 'and what uses them: back ends go, too, pairs are disconnected');
+  add('unplug <device...>', 'take devices out', ([device], { force }) => ({ device, ...(force === true ? { force } : {}) }), done)
+    .option('--force', 'also while they are in use: back ends go, too, pairs are disconnected, the connection of a virtual machine is cut');
   add('restart <device>', 'stop and start an emulated device', ([device]) => ({ device }), done);
   add('reset <device>', 'reset an emulated device under its guest', ([device]) => ({ device }), done);
   add('connect <pair>', 'connect two ports, A=B, or loop one back', ([pair]) => ({ pair }), done);
