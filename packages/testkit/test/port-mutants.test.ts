@@ -25,6 +25,11 @@ function withDatapath(defect: DatapathDefect): PortClass {
   };
 }
 
+/** Loses its class on the way to another thread. */
+class Cells {
+  readonly kind: string = 'cells';
+}
+
 const leaked: number[] = [];
 const ZERO: PortStats = { ipackets: 0n, opackets: 0n, ibytes: 0n, obytes: 0n, imissed: 0n, ierrors: 0n, oerrors: 0n, rxNombuf: 0n };
 
@@ -56,7 +61,7 @@ const MUTANTS: readonly Mutant[] = [
   { defect: 'the link stays up', make: class extends ScriptedPort { #was = false; override link(): LinkStatus { const link = super.link(); this.#was ||= link.up; return { up: this.#was, speedMbps: 1 }; } }, caughtBy: ['port.link', 'port.link-after-close'] },
   { defect: 'a change of the link is told twice', make: class extends ScriptedPort { override onLink(observer: (link: LinkStatus) => void) { return super.onLink((link) => { observer(link); observer(link); }); } }, caughtBy: ['port.link', 'port.link-after-close'] },
   { defect: 'an observer cannot leave', make: class extends ScriptedPort { override onLink(observer: (link: LinkStatus) => void) { super.onLink(observer); return { [Symbol.dispose]() {} }; } }, caughtBy: ['port.link'] },
-  { defect: 'its data path\'s init is no plain data', make: class extends ScriptedPort { override datapath(): DatapathSpec { const { module, init } = super.datapath(); return { module, init: Object.assign(new (class Cells {})(), init) }; } }, caughtBy: ['port.datapath-plain'] },
+  { defect: 'its data path\'s init is no plain data', make: class extends ScriptedPort { override datapath(): DatapathSpec { const { module, init } = super.datapath(); return { module, init: Object.assign(new Cells(), init) }; } }, caughtBy: ['port.datapath-plain'] },
   { defect: 'counters begin anew when it stops', make: class extends ScriptedPort { protected override onStop() { this.resetStats(); } }, caughtBy: ['port.restart'] },
   { defect: 'resetStats does nothing', make: class extends ScriptedPort { override resetStats() {} }, caughtBy: ['port.reset-stats'] },
   { defect: 'resetStats stops counting', make: class extends ScriptedPort { #stopped = false; override resetStats() { super.resetStats(); this.#stopped = true; } override stats() { return this.#stopped ? ZERO : super.stats(); } }, caughtBy: ['port.reset-stats'] },

@@ -175,7 +175,7 @@ export function datapathCases(withPort: PortCase): readonly ConformanceCase[] {
       id: 'port.runts',
       title: 'takes frames that are none, and counts them',
       run: () => withPort(async (rig) => {
-        const { bench, port } = rig;
+        const { bench } = rig;
         const datapath = await rig.started();
         const accounted = rig.accounted();
         const frames = [new Uint8Array(1), new Uint8Array(13), new Uint8Array(14), rig.frames(1, FRAME_BYTES)[0]!];

@@ -2,7 +2,7 @@
 import { equal, ok } from 'node:assert/strict';
 import { attrKey, channelKey, regionKey, type Emudev, type EmudevState } from '@emudev/emudev';
 import { expectNoLeaks } from '../leaks.ts';
-import { refuses, same, thrownBy, type ConformanceCase } from '../suite.ts';
+import { codeOf, refuses, same, thrownBy, type ConformanceCase } from '../suite.ts';
 import { DEVICE_NAME, contextOf, type ProviderCase, type ProviderFactory, type ProviderRig } from './rig.ts';
 
 type Operation = 'configure' | 'start' | 'stop' | 'close';
@@ -113,7 +113,7 @@ export function lifecycleCases(on: ProviderCase, factory: ProviderFactory): read
       title: 'a second device of its name is refused and disturbs nothing',
       run: () => on(async (rig) => {
         const error = await expectNoLeaks(() => thrownBy('a second device of the same name', async () => factory(DEVICE_NAME, contextOf(rig.registry))));
-        equal((error as { code?: unknown }).code, 'EMUDEV_EXISTS');
+        equal(codeOf(error), 'EMUDEV_EXISTS', `it is refused with EMUDEV_EXISTS: ${String(error)}`);
         equal(rig.registry.byName(DEVICE_NAME), rig.emudev, 'the first one has its name still');
         await rig.start();
       }),
@@ -145,9 +145,17 @@ export function lifecycleCases(on: ProviderCase, factory: ProviderFactory): read
           ok(passed, `the self-test passes: ${checks.filter((check) => !check.passed).map(({ name, text }) => `${name}: ${text}`).join('; ')}`);
           for (const { name, text } of checks) ok(name !== '' && text !== '', 'a check has a name and says what it saw');
         } catch (error) {
-          if ((error as { code?: unknown }).code !== 'EMUDEV_UNSUPPORTED') throw error;
+          if (codeOf(error) !== 'EMUDEV_UNSUPPORTED') throw error;
         }
         await rig.ready();
+        const told: string[] = [];
+        for (const event of ['reset', 'destroyed'] as const) rig.emudev.on(event, () => { told.push(event); });
+        try {
+          await rig.emudev.selfTest();
+        } catch (error) {
+          ok(['EMUDEV_UNSUPPORTED', 'EMUDEV_BAD_STATE'].includes(codeOf(error) ?? ''), `a self-test that would disturb a consumer is EMUDEV_BAD_STATE, not ${String(error)}`);
+        }
+        same('what a consumer hears of a self-test', [rig.emudev.consumer, told], ['ready', []]);
       }),
     },
     {

@@ -39,11 +39,8 @@ export class Lamp extends EmulatedPciDevice {
   override region(name: string): SharedRegion | undefined {
     return name === 'page' ? { offset: this.page, sizeBytes: PAGE_BYTES } : undefined;
   }
-  regionNames(): readonly string[] {
+  override regionNames(): readonly string[] {
     return ['page'];
-  }
-  selfTest(): { name: string; passed: boolean; text: string }[] {
-    return [{ name: 'bulb', passed: true, text: 'it glows' }];
   }
   protected override onReset(): void {
     this.lit = 0;
