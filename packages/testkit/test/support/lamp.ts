@@ -1,7 +1,7 @@
 /** A small provider that does everything right: one BAR, a shared page, a doorbell, a vector, MSI. The mutation list breaks it. */
 import { Window } from '@emudev/dma';
 import {
-  attribute, attrKey, EmulatedPciDevice, emulatedVdev, integerAttr, VECTOR_CELLS_BYTES, type DoorbellInfo, type EmudevRegistryLike, type IrqInfo, type QueueInfo, type SharedRegion, type VdevContext,
+  attribute, attrKey, EmulatedPciDevice, emulatedVdev, integerAttr, VECTOR_CELLS_BYTES, type Attribute, type DoorbellInfo, type EmudevRegistryLike, type IrqInfo, type QueueInfo, type SharedRegion, type VdevContext,
   type EmulatedPciVdev,
 } from '@emudev/emudev';
 import { registers } from '@emudev/pci';
@@ -23,7 +23,7 @@ export class Lamp extends EmulatedPciDevice {
     }, registry);
   }
 
-  override readonly attributes = new Map([
+  override readonly attributes: ReadonlyMap<string, Attribute> = new Map([
     attribute(BRIGHTNESS, { get: () => this.brightness, set: (value) => { this.brightness = value; } }),
     attribute(attrKey<Uint8Array>('serial'), { get: () => Uint8Array.of(1, 2, 3) }),
   ]);
