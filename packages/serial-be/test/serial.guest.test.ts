@@ -26,7 +26,6 @@ let guest: Guest;
 let ttys: string[];
 
 /** The shell's prompt; ash then asks where the cursor is. */
-// eslint-disable-next-line no-control-regex
 const PROMPT = /[#$] (\x1b\[6n)?$/;
 
 /** A program on the host that has a port's terminal open. */

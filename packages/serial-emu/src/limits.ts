@@ -2,7 +2,7 @@
 
 /** Of a 16550A, in each direction. */
 export const FIFO_BYTES = 16;
-/** Credits are given when at least this much room has come together: not one message per byte. */
+/** Credits are given when at least this much room has come together, or the receiver has less than its trigger level: not one message per byte. */
 export const CREDIT_STEP = 8;
 /** Credits that a back end may have granted and not yet seen used. */
 export const MAX_TRANSMIT_CREDIT: number = 1 << 20;

@@ -3,7 +3,7 @@ import { attribute, createChannel, EmudevError, type Attribute, type Channel, ty
 import type { RegionHandler } from '@emudev/pci';
 import { CharacterFifo } from './character-fifo.ts';
 import { countersAttr, farEndAttr, lineSettingsAttr, type LineSettings, type SerialToBackEnd, type SerialToProvider } from './contract.ts';
-import { CREDIT_STEP, FIFO_BYTES, MAX_TRANSMIT_CREDIT, MAX_WAITING_MESSAGES, TRANSMIT_DELAY_MS } from './limits.ts';
+import { CREDIT_STEP, MAX_TRANSMIT_CREDIT, MAX_WAITING_MESSAGES, TRANSMIT_DELAY_MS } from './limits.ts';
 import { LSR_BI, MSR_CTS, MSR_DCD, MSR_DSR, MSR_RI, REGISTER_BYTES } from './register-table.ts';
 import { Uart } from './uart.ts';
 
@@ -216,8 +216,11 @@ export class SerialPort {
   #grant(): void {
     // In loopback there is no room; what is there already then waits on the line.
     if (this.#paused || this.#congested || this.uart.room === 0) return;
-    const free = Math.min(this.uart.capacity, FIFO_BYTES) - this.uart.received - this.#line.length - this.#granted;
-    if (free < Math.min(this.uart.capacity, CREDIT_STEP)) return;
+    const { capacity, received, trigger } = this.uart;
+    const waiting = received + this.#line.length;
+    const free = capacity - waiting - this.#granted;
+    // Not byte by byte; but a back end that holds no credit must not wait for a guest that waits for the trigger level.
+    if (free <= 0 || (free < Math.min(capacity, CREDIT_STEP) && (this.#granted > 0 || waiting >= trigger))) return;
     this.#granted += free;
     this.#deliver({ kind: 'credit', bytes: free });
   }

@@ -84,6 +84,11 @@ export class Uart {
     return this.#fifos ? FIFO_BYTES : 1;
   }
 
+  /** Characters from which on the receiver interrupts. */
+  get trigger(): number {
+    return this.#fifos ? TRIGGER_LEVELS[this.#fcr >> 6]! : 1;
+  }
+
   /** Characters the receiver takes without loss; more than its capacity never, and none in loopback. */
   get room(): number {
     return this.#loopback ? 0 : Math.max(0, this.capacity - this.#receiver.length);
@@ -369,7 +374,7 @@ export class Uart {
   #refresh(): void {
     const ier = this.#ier;
     const receiver = this.#receiver;
-    const trigger = this.#fifos ? TRIGGER_LEVELS[this.#fcr >> 6]! : 1;
+    const { trigger } = this;
     const causes =
       ((ier & IER_ELSI) !== 0 && (this.#overrun || receiver.errors !== 0) ? CAUSE_LINE_STATUS : 0)
       | ((ier & IER_ERBFI) === 0 ? 0 : receiver.length >= trigger ? CAUSE_RECEIVED : this.#timedOut && receiver.length > 0 ? CAUSE_TIME_OUT : 0)

@@ -209,6 +209,25 @@ describe('the channel', () => {
     expect(r.card.emudev.getAttr(countersAttr(0))).toBe('tx:0 rx:16 overrun:0 break:0');
   });
 
+  test('a guest that waits for its trigger level is never left below it while the back end has more', async () => {
+    for (const [code, level] of [[0, 1], [1, 4], [2, 8], [3, 14]] as const) {
+      const r = await Rig.started();
+      r.write(FCR, 1 | code << 6);
+      r.write(IER, 1);
+      let left = 500;
+      const backEnd = new BackEnd(r, 0, 0, (message, self) => {
+        self.hear(message);
+        if (message.kind === 'credit') self.send(...Array.from({ length: Math.min(message.bytes, left) }, () => left-- & 0xff));
+      });
+      let rounds = 0;
+      for (; left > 0; rounds++) {
+        expect(r.read(IIR), `trigger level ${level}`).toBe(0xc4);
+        for (let i = 0; i < level; i++) r.read(DATA);
+      }
+      expect(backEnd.log.filter((line) => line.startsWith('credit')).length).toBeLessThan(500 / 2);
+    }
+  });
+
   test('a FIFO switched off behind a credit, and loopback: what comes waits on the line', async () => {
     const r = await Rig.started();
     r.write(FCR, 1);
