@@ -3,7 +3,14 @@ import { EmudevRegistry, type Channel } from '@emudev/emudev';
 import { IRQ_MSI, type PciHost } from '@emudev/pci';
 import { SerialCard, serialPort, type SerialToBackEnd, type SerialToProvider } from '../src/index.ts';
 
-export const [DATA, IER, IIR, FCR, LCR, MCR, LSR, MSR] = [0, 1, 2, 2, 3, 4, 5, 6] as const;
+export const DATA = 0;
+export const IER = 1;
+export const IIR = 2;
+export const FCR = 2;
+export const LCR = 3;
+export const MCR = 4;
+export const LSR = 5;
+export const MSR = 6;
 
 export class Host implements PciHost {
   intx = false;
@@ -22,8 +29,8 @@ export class Host implements PciHost {
 
 export class Rig {
   readonly card: SerialCard;
-  readonly host = new Host();
-  readonly registry = new EmudevRegistry();
+  readonly host: Host = new Host();
+  readonly registry: EmudevRegistry = new EmudevRegistry();
 
   constructor(ports = 1) {
     this.card = new SerialCard({ name: 'emu_serial0', ports }, this.registry);
