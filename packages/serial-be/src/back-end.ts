@@ -21,6 +21,7 @@ export interface SerialBackEndDiagnostic {
 
 const diagnostics = diagnosticsChannel(SERIAL_BACK_END_DIAGNOSTICS);
 
+/** How a back end is made. */
 export interface SerialBackEndOptions {
   readonly name: string;
   readonly emudev: Emudev;
@@ -42,6 +43,7 @@ export interface SerialBackEndCounters {
   readonly breaksFromGuest: number;
 }
 
+/** The back end of one port; it works while its card is started. */
 export class SerialBackEnd implements VdevDevice {
   readonly name: string;
   readonly #options: SerialBackEndOptions;

@@ -1,5 +1,6 @@
 /** What a port is connected to: a pseudo terminal, a socket, standard input and output. */
 
+/** The other end of the line, for the back end. */
 export interface FarEnd {
   /** Where a person finds it. */
   readonly place: string;
@@ -11,6 +12,7 @@ export interface FarEnd {
   close(): void;
 }
 
+/** What a far end reports. */
 export interface FarEndEvents {
   /** Somebody has come, or has gone. Nobody is there at first. */
   present(present: boolean): void;

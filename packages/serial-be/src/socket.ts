@@ -4,8 +4,10 @@ import { linux } from '@emudev/linux';
 import type { FarEnd, FarEndEvents } from './far-end.ts';
 import { LISTEN_BACKLOG, READ_BYTES, RECONNECT_FIRST_MS, RECONNECT_LAST_MS, SOCKET_BUFFER_BYTES } from './limits.ts';
 
+/** Where a socket listens or connects to. */
 export type SocketAddress = { readonly host: string; readonly port: number } | { readonly path: string };
 
+/** How a socket is used. */
 export interface SocketFarEndOptions {
   readonly mode: 'listen' | 'connect';
   readonly address: SocketAddress;

@@ -5,6 +5,7 @@ import { EscapeParser } from './escape.ts';
 import type { FarEnd, FarEndEvents } from './far-end.ts';
 import { FdStream } from './fd-stream.ts';
 
+/** Whose input and output; those of this process by default. */
 export interface StdioOptions {
   readonly sys: Sys;
   readonly input?: number;

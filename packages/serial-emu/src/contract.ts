@@ -12,8 +12,11 @@
 import { attrKey, channelKey, integerAttr, jsonAttr, stringAttr, type AttrKey, type ChannelKey } from '@emudev/emudev';
 import { MAX_FAR_END_TEXT } from './limits.ts';
 
+/** Name of the family. */
 export const SERIAL_DEV_TYPE = 'serial';
+/** Of this contract. */
 export const SERIAL_CONTRACT_VERSION = 1;
+/** What a back end names when it attaches. */
 export const SERIAL_CONTRACT: { readonly devType: string; readonly version: number } = { devType: SERIAL_DEV_TYPE, version: SERIAL_CONTRACT_VERSION };
 
 /** Ports a card may have. */
@@ -55,6 +58,7 @@ export interface SerialBytes {
   readonly bytes: Uint8Array;
 }
 
+/** What the card tells the back end of a port. */
 export type SerialToBackEnd =
   | SerialBytes
   | SerialCredit
@@ -67,6 +71,7 @@ export type SerialToBackEnd =
   /** A consumer has connected, or left; before it is said for the first time there is none. */
   | { readonly kind: 'consumer'; readonly present: boolean };
 
+/** What the back end of a port tells the card. EMUDEV_RANGE: more bytes than there is credit for, or no such credit; EMUDEV_BAD_ARG: no such message. */
 export type SerialToProvider =
   | SerialBytes
   | SerialCredit
@@ -79,7 +84,7 @@ export const serialPort = (port: number): ChannelKey<SerialToProvider, SerialToB
 
 /** Number of ports. Read only. */
 export const ATTR_PORTS: AttrKey<number> = attrKey('ports', integerAttr({ min: 1, max: MAX_PORTS }));
-/** Read only. */
+/** How the guest has set up the line. Read only. */
 export const lineSettingsAttr = (port: number): AttrKey<LineSettings> => 
   attrKey(`port${port}.settings`, jsonAttr((value) => typeof value === 'object' && value !== null, '{"baud":115200,"dataBits":8,"parity":"none","stopBits":1}'));
 /**

@@ -11,6 +11,7 @@ const PORT_BYTES = 8;
 const TEXT_OFFSET = 0x60;
 const TEXT = 'PCI Serial/UART';
 
+/** How a card is made. */
 export interface SerialCardOptions {
   readonly name: string;
   /** 1 or 2; 1 by default. */

@@ -7,6 +7,7 @@ import { CREDIT_STEP, MAX_TRANSMIT_CREDIT, MAX_WAITING_MESSAGES, TRANSMIT_DELAY_
 import { LSR_BI, MSR_CTS, MSR_DCD, MSR_DSR, MSR_RI, REGISTER_BYTES } from './register-table.ts';
 import { Uart } from './uart.ts';
 
+/** What a port needs of its card. */
 export interface SerialPortOptions {
   readonly index: number;
   /** The UART's interrupt pin or its causes may have changed. */
@@ -31,6 +32,7 @@ const TELL_ALL = 31;
 
 const sameSettings = (a: LineSettings, b: LineSettings): boolean => a.baud === b.baud && a.dataBits === b.dataBits && a.parity === b.parity && a.stopBits === b.stopBits;
 
+/** Joins a UART and a channel; paused at first. */
 export class SerialPort {
   readonly uart: Uart;
   /** The eight registers, for a BAR. */

@@ -1,7 +1,9 @@
 /** The registers of a 16550A, as data: National Semiconductor PC16550D data sheet (June 1995), sections 8.0 to 8.12, tables I and II. */
 
+/** As the data sheet abbreviates them. */
 export type RegisterName = 'RBR' | 'THR' | 'IER' | 'DLL' | 'DLM' | 'IIR' | 'FCR' | 'LCR' | 'MCR' | 'LSR' | 'MSR' | 'SCR';
 
+/** One register. */
 export interface RegisterSpec {
   readonly name: RegisterName;
   /** Address lines A2 to A0. */
@@ -17,6 +19,7 @@ export interface RegisterSpec {
   readonly section: string;
 }
 
+/** All of them, by address. */
 export const REGISTERS: readonly RegisterSpec[] = [
   { name: 'RBR', offset: 0, dlab: 0, access: 'r', reset: 0x00, bits: 0xff, section: '8.0, table II' },
   { name: 'THR', offset: 0, dlab: 0, access: 'w', reset: 0x00, bits: 0xff, section: '8.0, table II' },

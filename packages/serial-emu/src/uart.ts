@@ -34,6 +34,7 @@ const CAUSE_TIME_OUT = 4;
 const CAUSE_TRANSMITTER = 8;
 const CAUSE_MODEM = 16;
 
+/** The chip; accesses by `read` and `write`, the line by `pending` and `take`, `room` and `receive`. */
 export class Uart {
   /** Bytes that arrived while the FIFO was full: only the guest itself can send them, in loopback. */
   overruns = 0;
