@@ -159,17 +159,9 @@ export class Launcher implements AsyncDisposable {
     });
   }
 
-  /**
-   * Resets the function of a served device as hardware that fails does: its guest is not told, its driver has to find out. Between two commands of the
-   * guest's; nothing happens while none is there. EMUDEV_NOENT, EMUDEV_UNSUPPORTED: the device is not served.
-   */
+  /** Has a device reset itself; its guest's driver has to find out. EMUDEV_NOENT, EMUDEV_UNSUPPORTED: it is no emulated device, or has no reset of its own. */
   reset(name: string): Promise<void> {
-    return this.#exclusive(async () => {
-      this.emudev(name);
-      const served = this.#servers.get(name);
-      if (served === undefined) throw new EmudevError('EMUDEV_UNSUPPORTED', `${name} is not served to anybody`);
-      await served.server.surpriseReset();
-    });
+    return this.#exclusive(() => this.emudev(name).reset());
   }
 
   /** Connects two ports (`A=B`), or loops one back (`A`). Throws EthdevError. */

@@ -234,6 +234,12 @@ export interface Emudev {
    * EMUDEV_UNSUPPORTED where the provider has no self-test; EMUDEV_BAD_STATE where it would disturb a consumer that is there.
    */
   selfTest(): Promise<SelfTestReport>;
+  /**
+   * The device resets itself, as hardware that fails does, or a host that resets a virtual function: what the guest has set up in the
+   * device is void, its configuration space stays, and its driver has to find out. In any state but closed, one at a time with
+   * configure, start, stop, close and selfTest. EMUDEV_UNSUPPORTED where the provider has no reset of its own.
+   */
+  reset(): Promise<void>;
 }
 
 /** What a provider (emudev driver) implements; the class adds state checks, naming, and the back end's side. */
@@ -258,6 +264,8 @@ export interface EmudevProvider {
   events?(name: string): EventRingHandle | undefined;
   /** Throws EMUDEV_BAD_STATE rather than disturb a consumer. A check that fails is a result, not an error. */
   selfTest?(): readonly SelfTestCheck[] | Promise<readonly SelfTestCheck[]>;
+  /** Resets the device and keeps its configuration space; calls `ProviderPort.reset('family')` on the way. */
+  familyReset?(): void | Promise<void>;
 }
 
 /** The class's side towards its provider: how a provider reports what the consumer did. Returned by `EmudevRegistry.allocate`. */

@@ -254,6 +254,14 @@ export class EmulatedDevice implements Emudev {
     });
   }
 
+  reset(): Promise<void> {
+    return this.#operations.run(async () => {
+      this.#assertOpen('reset');
+      if (this.#provider.familyReset === undefined) throw new EmudevError('EMUDEV_UNSUPPORTED', `${this.info.name} has no reset of its own`);
+      await this.#provider.familyReset();
+    });
+  }
+
   #ready(): Promise<void> {
     return this.#slot.tell(async (ask) => {
       if (this.#consumer === 'ready' || this.#state === 'closed') return;

@@ -51,6 +51,8 @@ export abstract class EmulatedPciDevice extends BasicPciDevice implements Emudev
   #mapped = false;
   #ready = false;
   #locked = false;
+  /** The transport's hold of the orders: once, however often it asks. */
+  #held = false;
   #closed = false;
 
   /** @throws EmudevError (EMUDEV_EXISTS, EMUDEV_BAD_ARG: the name), PciLayoutError */
@@ -89,6 +91,19 @@ export abstract class EmulatedPciDevice extends BasicPciDevice implements Emudev
   /** Orders wait for the next start. */
   stop(): void | Promise<void> {
     return this.#orders.stop();
+  }
+
+  /** Orders that have not begun are forgotten, the back end hears of it while it is locked, then the registers are at power-on. */
+  async familyReset(): Promise<void> {
+    await this.#orders.hold();
+    try {
+      await this.#port.reset('family');
+      this.#orders.clear();
+      this.setIntx(false);
+      await this.onReset();
+    } finally {
+      this.#orders.release();
+    }
   }
 
   // What the emulated device asks of its provider. A family has what it overrides.
@@ -174,7 +189,6 @@ export abstract class EmulatedPciDevice extends BasicPciDevice implements Emudev
     // Power-on state for the next consumer.
     if (!this.#closed) await this.#powerOn();
     await super.detach(reason);
-    this.#orders.release();
   }
 
   override read(region: number, offset: number, into: Uint8Array): void | Promise<void> {
@@ -187,8 +201,16 @@ export abstract class EmulatedPciDevice extends BasicPciDevice implements Emudev
   }
 
   override async quiesce(reason: QuiesceReason): Promise<void> {
+    const again = this.#held;
+    this.#held = true;
     await this.#orders.hold();
-    await this.#port.lock(reason);
+    if (again) this.#orders.release();
+    try {
+      await this.#port.lock(reason);
+    } catch (error) {
+      this.#letGo();
+      throw error;
+    }
     this.#locked = true;
   }
 
@@ -198,7 +220,7 @@ export abstract class EmulatedPciDevice extends BasicPciDevice implements Emudev
       this.#port.unlock();
       this.#announceReady();
     }
-    this.#orders.release();
+    this.#letGo();
   }
 
   override memoryChanged(): void {
@@ -215,6 +237,12 @@ export abstract class EmulatedPciDevice extends BasicPciDevice implements Emudev
     if (this.#closed) return;
     await this.#port.reset('function');
     await this.#powerOn();
+  }
+
+  #letGo(): void {
+    if (!this.#held) return;
+    this.#held = false;
+    this.#orders.release();
   }
 
   async #powerOn(): Promise<void> {

@@ -18,7 +18,8 @@ export class Orders {
   readonly #waiting: Order[] = [];
   #working: Promise<void> | undefined;
   #running = false;
-  #held = false;
+  /** Who holds them; each lets go of its own. */
+  #holders = 0;
 
   /** `report`: what an order has thrown. */
   constructor(report: (error: unknown) => void) {
@@ -41,12 +42,12 @@ export class Orders {
   }
 
   hold(): Promise<void> {
-    this.#held = true;
+    this.#holders++;
     return this.#ended();
   }
 
   release(): void {
-    this.#held = false;
+    if (this.#holders > 0) this.#holders--;
     this.#next();
   }
 
@@ -60,7 +61,7 @@ export class Orders {
   }
 
   #next(): void {
-    if (!this.#running || this.#held || this.#working !== undefined) return;
+    if (!this.#running || this.#holders > 0 || this.#working !== undefined) return;
     const order = this.#waiting.shift();
     if (order === undefined) return;
     this.#working = nextTurn().then(order).catch(this.#report).finally(() => {

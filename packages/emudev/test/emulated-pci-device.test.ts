@@ -131,3 +131,34 @@ test('a self-test is refused while a consumer is there, and a consumer that come
   await attach;
   await expect(lamp.emudev.selfTest()).rejects.toMatchObject({ code: 'EMUDEV_BAD_STATE' });
 });
+
+test('resets itself: the back end hears of it while it is locked, registers are at power-on, configuration space stays', async () => {
+  const registry = new EmudevRegistry();
+  const { pci: lamp, emudev } = emulatedVdev('lamp0', { registry }, (r) => new Lamp('lamp0', r));
+  const backEnd = new LoggingBackEnd();
+  emudev.attach(backEnd, FAMILY);
+  await lamp.attach(host);
+  lamp.write(0, 0, Uint8Array.of(5, 0, 0, 0));
+  lamp.write(7, 4, Uint8Array.of(6, 0));
+  await emudev.reset();
+  const command = new Uint8Array(2);
+  lamp.read(7, 4, command);
+  expect([lamp.lit, command[0], emudev.consumer]).toEqual([0, 6, 'connected']);
+  expect(backEnd.log).toEqual(['lock', 'reset family', 'unlock']);
+});
+
+test('a lock that fails lets orders go on', async () => {
+  const registry = new EmudevRegistry();
+  class Busy extends Lamp {
+    done = 0;
+    give(): void { this.order(() => { this.done++; }); }
+  }
+  const { pci, emudev } = emulatedVdev('lamp0', { registry }, (r) => new Busy('lamp0', r));
+  emudev.attach({ lock: () => Promise.reject(new Error('busy')), unlock: () => {} }, FAMILY);
+  await emudev.configure({});
+  await emudev.start();
+  await pci.attach(host);
+  await expect(pci.quiesce('irqs')).rejects.toThrow('busy');
+  pci.give();
+  while (pci.done === 0) await new Promise((resolve) => { setImmediate(resolve); });
+});

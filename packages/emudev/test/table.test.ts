@@ -26,6 +26,7 @@ const provider = (): EmudevProvider => toyProvider({
   regionNames: () => ['page'],
   events: (name) => (name === 'log' ? { offset: 64, sizeBytes: 320, fd: 3 } : undefined),
   selfTest: () => [],
+  familyReset: () => {},
 });
 const HOOKS = { lock: () => Promise.resolve(), unlock: () => {} };
 const never = (): Promise<never> => new Promise(() => {});
@@ -79,6 +80,7 @@ const CALLS: Readonly<Record<string, (bench: Bench) => unknown>> = {
   'emudev.stop': ({ emudev }) => emudev.stop(),
   'emudev.close': ({ emudev }) => emudev.close(),
   'emudev.selfTest': async ({ emudev }) => { expect(await emudev.selfTest()).toEqual({ passed: true, checks: [] }); },
+  'emudev.reset': ({ emudev }) => emudev.reset(),
   'emudev.attach': ({ emudev }) => emudev.attach(HOOKS, CONTRACT),
   'emudev.on': ({ emudev }) => { emudev.on('ready', () => {})[Symbol.dispose](); },
   'emudev.info': ({ emudev }) => { expect(emudev.info.name).toBe('emu_a'); },
@@ -151,6 +153,12 @@ const FURTHER: Readonly<Record<string, Readonly<Record<string, () => unknown>>>>
       return new EmudevRegistry().allocate('emu_a', without).device.selfTest();
     },
     EMUDEV_BAD_STATE: () => new Bench({ selfTest: () => { throw new emudevPackage.EmudevError('EMUDEV_BAD_STATE', 'a consumer is there'); } }).emudev.selfTest(),
+  },
+  'emudev.reset': {
+    EMUDEV_UNSUPPORTED: () => {
+      const { familyReset: _none, ...without } = provider();
+      return new EmudevRegistry().allocate('emu_a', without).device.reset();
+    },
   },
   'emudev.attach': {
     EMUDEV_BAD_ARG: () => new Bench().emudev.attach(HOOKS, { devType: 'toy', version: 9 }),

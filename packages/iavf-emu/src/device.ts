@@ -100,6 +100,7 @@ export class IavfDevice implements PciDevice {
         mailbox: this.#mailbox.channel,
         memTable: () => this.#memory(),
         close: () => { this.#close(); },
+        familyReset: () => this.#resets.request('family'),
       }));
     } catch (error) {
       this.#close();

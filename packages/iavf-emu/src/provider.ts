@@ -14,6 +14,8 @@ export interface ProviderParts {
   readonly mailbox: Channel<MailboxReply, MailboxRequest>;
   memTable(): MemTable;
   close(): void | Promise<void>;
+  /** As RESET_VF, which a host may also do by itself. */
+  familyReset(): Promise<void>;
 }
 
 /** What the emudev class asks of the card. The admin queues have numbers but no description: the mailbox stands for them. */
@@ -34,6 +36,7 @@ export function iavfProvider(parts: ProviderParts): EmudevProvider {
       if (config.queuePairs !== undefined) attributes.configure(config.queuePairs);
     },
     close: () => parts.close(),
+    familyReset: () => parts.familyReset(),
     memTable: () => parts.memTable(),
     // Ring and vector of a data queue travel in virtchnl messages; the vector named here is the one Linux and FreeBSD map it to.
     queueInfo: (queue) => (doorbellOffsets.has(queue) ? { base: 0n, size: 0, doorbellId: queue, irqVector: MISC_VECTOR + (queue >> 1) } : undefined),

@@ -148,15 +148,6 @@ export class VfioUserServer implements AsyncDisposable {
     this.#serve(fd);
   }
 
-  /**
-   * Resets the function from this side, as hardware that fails does: the client is not told, its driver has to find out. Between two
-   * commands of the client; without one there is nothing to reset, every client finds a device at power-on. Never rejects: a device that does
-   * not become quiescent loses its session.
-   */
-  async surpriseReset(): Promise<void> {
-    await this.#session?.surpriseReset();
-  }
-
   /** Ends the session (the device is detached first), removes the socket file. Later calls wait for the same end. */
   close(): Promise<void> {
     this.#closing ??= this.#close();

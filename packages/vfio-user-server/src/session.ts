@@ -205,13 +205,6 @@ export class Session implements SessionView, CommandContext, PciHost {
     return this.#queue.busy ? this.reset('flr') : this.#betweenCommands(() => this.reset('flr'));
   }
 
-  /** As hardware that fails: between two commands. What fails is reported. */
-  surpriseReset(): Promise<void> {
-    return this.#betweenCommands(async () => {
-      if (this.#attached) await this.reset('flr');
-    });
-  }
-
   report(what: string, error?: unknown): void {
     publish('fault', { device: this.device.name, session: this.id, what, ...(error === undefined ? {} : { error }) });
   }

@@ -68,7 +68,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     },
   },
   reset: {
-    summary: 'reset the function of an emulated device under its guest, which is not told',
+    summary: 'have an emulated device reset itself; its guest is not told',
     fields: { device: DEVICE },
     run: async (launcher, fields) => {
       await launcher.reset(fields.text('device'));

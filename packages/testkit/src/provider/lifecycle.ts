@@ -129,7 +129,7 @@ export function lifecycleCases(on: ProviderCase, factory: ProviderFactory): read
           attach: () => emudev.attach(hooks, contract),
           memTable: () => emudev.memTable(), queueInfo: () => emudev.queueInfo(0), irqInfo: () => emudev.irqInfo(0), doorbell: () => emudev.doorbell(0),
           getAttr: () => emudev.getAttr(attrKey(names[0] ?? 'any')), setAttr: () => { emudev.setAttr(attrKey(names[0] ?? 'any'), 0); },
-          mapRegion: () => emudev.mapRegion(regionKey('any')), channel: () => emudev.channel(channelKey('any')), selfTest: () => emudev.selfTest(),
+          mapRegion: () => emudev.mapRegion(regionKey('any')), channel: () => emudev.channel(channelKey('any')), selfTest: () => emudev.selfTest(), reset: () => emudev.reset(),
         };
         for (const [what, call] of Object.entries(calls)) await refuses(`${what} after close`, 'EMUDEV_BAD_STATE', call);
       }),
@@ -156,6 +156,23 @@ export function lifecycleCases(on: ProviderCase, factory: ProviderFactory): read
           ok(['EMUDEV_UNSUPPORTED', 'EMUDEV_BAD_STATE'].includes(codeOf(error) ?? ''), `a self-test that would disturb a consumer is EMUDEV_BAD_STATE, not ${String(error)}`);
         }
         same('what a consumer hears of a self-test', [rig.emudev.consumer, told], ['ready', []]);
+      }),
+    },
+    {
+      id: 'provider.family-reset',
+      title: 'resets itself, or says that it cannot; the back end hears of it while it is locked, and the consumer stays',
+      run: () => on(async (rig: ProviderRig) => {
+        await rig.start();
+        await rig.ready();
+        const told: string[] = [];
+        for (const event of ['reset', 'destroyed'] as const) rig.emudev.on(event, (what) => { told.push(`${event} ${what}`); });
+        try {
+          await rig.emudev.reset();
+        } catch (error) {
+          if (codeOf(error) !== 'EMUDEV_UNSUPPORTED') throw error;
+          return;
+        }
+        same('what is heard of a reset of its own', [rig.emudev.consumer, told], ['ready', ['reset family']]);
       }),
     },
     {
