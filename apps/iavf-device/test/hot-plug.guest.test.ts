@@ -5,15 +5,14 @@
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { connect } from 'node:net';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Guest } from '@emudev/guest';
 import { ControlClient } from '@emudev/iavf-device';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { bringUp, carrier, expectPing, nameCards } from './support/cards.ts';
 import { DeviceProcess } from './support/device-process.ts';
+import { qmp } from './support/qmp.ts';
 
 const MAC0 = '52:54:00:e0:00:01';
 const MAC1 = '52:54:00:e0:00:02';
@@ -27,23 +26,6 @@ async function done(command: string, fields: object = {}): Promise<unknown> {
   const answer = await control.ask({ command, ...fields });
   if (!answer.ok) throw new Error(answer.error.message);
   return answer.result;
-}
-
-/** One command on QEMU's own control socket; its answer, behind whatever events come first. */
-async function qmp(execute: string, args: object): Promise<void> {
-  const socket = connect(at('qmp'));
-  try {
-    socket.write(`${JSON.stringify({ execute: 'qmp_capabilities' })}\n${JSON.stringify({ execute, arguments: args, id: 'ours' })}\n`);
-    for await (const line of createInterface({ input: socket })) {
-      const answer = JSON.parse(line) as { id?: string; error?: { desc: string } };
-      if (answer.id !== 'ours') continue;
-      if (answer.error !== undefined) throw new Error(answer.error.desc);
-      return;
-    }
-    throw new Error('QEMU ended');
-  } finally {
-    socket.destroy();
-  }
 }
 
 /** Card 0's pings while `what` goes on: none may be lost. */
@@ -109,12 +91,12 @@ test('disconnected and connected: the guest sees carrier go and come back', asyn
 test('taken out of the guest, unplugged, plugged in anew and put back', async () => {
   await unharmed(async () => {
     expect(await control.ask({ command: 'unplug', device: 'emu_edu0' })).toMatchObject({ ok: false, error: { code: 'EMUDEV_BAD_STATE', message: expect.stringMatching(/device_del/) as string } });
-    await qmp('device_del', { id: 'edu' });
+    await qmp(at('qmp'), 'device_del', { id: 'edu' });
     await guest.until('lspci -n -d 1234:11e8', (output) => !output.includes('1234:11e8'), { what: 'the guest without the device', timeoutMs: 60_000 });
     // QEMU closes its connection behind the guest's back.
     while ((await control.ask({ command: 'unplug', device: 'emu_edu0' })).ok === false) await sleep(20);
     await done('plug', { vdev: `emu_edu1,path=${at('edu1')}` });
-    await qmp('device_add', { driver: 'vfio-user-pci', id: 'edu', bus: 'port0', socket: { type: 'unix', path: at('edu1') } });
+    await qmp(at('qmp'), 'device_add', { driver: 'vfio-user-pci', id: 'edu', bus: 'port0', socket: { type: 'unix', path: at('edu1') } });
     expect(await guest.until('lspci -n -d 1234:11e8', (output) => output.includes('1234:11e8'), { what: 'the new device', timeoutMs: 60_000 })).toContain('1234:11e8');
     expect((await done('list')) as { devices: object[] }).toMatchObject({ devices: [{}, {}, {}, {}, {}, {}, { name: 'emu_edu1', consumer: 'ready' }] });
   });
