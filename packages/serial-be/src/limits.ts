@@ -19,5 +19,7 @@ export const STALLED_RETRY_MS = 20;
 /** Pauses between attempts to connect, ms: doubled from the first to the last. */
 export const RECONNECT_FIRST_MS = 250;
 export const RECONNECT_LAST_MS = 10_000;
+/** What a socket has taken when it is closed is sent within this, ms; then it is cut. */
+export const CLOSE_LINGER_MS = 1000;
 /** Connections that may wait in the kernel. */
 export const LISTEN_BACKLOG = 4;

@@ -1,8 +1,8 @@
-import { unlinkSync } from 'node:fs';
+import { lstatSync, unlinkSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { linux } from '@emudev/linux';
 import type { FarEnd, FarEndEvents } from './far-end.ts';
-import { LISTEN_BACKLOG, READ_BYTES, RECONNECT_FIRST_MS, RECONNECT_LAST_MS, SOCKET_BUFFER_BYTES } from './limits.ts';
+import { CLOSE_LINGER_MS, LISTEN_BACKLOG, READ_BYTES, RECONNECT_FIRST_MS, RECONNECT_LAST_MS, SOCKET_BUFFER_BYTES } from './limits.ts';
 
 /** Where a socket listens or connects to. */
 export type SocketAddress = { readonly host: string; readonly port: number } | { readonly path: string };
@@ -26,6 +26,8 @@ export class SocketFarEnd implements FarEnd {
   readonly #events: FarEndEvents;
   #address: SocketAddress;
   #server: Server | undefined;
+  /** Of the socket file that we have made. */
+  #ino: bigint | undefined;
   #socket: Socket | undefined;
   /** Of a connection that is being made. */
   #attempt: Socket | undefined;
@@ -78,10 +80,15 @@ export class SocketFarEnd implements FarEnd {
     this.#closed = true;
     clearTimeout(this.#timer);
     this.#attempt?.destroy();
-    // What it has taken is sent: the kernel goes on with that.
-    this.#socket?.destroySoon();
+    const socket = this.#socket;
+    if (socket !== undefined) {
+      // What it has taken is sent, unless the other side takes nothing: that would keep the process from ending.
+      socket.destroySoon();
+      const linger = setTimeout(() => { socket.destroy(); }, CLOSE_LINGER_MS);
+      socket.once('close', () => { clearTimeout(linger); });
+    }
     this.#server?.close();
-    if (this.#server !== undefined && 'path' in this.#address) removeFile(this.#address.path);
+    if (this.#ino !== undefined && 'path' in this.#address) removeFile(this.#address.path, this.#ino);
   }
 
   async #listen(): Promise<void> {
@@ -103,6 +110,7 @@ export class SocketFarEnd implements FarEnd {
     });
     server.on('error', (error) => { this.#events.report('failed', `${this.place}: ${error.message}`); });
     const bound = server.address();
+    if ('path' in address) this.#ino = inodeOf(address.path);
     if ('host' in address && bound !== null && typeof bound === 'object') this.#address = { host: address.host, port: bound.port };
   }
 
@@ -159,9 +167,14 @@ export class SocketFarEnd implements FarEnd {
   }
 }
 
-function removeFile(path: string): void {
+function inodeOf(path: string): bigint | undefined {
+  return lstatSync(path, { bigint: true, throwIfNoEntry: false })?.ino;
+}
+
+/** Somebody may have put their own into its place, and keeps it. */
+function removeFile(path: string, ino: bigint): void {
   try {
-    unlinkSync(path);
+    if (inodeOf(path) === ino) unlinkSync(path);
   } catch {
     // Gone already.
   }

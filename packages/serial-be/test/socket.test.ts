@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, unlinkSync } from 'node:fs';
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -103,6 +103,28 @@ test('a client that reads nothing makes the guest wait, and costs nobody a byte'
   expect(peer.text).toBe(block.toString().repeat(sent / 16));
 });
 
+test('a client that reads nothing is left behind when the back end is closed', async () => {
+  let peer: Peer;
+  {
+    await using r = await rig('to=tcp,listen=0');
+    const guest = r.ports[0]!.open();
+    peer = await Peer.to(r.backEnds[0]!.place);
+    await r.event('present');
+    peer.socket.pause();
+    for (let idle = 0; idle < 200; idle++) {
+      if ((guest.lineStatus & 0x20) === 0) {
+        await new Promise((resolve) => setImmediate(resolve));
+        continue;
+      }
+      idle = 0;
+      for (let i = 0; i < 16; i++) guest.write(0, 0x61);
+    }
+  }
+  // Of the two ends one is left: that of the client, which still reads nothing.
+  await expect.poll(() => countOpenFds(), { timeout: 8000 }).toBe(before + 1);
+  peer.socket.destroy();
+}, 10_000);
+
 describe('connect', () => {
   async function listening(server: Server, at: { path: string } | { port: number }): Promise<void> {
     server.listen('path' in at ? at.path : { port: at.port, host: '127.0.0.1' });
@@ -155,6 +177,18 @@ test('a UNIX socket is removed at the end, and one that is in use is not taken a
     expect(existsSync(path)).toBe(true);
   }
   expect(existsSync(path)).toBe(false);
+});
+
+test('a UNIX socket that somebody else has put into its place stays', async () => {
+  const other = createServer();
+  {
+    await using _r = await rig(`to=unix,listen=${path}`);
+    unlinkSync(path);
+    other.listen(path);
+    await once(other, 'listening');
+  }
+  expect(existsSync(path)).toBe(true);
+  await new Promise((resolve) => other.close(resolve));
 });
 
 test.each([
