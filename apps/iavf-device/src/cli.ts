@@ -52,12 +52,15 @@ async function serve(plan: Plan): Promise<void> {
   const ended = endSignal();
   await using launcher = await Launcher.start(plan);
   launcher.onEvent((event) => { log.error(event, 'lcore'); });
+  // Where a guest's bytes come out of standard output, nothing else does.
+  const say = launcher.bus.list().some(({ device }) => device.ownsStdio === true) ? console.error : console.log;
   for (const { name, path, connected } of launcher.served) {
-    console.log(path === undefined ? `${name} is served on the descriptor it was handed` : wiring(name, resolve(path)));
+    say(path === undefined ? `${name} is served on the descriptor it was handed` : wiring(name, resolve(path)));
     if (!connected) log.warn({ device: name }, 'a card without link: it needs a back end (--vdev net_iavf_be0,emu=…) and a pair (--forward net_iavf_be0=…)');
   }
+  for (const { name, device } of launcher.bus.list()) if (device.place !== undefined) say(`${name} is at ${device.place}`);
   await using control = plan.control === undefined ? undefined : await ControlServer.listen(plan.control, launcher);
-  if (control !== undefined) console.log(`control socket: listens on ${resolve(control.path)}`);
+  if (control !== undefined) say(`control socket: listens on ${resolve(control.path)}`);
   using _hotPlug = logHotPlug(log);
   const ticker = plan.statsPeriod === 0 ? undefined : setInterval(() => { logStatistics(launcher, log); }, plan.statsPeriod * 1000);
   log.info({ signal: await ended }, 'closing');

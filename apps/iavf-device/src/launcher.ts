@@ -183,7 +183,7 @@ export class Launcher implements AsyncDisposable {
 
   /** An emulated device by name. EMUDEV_NOENT, EMUDEV_UNSUPPORTED: the device is none. */
   emudev(name: string): Emudev {
-    if (this.#bus.byName(name) === undefined) throw new EmudevError('EMUDEV_NOENT', `there is no device ${name}`);
+    if (this.#bus.byName(name) === undefined) throw new EmudevError('EMUDEV_NOENT', `there is no device ${name}; there are ${[...this.emudevs.keys()].join(', ') || 'none'}`);
     const emudev = this.#emudev(name);
     if (emudev === undefined) throw new EmudevError('EMUDEV_UNSUPPORTED', `${name} is no emulated device; there are ${[...this.emudevs.keys()].join(', ') || 'none'}`);
     return emudev;

@@ -4,6 +4,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { ControlClient } from '@emudev/iavf-device';
 import { VfioUserClient } from '@emudev/vfio-user-client';
 import { linux } from '@emudev/linux';
 import { DeviceProcess } from './support/device-process.ts';
@@ -103,6 +104,25 @@ describe('a device process', () => {
     await using linked = await DeviceProcess.start(['--socket', socket()]);
     expect((await linked.stop()).code).toBe(0);
     expect(linked.stderr).not.toContain('WARN');
+  });
+
+  test('says where the other end of a serial port is, at the start, when asked, and when it is plugged in', async () => {
+    const control = join(folder, 'ctl');
+    await using device = await DeviceProcess.start(['--vdev', `emu_serial0,path=${socket()},ports=2`, '--vdev', 'serial_be0,emu=emu_serial0', '--control', control]);
+    await device.says(/control socket/);
+    const [, terminal] = /^serial_be0 is at (\/dev\/pts\/\d+)$/m.exec(device.stdout)!;
+    using client = await ControlClient.connect(control);
+    expect(await client.ask({ command: 'list' })).toMatchObject({ result: { devices: [{ name: 'emu_serial0' }, { name: 'serial_be0', place: terminal }] } });
+    expect(await client.ask({ command: 'plug', vdev: 'serial_be1,emu=emu_serial0,port=1,to=tcp,listen=0' })).toMatchObject({ result: { plugged: [{ name: 'serial_be1', place: expect.stringMatching(/^127\.0\.0\.1:\d+$/) as string }] } });
+    expect((await device.stop()).code).toBe(0);
+  });
+
+  test('leaves standard output to a serial port that has it', async () => {
+    await using device = await DeviceProcess.start(['--vdev', `emu_serial0,path=${socket()}`, '--vdev', 'serial_be0,emu=emu_serial0,to=stdio', '--control', join(folder, 'ctl')]);
+    await device.says(/control socket/);
+    expect((await device.stop()).code).toBe(0);
+    expect(device.stdout).toBe('');
+    expect(device.stderr).toContain(`emu_serial0 listens on ${socket()}. Plug it in:`);
   });
 
   test('statistics are a line for each port, and the extended ones with --log-level debug', async () => {

@@ -63,6 +63,7 @@ function look(fromDirs: readonly string[]): readonly DiscoveredDriver[] {
 /** What to install for a driver or device name: `net_foo0` → `@emudev/net-foo`, `emu_foo` → `@emudev/foo-emu`. */
 export function packageToInstall(name: string): string {
   const stem = name.replace(/\d+$/, '').replaceAll('_', '-');
+  if (!/^[a-z][a-z\d-]*$/.test(stem)) return 'the package that has the driver (npm install)';
   return `the package @emudev/${stem.startsWith('emu-') ? `${stem.slice(4)}-emu` : stem} (npm install), or whichever has the driver`;
 }
 

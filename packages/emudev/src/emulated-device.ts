@@ -234,7 +234,7 @@ export class EmulatedDevice implements Emudev {
   channel<S, R>(key: ChannelKey<S, R>): Channel<S, R> {
     this.#assertOpen('channel');
     const channel = this.#provider.channel(key.name);
-    if (channel === undefined) throw new EmudevError('EMUDEV_NO_CHANNEL', `${this.info.name} has no channel '${key.name}'`);
+    if (channel === undefined) throw new EmudevError('EMUDEV_NO_CHANNEL', `${this.info.name} is of the family ${this.info.devType} and has no channel '${key.name}'`);
     return channel as Channel<S, R>;
   }
 

@@ -44,6 +44,10 @@ export interface EmudevRegistryLike {
 /** What probing makes. A port is an ethdev `Port`; an emulated device also has `emudev`, and `pci` where a transport can serve it. */
 export interface VdevDevice {
   readonly name: string;
+  /** Where a person finds its other end: '/dev/pts/3', '127.0.0.1:5000'. */
+  readonly place?: string;
+  /** Standard input and output carry its bytes: what the program itself has to say belongs on standard error. */
+  readonly ownsStdio?: boolean;
   /** Gives everything back. Called once, by the bus. */
   close(): Promise<void>;
 }

@@ -194,6 +194,8 @@ describe('vdev bus', () => {
   it('says which package to install for a driver it does not have', async () => {
     const bus = new VdevBus().register(driver('net_tap'));
     await expect(bus.probe('net_foo_bar0')).rejects.toThrow(/no driver for device net_foo_bar0: install the package @emudev\/net-foo-bar .*; drivers here: net_tap/);
+    // No package has such a name.
+    await expect(bus.probe('0')).rejects.toThrow('no driver for device 0: install the package that has the driver (npm install)');
     await expect(bus.probe('emu_uart1')).rejects.toMatchObject({ code: 'EMUDEV_NODRIVER', message: expect.stringContaining('@emudev/uart-emu') as string });
   });
 

@@ -96,6 +96,10 @@ export class SerialBackEnd implements VdevDevice {
     return this.#farEnd?.place ?? '';
   }
 
+  get ownsStdio(): boolean {
+    return this.#farEnd?.ownsStdio ?? false;
+  }
+
   /** Somebody is at the far end. */
   get present(): boolean {
     return this.#present;

@@ -63,6 +63,7 @@ function maker(name: string, args: SerialBackEndArgs): FarEndMaker {
     stdioOwner = name;
     return {
       place: farEnd.place,
+      ownsStdio: farEnd.ownsStdio,
       write: (bytes) => farEnd.write(bytes),
       setReading: (on) => { farEnd.setReading(on); },
       close: () => {

@@ -4,6 +4,8 @@
 export interface FarEnd {
   /** Where a person finds it. */
   readonly place: string;
+  /** It is standard input and output of this process. */
+  readonly ownsStdio?: boolean;
   /** Takes (copies) what it can at once, and says how many bytes. Fewer than all: `writable` is called when there may be room. Only while somebody is there. */
   write(bytes: Uint8Array): number;
   /** Bytes come by `data` from now on, or stop coming; what has been read already may still come. Off at first. */

@@ -24,6 +24,7 @@ const HELP = '\r\nCtrl-A X ends this program, Ctrl-A B sends a break, Ctrl-A Ctr
  */
 export class StdioFarEnd implements FarEnd {
   readonly place = 'standard input and output';
+  readonly ownsStdio = true;
   readonly #stream: FdStream;
   readonly #restore: Disposable | undefined;
   readonly #files: readonly Disposable[];

@@ -46,7 +46,8 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
         plugged: vdevs.map((text) => {
           const { name } = parseVdev(text);
           const path = served.get(name);
-          return path === undefined ? { name } : { name, path: resolve(path) };
+          const place = launcher.bus.byName(name)?.device.place;
+          return { name, ...(path === undefined ? {} : { path: resolve(path) }), ...(place === undefined ? {} : { place }) };
         }),
       };
     },

@@ -37,6 +37,7 @@ function describeAll({ devices, pairs }: { devices: readonly DeviceDescription[]
     [
       d.consumer === undefined ? undefined : `consumer ${d.consumer}${d.client === undefined ? '' : ` (${d.client})`}`,
       d.path,
+      d.place === undefined ? undefined : `at ${d.place}`,
       d.users === undefined ? undefined : `used by ${d.users.join(', ')}`,
       d.connectedTo === undefined ? undefined : d.connectedTo === d.name ? 'looped back' : `connected to ${d.connectedTo}`,
     ].filter((part) => part !== undefined).join(', '),
@@ -61,7 +62,8 @@ function program(asked: (what: Asked) => void): Command {
       asked({ request: { command: command.name(), ...request }, json: options['json'] === true, text });
     });
   add('list', 'the devices there are', () => ({}), describeAll);
-  add('plug <vdev...>', 'make devices, as --vdev writes them: all or none', ([vdev], { forward }) => ({ vdev, ...(forward === undefined ? {} : { forward }) }), ({ plugged }: { plugged: readonly { name: string; path?: string }[] }) => plugged.map(({ name, path }) => (path === undefined ? `${name} is there` : wiring(name, path))).join('\n'))
+  add('plug <vdev...>', 'make devices, as --vdev writes them: all or none', ([vdev], { forward }) => ({ vdev, ...(forward === undefined ? {} : { forward }) }), ({ plugged }: { plugged: readonly { name: string; path?: string; place?: string }[] }) =>
+    plugged.map(({ name, path, place }) => (path === undefined ? `${name} is ${place === undefined ? 'there' : `at ${place}`}` : wiring(name, path))).join('\n'))
     .option('--forward <pair>', 'ports to connect once they are there (repeatable)', (pair: string, before: readonly string[] = []) => [...before, pair]);
   add('unplug <device...>', 'take devices out', ([device], { force }) => ({ device, ...(force === true ? { force } : {}) }), done)
     .option('--force', 'also while they are in use: back ends go, too, pairs are disconnected, the connection of a virtual machine is cut');
@@ -69,7 +71,7 @@ function program(asked: (what: Asked) => void): Command {
   add('reset <device>', 'reset an emulated device under its guest', ([device]) => ({ device }), done);
   add('connect <pair>', 'connect two ports, A=B, or loop one back', ([pair]) => ({ pair }), done);
   add('disconnect <pair>', 'end a connection', ([pair]) => ({ pair }), done);
-  add('attributes <device>', 'the attributes of an emulated device', ([device]) => ({ device }), pairsOf);
+  add('attributes <device>', 'the attributes of an emulated device', ([device]) => ({ device }), (attributes) => pairsOf(attributes) || 'none');
   add('get <device> <attribute>', 'one attribute', ([device, attribute]) => ({ device, attribute }), ({ value }: { value: string }) => value);
   add('set <device> <attribute> <value>', 'give an attribute another value', ([device, attribute, value]) => ({ device, attribute, value }), ({ value }: { value: string }) => value);
   add('self-test <device>', 'what an emulated device thinks of itself', ([device]) => ({ device }), ({ passed, checks }: { passed: boolean; checks: readonly { name: string; passed: boolean; text: string }[] }) =>

@@ -12,6 +12,8 @@ export interface DeviceDescription {
   readonly consumer?: string;
   /** The socket it is served on. */
   readonly path?: string;
+  /** Where a back end's other end is: a terminal, an address. */
+  readonly place?: string;
   /** Who has it plugged in, as far as that is known. */
   readonly client?: string;
   /** Its back ends. */
@@ -21,7 +23,7 @@ export interface DeviceDescription {
   readonly connectedTo?: string;
 }
 
-export function describeDevice(launcher: Launcher, { name, driver }: ProbedDevice): DeviceDescription {
+export function describeDevice(launcher: Launcher, { name, driver, device }: ProbedDevice): DeviceDescription {
   const emudev = launcher.emudevs.get(name);
   const port = launcher.ports.get(name);
   const users = launcher.bus.usersOf(name);
@@ -34,6 +36,7 @@ export function describeDevice(launcher: Launcher, { name, driver }: ProbedDevic
     class: driver.class,
     ...(emudev === undefined ? {} : { state: emudev.state, consumer: emudev.consumer }),
     ...(path === undefined ? {} : { path: resolve(path) }),
+    ...(device.place === undefined ? {} : { place: device.place }),
     ...(client === undefined ? {} : { client }),
     ...(users.length === 0 ? {} : { users }),
     ...(port === undefined ? {} : { link: port.link().up ? ('up' as const) : ('down' as const) }),
