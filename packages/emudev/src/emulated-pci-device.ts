@@ -51,8 +51,8 @@ export abstract class EmulatedPciDevice extends BasicPciDevice implements Emudev
   #mapped = false;
   #ready = false;
   #locked = false;
-  /** The transport's hold of the orders: once, however often it asks. */
-  #held = false;
+  /** The transport's holds of the orders. */
+  #holds = 0;
   #closed = false;
 
   /** @throws EmudevError (EMUDEV_EXISTS, EMUDEV_BAD_ARG: the name), PciLayoutError */
@@ -78,7 +78,8 @@ export abstract class EmulatedPciDevice extends BasicPciDevice implements Emudev
   /**
    * Work that a guest's store has ordered and does not wait for. Orders begin one at a time while the device is started and nothing
    * changes under it: memory and interrupts stay as they are until an order's promise is settled, so it must settle soon. A reset
-   * forgets those that have not begun. What an order throws is an `error` event.
+   * forgets those that have not begun. What an order throws is an `error` event. One that takes longer than ORDER_DEADLINE_MS fails
+   * whoever waits for it (`stop`, `reset`, a consumer's changes) with EMUDEV_TIMEOUT. EMUDEV_RANGE: MAX_WAITING_ORDERS wait already.
    */
   protected order(work: Order): void {
     this.#orders.give(work);
@@ -201,10 +202,8 @@ export abstract class EmulatedPciDevice extends BasicPciDevice implements Emudev
   }
 
   override async quiesce(reason: QuiesceReason): Promise<void> {
-    const again = this.#held;
-    this.#held = true;
     await this.#orders.hold();
-    if (again) this.#orders.release();
+    this.#holds++;
     try {
       await this.#port.lock(reason);
     } catch (error) {
@@ -240,8 +239,8 @@ export abstract class EmulatedPciDevice extends BasicPciDevice implements Emudev
   }
 
   #letGo(): void {
-    if (!this.#held) return;
-    this.#held = false;
+    if (this.#holds === 0) return;
+    this.#holds--;
     this.#orders.release();
   }
 

@@ -14,6 +14,10 @@ export const MAX_DEVICES = 1024;
 export const LOCK_DEADLINE_MS = 1000;
 /** How long any other hook of a back end may take before the device goes on without it. */
 export const HOOK_DEADLINE_MS = 5000;
+/** How long a device that is to keep still waits for what a guest's store has begun: longer than one DMA message may take to be answered. */
+export const ORDER_DEADLINE_MS = 8000;
+/** Orders of a guest that have not begun. */
+export const MAX_WAITING_ORDERS = 1024;
 /** Least bytes of record space of one event ring. */
 export const MIN_EVENT_RING_BYTES = 64;
 /** Most bytes of record space of one event ring. */

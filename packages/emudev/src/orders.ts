@@ -7,14 +7,20 @@
  * | yes     | no   | begins in its turn       | goes on                          |
  * | no      | –    | waits for `start`        | `stop` waits for its end         |
  * | –       | yes  | waits for `release`      | `hold` waits for its end         |
+ *
+ * An order that does not end is given up: whoever waits for it hears EMUDEV_TIMEOUT. No other begins before it has ended after all.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { systemClock, within, type EmudevClock } from './clock.ts';
+import { EmudevError } from './errors.ts';
+import { MAX_WAITING_ORDERS, ORDER_DEADLINE_MS } from './limits.ts';
 
 /** One piece of work. */
 export type Order = () => void | Promise<void>;
 
 export class Orders {
   readonly #report: (error: unknown) => void;
+  readonly #clock: EmudevClock;
   readonly #waiting: Order[] = [];
   #working: Promise<void> | undefined;
   #running = false;
@@ -22,11 +28,14 @@ export class Orders {
   #holders = 0;
 
   /** `report`: what an order has thrown. */
-  constructor(report: (error: unknown) => void) {
+  constructor(report: (error: unknown) => void, clock: EmudevClock = systemClock) {
     this.#report = report;
+    this.#clock = clock;
   }
 
+  /** EMUDEV_RANGE: `MAX_WAITING_ORDERS` wait already; this one is not taken. */
   give(order: Order): void {
+    if (this.#waiting.length >= MAX_WAITING_ORDERS) throw new EmudevError('EMUDEV_RANGE', `${MAX_WAITING_ORDERS} orders wait already, which is the limit`);
     this.#waiting.push(order);
     this.#next();
   }
@@ -36,14 +45,21 @@ export class Orders {
     this.#next();
   }
 
+  /** EMUDEV_TIMEOUT: what has begun has not ended; nothing else begins all the same. */
   stop(): Promise<void> {
     this.#running = false;
     return this.#ended();
   }
 
-  hold(): Promise<void> {
+  /** EMUDEV_TIMEOUT: what has begun has not ended; then there is nothing to release. */
+  async hold(): Promise<void> {
     this.#holders++;
-    return this.#ended();
+    try {
+      await this.#ended();
+    } catch (error) {
+      this.release();
+      throw error;
+    }
   }
 
   release(): void {
@@ -57,7 +73,7 @@ export class Orders {
   }
 
   async #ended(): Promise<void> {
-    await this.#working;
+    if (this.#working !== undefined) await within(this.#clock, ORDER_DEADLINE_MS, 'what a guest ordered has not ended', this.#working);
   }
 
   #next(): void {

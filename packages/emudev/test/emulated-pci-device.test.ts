@@ -1,7 +1,8 @@
 /** A consumer's doings, as an emulated device's back end hears of them. */
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { registers, type PciHost } from '@emudev/pci';
-import { attribute, attrKey, EmulatedPciDevice, emulatedVdev, EmudevRegistry, integerAttr, type EmudevRegistryLike, type QueueInfo } from '../src/index.ts';
+import { attribute, attrKey, EmulatedPciDevice, emulatedVdev, EmudevRegistry, integerAttr, type Emudev, type EmudevRegistryLike, type QueueInfo } from '../src/index.ts';
+import { ORDER_DEADLINE_MS } from '../src/limits.ts';
 import { LoggingBackEnd } from './fakes.ts';
 
 const FAMILY = { devType: 'lamp', version: 1 };
@@ -161,4 +162,44 @@ test('a lock that fails lets orders go on', async () => {
   await expect(pci.quiesce('irqs')).rejects.toThrow('busy');
   pci.give();
   while (pci.done === 0) await new Promise((resolve) => { setImmediate(resolve); });
+});
+
+test.each<[string, (pci: Lamp, emudev: Emudev) => Promise<void>]>([
+  ['a reset', (_pci, emudev) => emudev.reset()],
+  ['a stop', (_pci, emudev) => emudev.stop()],
+  ['a close', (_pci, emudev) => emudev.close()],
+  ['a change by the consumer', (pci) => pci.quiesce('dma-map')],
+])('%s does not wait for ever for an order that does not end; afterwards the device works again', async (_name, act) => {
+  const registry = new EmudevRegistry();
+  class Stuck extends Lamp {
+    done = 0;
+    give(order: () => void | Promise<void>): void { this.order(order); }
+  }
+  const { pci, emudev } = emulatedVdev('lamp0', { registry }, (r) => new Stuck('lamp0', r));
+  await emudev.configure({});
+  await emudev.start();
+  await pci.attach(host);
+  const { promise: end, resolve } = Promise.withResolvers<undefined>();
+  await new Promise<void>((begun) => {
+    pci.give(async () => {
+      begun();
+      await end;
+    });
+  });
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+  try {
+    const refused = expect(act(pci, emudev)).rejects.toMatchObject({ code: 'EMUDEV_TIMEOUT' });
+    // Closing waits once for the stop and once for its own end.
+    await vi.advanceTimersByTimeAsync(2 * ORDER_DEADLINE_MS);
+    await refused;
+  } finally {
+    vi.useRealTimers();
+  }
+  resolve(undefined);
+  if (emudev.state === 'closed') return;
+  await pci.quiesce('irqs');
+  pci.resume();
+  if (emudev.state === 'stopped') await emudev.start();
+  pci.give(() => { pci.done++; });
+  while (pci.done === 0) await new Promise((turn) => { setImmediate(turn); });
 });
