@@ -1,5 +1,5 @@
 /** A new driver as files: templates with names filled in. Writes only new files. */
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { crc32 } from 'node:zlib';
@@ -68,6 +68,12 @@ function fill(text: string, words: Readonly<Record<string, string>>): string {
   });
 }
 
+/** A name that a file both imports and declares: what `name` makes is a name of the framework's. */
+function clash(text: string): string | undefined {
+  const imported = new Set([...text.matchAll(/^import \{([^}]*)\}/gm)].flatMap(([, names]) => names!.match(/\w+/g) ?? []));
+  return [...text.matchAll(/^(?:export )?(?:class|interface|const|function) (\w+)/gm)].map(([, declared]) => declared!).find((declared) => imported.has(declared));
+}
+
 export interface Created extends DriverNames {
   /** Relative to the workspace. */
   readonly files: readonly string[];
@@ -81,7 +87,7 @@ export function createDriver(root: string, name: string, kind: Kind): Created {
   }
   const target = join(root, 'packages', names.folder);
   const changeset = join(root, '.changeset', `${names.folder}.md`);
-  for (const path of [target, changeset]) if (existsSync(path)) throw new CreateError(`${relative(root, path)} is there already: choose another name, or remove it`);
+  for (const path of [target, changeset]) if (lstatSync(path, { throwIfNoEntry: false }) !== undefined) throw new CreateError(`${relative(root, path)} is there already: choose another name, or remove it`);
 
   const pascal = name.split('-').map((word) => word[0]!.toUpperCase() + word.slice(1)).join('');
   const id = experimentalDeviceId(name).toString(16);
@@ -96,6 +102,10 @@ export function createDriver(root: string, name: string, kind: Kind): Created {
   const files = new Map([[changeset, fill(readFileSync(join(TEMPLATES, 'changeset.md.tmpl'), 'utf8'), words)]]);
   for (const entry of readdirSync(templates, { recursive: true, encoding: 'utf8' })) {
     if (entry.endsWith('.tmpl')) files.set(join(target, fill(entry.slice(0, -'.tmpl'.length), words)), fill(readFileSync(join(templates, entry), 'utf8'), words));
+  }
+  for (const text of files.values()) {
+    const taken = clash(text);
+    if (taken !== undefined) throw new CreateError(`'${name}' would be ${taken} in the code, which the framework has already: choose another name`);
   }
   try {
     for (const [path, text] of files) {

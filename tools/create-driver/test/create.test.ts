@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -39,6 +39,23 @@ test.each([
 ])('%j is no name: %s', (name, why) => {
   const before = everything();
   expect(() => createDriver(root, name, 'emudev')).toThrow(why);
+  expect(everything()).toEqual(before);
+});
+
+test.each([
+  ['port', 'port', 'PortDatapath'], ['software', 'port', 'SoftwarePort'], ['emulated-pci', 'emudev', 'EmulatedPciDevice'],
+] as const)('%s would make a %s driver that does not compile, and is refused', (name, kind, taken) => {
+  const before = everything();
+  expect(() => createDriver(root, name, kind)).toThrow(taken);
+  expect(everything()).toEqual(before);
+  // Everywhere else it is as good as any.
+  createDriver(root, name, kind === 'port' ? 'emudev' : 'port');
+});
+
+test('a link that leads nowhere is there, too, and stays', () => {
+  symlinkSync('/nowhere/at/all', join(root, 'packages', 'card-emu'));
+  const before = everything();
+  expect(() => createDriver(root, 'card', 'emudev')).toThrow('packages/card-emu is there already');
   expect(everything()).toEqual(before);
 });
 
