@@ -10,12 +10,12 @@ import { MemifError } from './errors.ts';
 import { MEMIF_CHANNEL, type MemifEvent } from './events.ts';
 import {
   CELL_EVENTS, CELL_QUEUES, CELL_REGIONS, CELL_REGION_TABLE, DESCRIPTOR_BYTES, DESCRIPTOR_LENGTH, DESCRIPTOR_OFFSET, FAULT_BUFFER, QUEUE_BUFFERS, QUEUE_BUFFERS_OFFSET, QUEUE_BUFFER_BYTES, QUEUE_BUFFER_STRIDE, QUEUE_BYTES,
-  QUEUE_DOWN, QUEUE_FAULT, QUEUE_FAULTED, QUEUE_INDEX, QUEUE_MASK, QUEUE_RING, QUEUE_STATE, QUEUE_UP, REGION_ENTRY_BYTES, RING_DESCRIPTORS, RING_FLAGS, RING_HEAD,
-  RING_MASK_INTERRUPT, RING_TAIL, cellsBytes,
+  QUEUE_DOWN, QUEUE_FAULT, QUEUE_FAULTED, QUEUE_IDLE, QUEUE_INDEX, QUEUE_MASK, QUEUE_RING, QUEUE_STATE, QUEUE_UP, REGION_ENTRY_BYTES, RING_DESCRIPTORS, RING_FLAGS, RING_HEAD,
+  RING_TAIL, cellsBytes,
 } from './layout.ts';
 import {
   DEFAULT_BUFFER_BYTES, DEFAULT_LOG2_RING_SIZE, MAX_BUFFER_BYTES, MAX_FRAME_BYTES, MAX_LOG2_RING_SIZE, MAX_QUEUES, MAX_SECRET_BYTES, MAX_SHARED_BYTES, MIN_BUFFER_BYTES,
-  RECONNECT_MS,
+  POLLS_BEFORE_INTERRUPT, RECONNECT_MS,
 } from './limits.ts';
 import { Listener, socketOptions, type SocketName } from './listener.ts';
 import { SECRET_BYTES } from './messages.ts';
@@ -95,7 +95,7 @@ export class MemifPort extends SoftwarePort implements ServerInterface, ClientIn
   readonly #socket: SocketName;
   readonly #reconnectMs: number;
   readonly #cells: number;
-  /** Of unconnected queues. Nobody signals the first; the second may be signalled in vain. */
+  /** What the descriptors of unconnected queues are: those lcores sleep on, and those they signal. */
   readonly #restingFds: number[] = [];
   readonly #rxFds: number[] = [];
   readonly #txFds: number[] = [];
@@ -147,10 +147,9 @@ export class MemifPort extends SoftwarePort implements ServerInterface, ClientIn
 
   #open(): void {
     const { maxRxQueues, maxTxQueues } = this.info;
-    const add = (to: number[]): number => to.push(this.#sys.eventfd());
-    for (let i = 0; i < 2; i++) add(this.#restingFds);
-    for (let queue = 0; queue < maxRxQueues; queue++) add(this.#rxFds);
-    for (let queue = 0; queue < maxTxQueues; queue++) add(this.#txFds);
+    for (let i = 0; i < 2; i++) this.#restingFds.push(this.#sys.eventfd());
+    for (let queue = 0; queue < maxRxQueues; queue++) this.#rxFds.push(this.#sys.dup(this.#restingFds[0]!));
+    for (let queue = 0; queue < maxTxQueues; queue++) this.#txFds.push(this.#sys.dup(this.#restingFds[1]!));
     if (this.role === 'server') this.#listener = Listener.add(this.#sys, this.#socket, this);
   }
 
@@ -289,7 +288,9 @@ export class MemifPort extends SoftwarePort implements ServerInterface, ClientIn
       }
     }
     u32[cell + QUEUE_INDEX / 4] = index;
-    if (receives) Atomics.store(u16, (at + RING_FLAGS) >>> 1, RING_MASK_INTERRUPT);
+    // Its lcore may be about to sleep: then the first frame is to wake it.
+    u32[cell + QUEUE_IDLE / 4] = POLLS_BEFORE_INTERRUPT;
+    if (receives) Atomics.store(u16, (at + RING_FLAGS) >>> 1, 0);
     Atomics.store(u16, (at + (this.role === 'server' ? RING_TAIL : RING_HEAD)) >>> 1, index);
     // The descriptor that lcores know becomes this ring's.
     this.#sys.dupOnto(ring.eventfd.fd, (receives ? this.#rxFds : this.#txFds)[ring.index]!);

@@ -46,12 +46,16 @@ async function roundTrip(port: MemifPort, count: number): Promise<void> {
 /** A process of ours with a port that is the other end, until it is killed; says when frames have gone round. */
 class Child implements AsyncDisposable {
   readonly #child: ChildProcess;
+  #text = '';
   constructor(role: 'server' | 'client', folder: Folder) {
     this.#child = spawn(process.execPath, ['--no-warnings', new URL('./support/round-trip.ts', import.meta.url).pathname, role, folder.socket], { stdio: ['ignore', 'pipe', 'inherit'] });
+    this.#child.stdout!.setEncoding('utf8').on('data', (text: string) => { this.#text += text; });
   }
   async said(word: string): Promise<void> {
-    for await (const chunk of this.#child.stdout!.iterator({ destroyOnReturn: false })) if (String(chunk).includes(word)) return;
-    throw new Error(`the process ended without saying "${word}"`);
+    while (!this.#text.includes(word)) {
+      if (this.#child.exitCode !== null || this.#child.signalCode !== null) throw new Error(`the process ended without saying "${word}"`);
+      await Promise.race([once(this.#child.stdout!, 'data'), once(this.#child, 'exit')]);
+    }
   }
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
@@ -95,26 +99,32 @@ describe.runIf(testpmdIsThere())('dpdk-testpmd', () => {
     });
   });
 
+  // DPDK gives the memory of a dead peer back while its own lcore polls it, and dies of that (seen with 22.11): so it stands still meanwhile.
   test('serves one of our processes after the other, each killed', async () => {
     using folder = new Folder();
-    await using _testpmd = await Testpmd.start(theirs('server', folder));
+    await using testpmd = await Testpmd.start(theirs('server', folder));
     await fileThere(folder.socket);
     for (let n = 0; n < 2; n++) {
       await using child = new Child('client', folder);
       await child.said('round');
+      await testpmd.stop();
+      await child[Symbol.asyncDispose]();
+      await testpmd.forward();
     }
   });
 
   test('comes back to our server that was killed, once its port is started again', async () => {
     using folder = new Folder();
-    const first = new Child('server', folder);
+    await using first = new Child('server', folder);
     await first.said('listening');
     await using testpmd = await Testpmd.start(theirs('client', folder));
     await first.said('round');
+    await testpmd.stop();
     await first[Symbol.asyncDispose]();
     await using second = new Child('server', folder);
     await second.said('listening');
-    for (const command of ['stop', 'port stop 0', 'port start 0', 'start']) testpmd.say(command);
+    for (const command of ['port stop 0', 'port start 0']) testpmd.say(command);
+    await testpmd.forward();
     await second.said('round');
   });
 

@@ -49,9 +49,18 @@ export class Testpmd implements AsyncDisposable {
     // The prompt has no newline of its own; this answer has.
     testpmd.say('show config fwd');
     await testpmd.line(/packet forwarding - ports=/);
-    testpmd.say('start');
-    await testpmd.line(/packet forwarding - ports=/);
+    await testpmd.forward();
     return testpmd;
+  }
+
+  async forward(): Promise<void> {
+    this.say('start');
+    await this.line(/packet forwarding - ports=/);
+  }
+
+  async stop(): Promise<void> {
+    this.say('stop');
+    await this.line(/^Done\./);
   }
 
   say(command: string): void {
