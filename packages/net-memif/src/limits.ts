@@ -6,9 +6,11 @@ export const MAX_QUEUES = 16;
 export const MIN_BUFFER_BYTES = 64;
 /** Largest packet buffer (uint16_t in DPDK's arguments). */
 export const MAX_BUFFER_BYTES = 65535;
+/** As DPDK. */
 export const DEFAULT_BUFFER_BYTES = 2048;
 /** Largest ring a peer may bring or a user ask for, as log2: indices are 16 bits wide, DPDK and VPP allow as much. */
 export const MAX_LOG2_RING_SIZE = 14;
+/** As DPDK. */
 export const DEFAULT_LOG2_RING_SIZE = 10;
 /** Longest frame without FCS, over as many chained descriptors as it takes. */
 export const MAX_FRAME_BYTES = 9728;

@@ -32,6 +32,7 @@ const TYPES = { ack: 1, hello: 2, init: 3, addRegion: 4, addRing: 5, connect: 6,
 /** Which way a ring carries frames: to the server, or to the client. */
 export type Direction = 'c2s' | 's2c';
 
+/** The server has dealt with the client's last message. */
 export interface AckMessage { readonly type: 'ack' }
 /** What the server can do; the ring and region numbers are the largest index, so one less than the count. */
 export interface HelloMessage {
@@ -70,10 +71,14 @@ export interface AddRingMessage {
   readonly log2Size: number;
   readonly privateHeaderBytes: number;
 }
+/** The client has said everything. */
 export interface ConnectMessage { readonly type: 'connect'; readonly interfaceName: string }
+/** The server uses the rings from now on. */
 export interface ConnectedMessage { readonly type: 'connected'; readonly interfaceName: string }
+/** The end, from either side, and why. */
 export interface DisconnectMessage { readonly type: 'disconnect'; readonly code: number; readonly reason: string }
 
+/** Every message there is. */
 export type MemifMessage =
   | AckMessage | HelloMessage | InitMessage | AddRegionMessage | AddRingMessage | ConnectMessage | ConnectedMessage | DisconnectMessage;
 
