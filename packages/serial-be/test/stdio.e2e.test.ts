@@ -89,3 +89,15 @@ test('pipes: bytes and nothing else, no escape; the end of the input ends nothin
   child.kill('SIGTERM');
   expect(await exit).toEqual([0, null]);
 });
+
+test('standard input and output are free again when the back end that had them is gone', async () => {
+  const child = spawn(process.execPath, ['--no-warnings', SCRIPT, 'again'], { stdio: ['pipe', 'pipe', 'inherit'] });
+  let text = '';
+  child.stdout.on('data', (data: Buffer) => { text += data.toString('latin1'); });
+  await expect.poll(() => text, { timeout: 20_000 }).toBe('ready\n');
+  child.stdin.end('x');
+  await expect.poll(() => text, { timeout: 20_000 }).toBe('ready\nX');
+  const exit = once(child, 'exit');
+  child.kill('SIGTERM');
+  expect(await exit).toEqual([0, null]);
+});

@@ -9,6 +9,12 @@ const { pci, emudev } = (await bus.probe('emu_serial0')).device as EmulatedPciVd
 await emudev.configure({});
 await emudev.start();
 await bus.probe('serial_be0,emu=emu_serial0,to=stdio');
+if (process.argv[2] === 'again') {
+  // One at a time: a second one is refused, and whoever comes after the first has them.
+  const refused = await bus.probe('serial_be1,emu=emu_serial0,port=0,to=stdio').then(() => '', (error: { code: string }) => error.code);
+  await bus.remove('serial_be0');
+  if (refused === 'EMUDEV_EXISTS') await bus.probe('serial_be1,emu=emu_serial0,to=stdio');
+}
 const guest = new GuestPort(pci, 0).open();
 const timer = setInterval(() => {
   const text = guest.take().toString('latin1');

@@ -346,6 +346,18 @@ describe('what waits, and what is void', () => {
     expect([r.fetch(), backEnd.bytes]).toEqual([[3], [4]]);
   });
 
+  test('what waits on the line does not come to whoever uses the port after a reset', async () => {
+    const r = await Rig.started();
+    const backEnd = new BackEnd(r);
+    r.write(MCR, 0x10);
+    backEnd.send(1);
+    await r.card.reset();
+    // Room for all of the FIFO, and for what comes now.
+    expect(backEnd.credit).toBe(1);
+    backEnd.send(2);
+    expect(r.fetch()).toEqual([2]);
+  });
+
   test('what a slow back end sends before it has heard of a reset is void, and no error', async () => {
     const r = await Rig.started();
     r.write(FCR, 1);
