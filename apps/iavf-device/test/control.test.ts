@@ -1,6 +1,6 @@
 /** What a client of the control socket may say, and what it gets for it. */
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
-import { connect } from 'node:net';
+import { existsSync, mkdtempSync, rmSync, statSync, unlinkSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
 import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -134,4 +134,16 @@ test('any lines are answered one by one, and the process goes on', async () => {
     expect(answers).toHaveLength(sent.length);
     for (const answer of answers) if (!answer.ok) expect(answer.error!.code).not.toBe('ERR_INTERNAL');
   }), { numRuns: 100 });
+});
+
+test('the socket is its owner\'s only, and one that somebody else has put into its place stays', async () => {
+  const there = join(folder, 'replaced');
+  const second = await ControlServer.listen(there, launcher);
+  expect(statSync(there).mode & 0o777).toBe(0o600);
+  unlinkSync(there);
+  const other = createServer().listen(there);
+  await once(other, 'listening');
+  await second.close();
+  expect(existsSync(there)).toBe(true);
+  await new Promise((resolve) => other.close(resolve));
 });

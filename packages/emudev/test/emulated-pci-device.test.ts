@@ -148,6 +148,36 @@ test('resets itself: the back end hears of it while it is locked, registers are 
   expect(backEnd.log).toEqual(['lock', 'reset family', 'unlock']);
 });
 
+test('its own reset waits for an order that has begun, and forgets those that have not', async () => {
+  const registry = new EmudevRegistry();
+  class Busy extends Lamp {
+    give(order: () => void | Promise<void>): void { this.order(order); }
+  }
+  const { pci, emudev } = emulatedVdev('lamp0', { registry }, (r) => new Busy('lamp0', r));
+  await emudev.configure({});
+  await emudev.start();
+  const log: string[] = [];
+  const { promise: end, resolve } = Promise.withResolvers<undefined>();
+  await new Promise<void>((begun) => {
+    pci.give(async () => {
+      begun();
+      await end;
+      log.push('ended');
+    });
+    pci.give(() => { log.push('forgotten'); });
+  });
+  const reset = emudev.reset().then(() => { log.push('reset'); });
+  resolve(undefined);
+  await reset;
+  await new Promise<void>((done) => {
+    pci.give(() => {
+      log.push('new');
+      done();
+    });
+  });
+  expect(log).toEqual(['ended', 'reset', 'new']);
+});
+
 test('a lock that fails lets orders go on', async () => {
   const registry = new EmudevRegistry();
   class Busy extends Lamp {
