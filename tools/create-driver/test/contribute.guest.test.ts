@@ -29,9 +29,15 @@ beforeAll(() => {
 });
 afterAll(() => { rmSync(copy, { recursive: true, force: true }); });
 
-/** What has been built before need not be built again. */
+/** A shell as a user has it: with job control (a job is killed as a whole), and without what pnpm has told the scripts of this workspace. What has been built before need not be built again. */
+const environment = {
+  ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(npm|pnpm)_|^(INIT_CWD|NODE_PATH|NODE|VITEST.*)$/i.test(name))),
+  PATH: process.env['PATH']!.split(':').filter((folder) => !folder.includes('node_modules')).join(':'),
+  TURBO_CACHE_DIR: join(ROOT, '.turbo/cache'),
+};
+
 function run(script: string): string {
-  const { status, stdout, stderr } = spawnSync('bash', ['-euo', 'pipefail', '-c', script], { cwd: copy, encoding: 'utf8', timeout: PATIENCE_MS, env: { ...process.env, TURBO_CACHE_DIR: join(ROOT, '.turbo/cache') } });
+  const { status, stdout, stderr } = spawnSync('bash', ['-meuo', 'pipefail', '-c', script], { cwd: copy, encoding: 'utf8', timeout: PATIENCE_MS, env: environment });
   expect(status, `${script}\n${stdout}\n${stderr}`).toBe(0);
   return stdout;
 }
@@ -52,15 +58,22 @@ function apply(diff: string): void {
 
 const steps = [...PAGE.matchAll(/```(sh|diff)\n([\s\S]*?)```/g)].map(([, kind, text]) => ({ kind: kind!, text: text! }));
 
+/** A step that has failed: those behind it would only wait for what never comes. */
+let failed: string | undefined;
+
 for (const [i, { kind, text }] of steps.entries()) {
   test(`step ${i + 1} of ${steps.length}: ${kind === 'sh' ? text.split('\n')[0] : 'a change'}`, () => {
+    if (failed !== undefined) throw new Error(failed);
+    failed = `step ${i + 1} has failed`;
     if (kind === 'diff') {
       apply(text);
+      failed = undefined;
       return;
     }
     const output = run(text);
     if (text.includes('vfio-user read')) expect(output).toContain('0x656d7564');
     if (text.includes('--project guest')) expect(output).toMatch(/1 passed/);
+    failed = undefined;
   });
 }
 
@@ -73,7 +86,7 @@ test('in the end the page has made a driver, a port, and what it says about rese
   const text = readFileSync(device, 'utf8');
   expect(text).toContain('    this.#count = 0;\n');
   writeFileSync(device, text.replace('    this.#count = 0;\n', ''));
-  const { status, stdout } = spawnSync('npx', ['pnpm', 'exec', 'vitest', 'run', '--project', 'unit', 'packages/blinker-emu/test/conformance.test.ts'], { cwd: copy, encoding: 'utf8', timeout: PATIENCE_MS });
+  const { status, stdout } = spawnSync('npx', ['pnpm', 'exec', 'vitest', 'run', '--project', 'unit', 'packages/blinker-emu/test/conformance.test.ts'], { cwd: copy, encoding: 'utf8', timeout: PATIENCE_MS, env: environment });
   expect(status).not.toBe(0);
   expect(stdout).toMatch(/reset/i);
 });
