@@ -4,6 +4,9 @@ import type { FarEnd, FarEndEvents } from './far-end.ts';
 import { FdStream } from './fd-stream.ts';
 import { PTY_POLL_MS } from './limits.ts';
 
+/** Slaves of this process: links to them are in use. */
+const slaves = new Set<string>();
+
 /**
  * A pseudo terminal in raw mode: whoever opens its slave is the far end. It stays, under the same name, while nobody has it open.
  *
@@ -45,6 +48,7 @@ export class PtyFarEnd implements FarEnd {
       this.#master.close();
       throw error;
     }
+    slaves.add(path);
     this.#stream = new FdStream({
       sys, input: master, output: master,
       data: (bytes) => { events.data(bytes); },
@@ -69,6 +73,7 @@ export class PtyFarEnd implements FarEnd {
     clearTimeout(this.#timer);
     this.#stream[Symbol.dispose]();
     this.#master.close();
+    slaves.delete(this.#slavePath);
     if (this.#link !== undefined) removeLink(this.#slavePath, this.#link);
   }
 
@@ -123,8 +128,10 @@ function placeLink(target: string, link: string): void {
     symlinkSync(target, link);
     return;
   }
-  if (!there.isSymbolicLink() || !readlinkSync(link).startsWith('/dev/pts/')) {
-    throw Object.assign(new Error(`link=${link}: something else is there already; only a link to a pseudo terminal is replaced`), { code: 'EEXIST' });
+  const before = there.isSymbolicLink() ? readlinkSync(link) : '';
+  if (!before.startsWith('/dev/pts/') || slaves.has(before)) {
+    const what = slaves.has(before) ? 'a link to another terminal of this process is there' : 'something else is there already; only a link to a pseudo terminal is replaced';
+    throw Object.assign(new Error(`link=${link}: ${what}`), { code: 'EEXIST' });
   }
   const fresh = `${link}.${process.pid}`;
   symlinkSync(target, fresh);

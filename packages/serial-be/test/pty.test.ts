@@ -1,6 +1,6 @@
 import { closeSync, existsSync, lstatSync, mkdtempSync, openSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { farEndAttr } from '@emudev/serial-emu/contract';
 import { countOpenFds, linux, withFaults, type Sys } from '@emudev/linux';
@@ -153,6 +153,16 @@ describe('link=', () => {
       expect((await guest.receive(1)).toString()).toBe('a');
     }
     expect(lstatSync(link, { throwIfNoEntry: false })).toBeUndefined();
+  });
+
+  test('one terminal of this process has it at a time, however its path is written', async () => {
+    await using r = await rig(`to=pty,link=${link}`);
+    const target = readlinkSync(link);
+    const again = `${folder}/../${basename(folder)}/vm0`;
+    await expect(r.bus.probe(`serial_be1,emu=emu_serial0,port=1,to=pty,link=${again}`)).rejects.toMatchObject({ code: 'EEXIST', message: expect.stringContaining('another terminal of this process') as string });
+    expect(readlinkSync(link)).toBe(target);
+    await r.bus.remove('serial_be0');
+    await r.bus.probe(`serial_be1,emu=emu_serial0,port=1,to=pty,link=${again}`);
   });
 
   test('never replaces a file, nor a link to elsewhere, nor removes what is not its own', async () => {
