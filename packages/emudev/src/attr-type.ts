@@ -9,6 +9,7 @@ import { suggestion } from './nearest.ts';
 export interface AttrType<T> {
   /** How a good value looks: '1..16', 'on|off', 'XX:XX:XX:XX:XX:XX'. */
   readonly placeholder: string;
+  /** The text form of a value that passes `check`. */
   format(value: T): string;
   /** Throws an Error whose message says what a good text is. */
   parse(text: string): T;

@@ -56,14 +56,21 @@ export interface IrqInfo {
 export type DoorbellInfo =
   | { readonly kind: 'mem'; readonly id: number; readonly offset: number; readonly trapped: boolean }
   | { readonly kind: 'fd'; readonly id: number; readonly fd: number }
-  | { readonly kind: 'trap'; readonly id: number; subscribe(callback: (value: number) => void): Disposable };
+  | {
+    readonly kind: 'trap'; readonly id: number;
+    /** Calls back on the control thread with every value the guest stores, until disposed. */
+    subscribe(callback: (value: number) => void): Disposable;
+  };
 
 /** Guest memory; structurally GuestMemory of @emudev/pci (the class knows no transport and no bus). */
 export interface MemTable {
   readonly generation: number;
   readonly iotlb: number;
+  /** Copies `into.length` bytes of the guest's memory from `iova`. A promise where they have to be asked for by message; fails where the range is not mapped for reading. */
   read(iova: bigint, into: Uint8Array): void | Promise<void>;
+  /** Copies `from` to the guest's memory at `iova`. A promise where it goes by message; fails where the range is not mapped for writing. */
   write(iova: bigint, from: Uint8Array): void | Promise<void>;
+  /** Window offset of a range that lies in one mapping and may be accessed so; undefined otherwise, and for memory reached by message. Void once `generation` changes. */
   translate(iova: bigint, lengthBytes: number, access: 'read' | 'write'): number | undefined;
 }
 
@@ -101,6 +108,7 @@ export const eventsKey = (name: string): EventsKey => ({ name });
 export interface Attribute {
   /** Checked before `set` is called; absent: `set` checks by itself, and there is no text form. */
   readonly type?: AttrType<unknown>;
+  /** The value now; whoever asks through `Emudev.getAttr` receives a copy. */
   get(): unknown;
   /** Throws an Error that says what a good value is. */
   set?(value: unknown): void;
@@ -142,6 +150,7 @@ export interface SharedRegion {
  * handler's promise is settled. A handler that throws is reported as an event, never to the consumer.
  */
 export interface Channel<Send, Receive> {
+  /** Hands a message to the provider, at once and in order. A message that the provider does not accept makes it throw here. */
   send(message: Send): void;
   /** One handler; a second call replaces the first. */
   onMessage(handler: (message: Receive) => void | Promise<void>): Disposable;
@@ -161,7 +170,9 @@ export interface Update {
 
 /** What the back end hands over. Awaited in order; the reply to the consumer waits for them. Never two at a time. */
 export interface BackEndHooks {
+  /** The device is started; a back end that attaches to a started device is told at once. Throwing makes `Emudev.start` reject. */
   start?(): void | Promise<void>;
+  /** The device is stopped, also before it is closed: serve nothing until the next `start`. */
   stop?(): void | Promise<void>;
   /** The consumer has mapped memory: memTable, irqInfo and doorbell answer from now on. */
   ready?(): void | Promise<void>;
@@ -180,6 +191,7 @@ export interface BackEndHooks {
   doorbell?(id: number): void | Promise<void>;
   /** When it resolves no thread of the back end touches guest memory or raises a vector, until unlock. */
   lock(reason: string): Promise<void>;
+  /** Ends what `lock` began: guest memory and vectors may be used again. */
   unlock(): void;
 }
 
@@ -202,21 +214,31 @@ export interface Emudev {
   readonly info: EmudevInfo;
   readonly state: EmudevState;
   readonly consumer: ConsumerState;
+  /** allocated or stopped → configured. EMUDEV_BAD_STATE in any other state; EMUDEV_BAD_ARG: `queuePairs` is not 1..maxQueuePairs. */
   configure(config: EmudevConfig): Promise<void>;
+  /** configured or stopped → started: the provider first, then the back end. EMUDEV_BAD_STATE; EMUDEV_TIMEOUT: the back end's `start` has not ended in time. A failed start leaves the state as it was. */
   start(): Promise<void>;
+  /** started → stopped: the back end first, then the provider; harmless when stopped. EMUDEV_BAD_STATE while allocated, configured or closed; EMUDEV_TIMEOUT: the back end has not stopped in time, the device has. */
   stop(): Promise<void>;
+  /** Any state → closed, for good: stops the device if it runs, takes leave of the consumer, ends the provider. EMUDEV_BAD_STATE when closed already; EMUDEV_TIMEOUT as `stop`. */
   close(): Promise<void>;
   /** Exactly one back end at a time; dispose to leave. `contractVersion` must match the provider's. */
   attach(hooks: BackEndHooks, contract: { readonly devType: string; readonly version: number }): AsyncDisposable;
+  /** Calls `observer` after each event of this name until disposed, in any state. What an observer throws is an `error` event. */
   on<K extends keyof EmudevEvents>(event: K, observer: (...args: EmudevEvents[K]) => void): Disposable;
+  /** The consumer's memory. EMUDEV_NOT_READY while it has mapped none; EMUDEV_BAD_STATE after close. */
   memTable(): MemTable;
+  /** A snapshot of a queue. EMUDEV_RANGE: there is no such queue; otherwise as `memTable`. */
   queueInfo(queue: number): QueueInfo;
+  /** A snapshot of a vector; take a new one after `updated` with `irqs`. EMUDEV_RANGE: there is no such vector; otherwise as `memTable`. */
   irqInfo(vector: number): IrqInfo;
+  /** How the guest rings doorbell `id`; `watchDoorbell` listens to any kind. EMUDEV_RANGE: there is no such doorbell; otherwise as `memTable`. */
   doorbell(id: number): DoorbellInfo;
   /** EMUDEV_NO_ATTR for an unknown name. */
   getAttr<T>(key: AttrKey<T>): T;
   /** EMUDEV_NO_ATTR; EMUDEV_UNSUPPORTED: read only; EMUDEV_BAD_ARG: no such value, and the provider has not seen it. */
   setAttr<T>(key: AttrKey<T>, value: T): void;
+  /** The names of all attributes, in the provider's order; also after close. */
   attrNames(): readonly string[];
   /** For telemetry and command lines. EMUDEV_NO_ATTR; EMUDEV_UNSUPPORTED where the provider has declared no type. */
   getAttrText(name: string): string;
@@ -224,6 +246,7 @@ export interface Emudev {
   setAttrText(name: string, text: string): void;
   /** EMUDEV_NO_REGION for an unknown name; EMUDEV_RANGE where the region has fewer than `minBytes`. */
   mapRegion(key: RegionKey, minBytes?: number): SharedRegion;
+  /** The names of the regions that the provider lists; also after close. */
   regionNames(): readonly string[];
   /** EMUDEV_NO_CHANNEL for an unknown name. */
   channel<S, R>(key: ChannelKey<S, R>): Channel<S, R>;
@@ -248,19 +271,30 @@ export interface EmudevProvider {
   readonly contractVersion: number;
   readonly maxQueuePairs: number;
   readonly numVectors: number;
+  /** Called by `Emudev.configure` once state and `queuePairs` are checked; throwing leaves the state as it was. */
   configure?(config: EmudevConfig): void | Promise<void>;
+  /** Called before the back end's `start`; throwing leaves the state as it was. */
   start?(): void | Promise<void>;
+  /** Called after the back end's `stop`, also to undo a start that the back end has failed. */
   stop?(): void | Promise<void>;
+  /** Called once, when the device is stopped and its consumer is gone: give everything back. */
   close?(): void | Promise<void>;
+  /** The consumer's memory; asked only between `ProviderPort.ready` and `destroyed`. */
   memTable(): MemTable;
+  /** A queue's description now; undefined for a number it does not have. */
   queueInfo(queue: number): QueueInfo | undefined;
+  /** A vector's description now; undefined for a number it does not have. */
   irqInfo(vector: number): IrqInfo | undefined;
+  /** A doorbell's description now; undefined for a number it does not have. */
   doorbell(id: number): DoorbellInfo | undefined;
   readonly attributes: ReadonlyMap<string, Attribute>;
+  /** The shared region of this name; undefined where there is none. */
   region(name: string): SharedRegion | undefined;
   /** The names `region` knows; absent: none that anybody should see listed. */
   regionNames?(): readonly string[];
+  /** The back end's end of the channel of this name; undefined where there is none. */
   channel(name: string): Channel<unknown, unknown> | undefined;
+  /** Where the event ring of this name lies; undefined where there is none. Absent: it has no rings. */
   events?(name: string): EventRingHandle | undefined;
   /** Throws EMUDEV_BAD_STATE rather than disturb a consumer. A check that fails is a result, not an error. */
   selfTest?(): readonly SelfTestCheck[] | Promise<readonly SelfTestCheck[]>;
@@ -275,10 +309,13 @@ export interface ProviderPort {
    * Each runs the back end's hooks (no-ops while none is attached) and then informs observers. What a hook throws is reported as
    * an `error` event; only `lock` and `suspend` reject, because what follows it would not be safe.
    */
+  /** A consumer is there, without memory so far: `Emudev.consumer` is 'connected'. */
   connected(): void;
+  /** The consumer has mapped memory. Runs the back end's `ready` once until `destroyed`; further calls do nothing. */
   ready(): Promise<void>;
   /** Calls the back end's reset('consumer-left') and destroyed, locked; then the consumer is absent. */
   destroyed(reason: string): Promise<void>;
+  /** Memory or vectors have changed; call it between `lock` and `unlock`. Runs the back end's `updated` at once. */
   updated(what: Update): void;
   /** Locked: within the provider's own lock … unlock where that is open, 'family' always in a bracket of its own. */
   reset(kind: ResetKind): Promise<void>;
@@ -295,7 +332,10 @@ export interface ProviderPort {
    * departures and applications go on. Nests with lock … unlock; the back end sees one lock. Rejects as `lock` does.
    */
   suspend(reason: string): Promise<void>;
+  /** Ends what `suspend` began; the back end is unlocked when no other lock holds it. */
   resume(): Promise<void>;
+  /** The provider has changed an attribute by itself: an `attributeChanged` event. `Emudev.setAttr` reports its own. */
   attributeChanged(name: string): void;
+  /** Something went wrong that no caller waits for: an `error` event. */
   error(error: unknown): void;
 }

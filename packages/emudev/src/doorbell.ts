@@ -47,6 +47,7 @@ export class TrapDoorbell implements Disposable {
     }
   }
 
+  /** Forgets all subscribers: nobody is called back any more. */
   [Symbol.dispose](): void {
     this.#subscribers.clear();
   }

@@ -11,6 +11,7 @@ export interface AnyVdevDriver {
   readonly class: VdevClass;
   readonly summary: string;
   readonly args: object;
+  /** As `VdevDriver.probe`; `args` is what `args` above has made of the text. */
   probe(name: string, args: never, context: VdevContext): Promise<VdevDevice>;
 }
 

@@ -85,6 +85,7 @@ export abstract class EmulatedPciDevice extends BasicPciDevice implements Emudev
     this.#orders.give(work);
   }
 
+  /** Orders begin from now on; overrides call it. Called by `Emudev.start`, before the back end's `start`. */
   start(): void | Promise<void> {
     this.#orders.start();
   }
@@ -109,14 +110,22 @@ export abstract class EmulatedPciDevice extends BasicPciDevice implements Emudev
 
   // What the emulated device asks of its provider. A family has what it overrides.
   readonly attributes: EmudevProvider['attributes'] = new Map();
+  /** A queue's description; undefined, as here, where there is no such queue. */
   queueInfo(_queue: number): QueueInfo | undefined { return undefined; }
+  /** A vector's description; undefined, as here, where there is no such vector. */
   irqInfo(_vector: number): IrqInfo | undefined { return undefined; }
+  /** A doorbell's description; undefined, as here, where there is no such doorbell. */
   doorbell(_id: number): DoorbellInfo | undefined { return undefined; }
+  /** The shared region of this name; undefined, as here, where there is none. */
   region(_name: string): SharedRegion | undefined { return undefined; }
+  /** The names that `region` knows; none here. */
   regionNames(): readonly string[] { return []; }
+  /** The back end's end of the channel of this name; undefined, as here, where there is none. */
   channel(_name: string): Channel<unknown, unknown> | undefined { return undefined; }
+  /** Where the event ring of this name lies; undefined, as here, where there is none. */
   events(_name: string): EventRingHandle | undefined { return undefined; }
 
+  /** The consumer's memory. EMUDEV_NOT_READY without a consumer. */
   memTable(): MemTable {
     if (this.host === undefined) throw new EmudevError('EMUDEV_NOT_READY', `${this.name} has no consumer`);
     return this.host.memory;
@@ -175,6 +184,7 @@ export abstract class EmulatedPciDevice extends BasicPciDevice implements Emudev
     return this.#orders.stop();
   }
 
+  /** A consumer comes, once a self-test that runs has ended; overrides call it. EMUDEV_BAD_STATE: the device is closed. */
   override async attach(host: PciHost): Promise<void> {
     await this.#testing;
     if (this.#closed) throw new EmudevError('EMUDEV_BAD_STATE', `${this.name} is closed`);
@@ -182,6 +192,7 @@ export abstract class EmulatedPciDevice extends BasicPciDevice implements Emudev
     this.#port.connected();
   }
 
+  /** The consumer goes: the back end lets go of its memory first, then the registers are at power-on. Overrides call it. */
   override async detach(reason: DetachReason): Promise<void> {
     // The back end lets go of memory before it is forgotten.
     await this.#port.destroyed(reason);
@@ -192,15 +203,18 @@ export abstract class EmulatedPciDevice extends BasicPciDevice implements Emudev
     await super.detach(reason);
   }
 
+  /** Reads of a region, from the consumer; all ones once the device is closed. */
   override read(region: number, offset: number, into: Uint8Array): void | Promise<void> {
     if (!this.#closed) return super.read(region, offset, into);
     into.fill(0xff);
   }
 
+  /** Stores to a region, by the consumer; ignored once the device is closed. */
   override write(region: number, offset: number, from: Uint8Array): void | Promise<void> {
     return this.#closed ? undefined : super.write(region, offset, from);
   }
 
+  /** Until `resume` no order begins and the back end is locked. EMUDEV_TIMEOUT: an order has not ended, or the back end has not locked, in time. */
   override async quiesce(reason: QuiesceReason): Promise<void> {
     await this.#orders.hold();
     this.#holds++;
@@ -213,6 +227,7 @@ export abstract class EmulatedPciDevice extends BasicPciDevice implements Emudev
     this.#locked = true;
   }
 
+  /** Ends what `quiesce` began, and tells the back end `ready` where the consumer has just mapped memory. Harmless after a `quiesce` that failed. */
   override resume(): void {
     if (this.#locked) {
       this.#locked = false;
@@ -222,16 +237,19 @@ export abstract class EmulatedPciDevice extends BasicPciDevice implements Emudev
     this.#letGo();
   }
 
+  /** The consumer's maps have changed: `updated` for a back end that is ready; the first maps make it so. */
   override memoryChanged(): void {
     this.#mapped = true;
     if (this.#ready) this.#port.updated({ dma: true, irqs: false });
     else if (!this.#locked) this.#announceReady();
   }
 
+  /** Vectors have got or lost their descriptors: `updated` for a back end that is ready. */
   override irqsChanged(_index: number, _start: number, _count: number): void {
     if (this.#ready) this.#port.updated({ dma: false, irqs: true });
   }
 
+  /** A function reset: the back end's `reset('function')`, then the registers are at power-on. */
   override async reset(): Promise<void> {
     if (this.#closed) return;
     await this.#port.reset('function');

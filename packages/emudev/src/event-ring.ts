@@ -103,6 +103,7 @@ export class EventRing implements Disposable {
     wake(this.#window.i32, cells, this.#fd.fd, this.#window.sys);
   }
 
+  /** Ends the ring, gives its memory back and closes its eventfd. Harmless a second time. */
   [Symbol.dispose](): void {
     if (this.#disposed) return;
     this.end();

@@ -18,6 +18,7 @@ import { MAX_WAITING_ORDERS, ORDER_DEADLINE_MS } from './limits.ts';
 /** One piece of work. */
 export type Order = () => void | Promise<void>;
 
+/** The orders of one device. Not running at first. */
 export class Orders {
   readonly #report: (error: unknown) => void;
   readonly #clock: EmudevClock;
@@ -40,6 +41,7 @@ export class Orders {
     this.#next();
   }
 
+  /** Orders begin, those that wait first. */
   start(): void {
     this.#running = true;
     this.#next();
@@ -62,6 +64,7 @@ export class Orders {
     }
   }
 
+  /** Ends one `hold`; with the last one, orders begin again. */
   release(): void {
     if (this.#holders > 0) this.#holders--;
     this.#next();

@@ -47,14 +47,17 @@ export class EmudevRegistry implements EmudevRegistryLike {
     this.#byName.delete(name);
   }
 
+  /** The device of this name, in whatever state; undefined where there is none. */
   byName(name: string): Emudev | undefined {
     return this.#byName.get(name);
   }
 
+  /** The device with this `info.id`; undefined where there is none, or it was released. */
   byId(id: number): Emudev | undefined {
     return this.list().find((device) => device.info.id === id);
   }
 
+  /** All devices that were not released, in the order of their allocation. */
   list(): readonly Emudev[] {
     return [...this.#byName.values()];
   }

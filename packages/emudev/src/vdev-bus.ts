@@ -9,6 +9,7 @@ import { EmudevRegistry } from './registry.ts';
 import type { ArgSchema, EmudevRegistryLike, VdevClass, VdevContext, VdevDevice } from './vdev.ts';
 import { publishVdev } from './vdev-events.ts';
 
+/** What a bus works with. */
 export interface VdevBusOptions {
   /** Where emulated devices are registered; a new one by default. */
   readonly registry?: EmudevRegistryLike;
@@ -88,10 +89,12 @@ export class VdevBus implements AsyncDisposable {
     }
   }
 
+  /** The device of this name; undefined where there is none, or while it is still being probed. */
   byName(name: string): ProbedDevice | undefined {
     return this.#devices.find((probed) => probed.name === name);
   }
 
+  /** All probed devices, in the order in which their probes ended. */
   list(): readonly ProbedDevice[] {
     return [...this.#devices];
   }
@@ -139,6 +142,7 @@ export class VdevBus implements AsyncDisposable {
     return this.#closing;
   }
 
+  /** As `close`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

@@ -4,6 +4,7 @@ import type { VdevClass } from './vdev.ts';
 /** `node:diagnostics_channel` on which a bus tells of devices that come and go, as `VdevDiagnostic`. */
 export const VDEV_DIAGNOSTICS = 'emudev.vdev';
 
+/** A device of a bus has come or gone. */
 export interface VdevDiagnostic {
   /** removed: it is closed and its name is free, whether closing went well or not. */
   readonly event: 'added' | 'removed';

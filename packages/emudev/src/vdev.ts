@@ -13,6 +13,7 @@ export interface ArgSpec<T> {
   readonly default?: T;
   /** The default as help texts write it: for a value that is no number, word, switch or MAC address, or one the driver works out. */
   readonly defaultText?: string;
+  /** The value that `text` stands for. */
   parse(text: string): T;
   /** Makes one value of a key that is given again. Without it a second one is refused. */
   merge?(earlier: T, later: T): T;
@@ -36,8 +37,11 @@ export interface VdevContext {
 }
 /** The registry as drivers need it. Structural, so that a test needs no real registry. */
 export interface EmudevRegistryLike {
+  /** Reserves `name` for a device of this provider, and returns the provider's side of it. EMUDEV_EXISTS: the name is taken; EMUDEV_BAD_ARG: it is no device name; EMUDEV_RANGE: too many devices. */
   allocate(name: string, provider: EmudevProvider): ProviderPort;
+  /** Frees the name of a device that is closed or was never configured. EMUDEV_NOENT: there is none; EMUDEV_BAD_STATE: it is in use. */
   release(name: string): void;
+  /** The device of this name, in whatever state; undefined where there is none. */
   byName(name: string): Emudev | undefined;
 }
 
