@@ -12,6 +12,7 @@ export interface ConformanceCase {
   readonly id: string;
   /** The requirement in a sentence. */
   readonly title: string;
+  /** Tests the requirement once, with everything it needs made anew and given back. */
   run(): Promise<void>;
 }
 

@@ -9,9 +9,11 @@ import { quietTurns, refuses, same, within, type ConformanceCase } from '../suit
 
 /** An open back end. */
 export interface BackEndUnderTest {
+  /** Detaches it and gives everything back; resolves when that is done. */
   close(): Promise<void>;
 }
 
+/** How the back-end cases come by a device, the back end under test and its guest. */
 export interface BackEndConformanceOptions<B extends BackEndUnderTest> {
   /** A device of the family, new for every case. */
   family(): FakeEmudevSpec;

@@ -22,7 +22,9 @@ export class RecordingBackEnd implements BackEndHooks {
   /** Runs inside a hook, before it is noted: what it throws the hook throws. Replace it to do more. */
   inside: (hook: HookName, detail: string) => void | Promise<void> = () => {};
 
+  /** Notes 'start'. */
   start(): Promise<void> { return this.#run('start'); }
+  /** Notes 'stop'. */
   stop(): Promise<void> { return this.#run('stop'); }
   ready(): Promise<void> { return this.#run('ready'); }
   destroyed(reason: string): Promise<void> { return this.#run('destroyed', reason); }
@@ -34,6 +36,7 @@ export class RecordingBackEnd implements BackEndHooks {
   updated(what: Update): void {
     this.#note('updated', what.dma ? 'dma' : 'irqs');
   }
+  /** Notes 'unlock'; not `locked` any more. */
   unlock(): void {
     this.locked = false;
     this.#note('unlock', '');

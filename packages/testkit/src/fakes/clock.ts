@@ -33,10 +33,12 @@ export class FakeClock implements EmudevClock, Disposable {
     return this.#timers.size;
   }
 
+  /** Calls back once, when the test has moved the clock on by `delayMs`; returns what `clear` takes. */
   setTimeout(callback: () => void, delayMs = 0): number {
     return this.#add(callback, delayMs, undefined);
   }
 
+  /** Calls back every `everyMs` (1 at least) of the test's time; returns what `clear` takes. */
   setInterval(callback: () => void, everyMs = 0): number {
     return this.#add(callback, everyMs, Math.max(1, everyMs));
   }
@@ -91,6 +93,7 @@ export class FakeClock implements EmudevClock, Disposable {
     return this;
   }
 
+  /** Gives the process its own clock back, and forgets all timers. */
   [Symbol.dispose](): void {
     this.#restore?.();
     this.#restore = undefined;

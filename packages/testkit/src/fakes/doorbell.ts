@@ -47,6 +47,7 @@ export class FakeDoorbell implements Disposable {
     for (const callback of [...this.#subscribers]) callback(value);
   }
 
+  /** Gives its word or eventfd back, and forgets its subscribers. Harmless a second time. */
   [Symbol.dispose](): void {
     if (this.#word !== undefined) this.#window.free(this.#word);
     this.#word = undefined;

@@ -163,6 +163,7 @@ export class FakeEmudev implements AsyncDisposable {
     this.provider.unlock();
   }
 
+  /** Closes the device if nobody has, and gives back everything that the fake owns. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.emudev.state !== 'closed') await this.emudev.close();
     for (const doorbell of this.#doorbells.values()) doorbell[Symbol.dispose]();

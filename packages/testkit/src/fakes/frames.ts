@@ -77,6 +77,7 @@ export class FrameBench implements Disposable {
     return { bytes: u8.slice(data, data + length), flags: view.getUint32(record + FRAME_FLAGS, true), queue: view.getUint16(record + FRAME_QUEUE, true) };
   }
 
+  /** Gives the burst and the window back. */
   [Symbol.dispose](): void {
     this.burst[Symbol.dispose]();
     this.window[Symbol.dispose]();

@@ -70,6 +70,7 @@ export class TestHost implements PciHost, AsyncDisposable {
     });
   }
 
+  /** Unmaps what was mapped at `iova`, between `quiesce` and `resume`. */
   unmap(iova: bigint = TEST_RAM_IOVA): Promise<void> {
     return this.change('dma-unmap', () => {
       this.memory.unmap(iova);
@@ -134,6 +135,7 @@ export class TestHost implements PciHost, AsyncDisposable {
     return into;
   }
 
+  /** A region write. Throws PciRangeError as the transport's own check would. */
   write(region: number, offset: number, bytes: Uint8Array): Promise<void> {
     this.#checkBounds(region, offset, bytes.length);
     return this.#serial(() => this.device.write(region, offset, bytes));
@@ -145,6 +147,7 @@ export class TestHost implements PciHost, AsyncDisposable {
     return bytes.reduceRight((value, byte) => value * 256 + byte, 0);
   }
 
+  /** Stores one value of 1, 2, 4 or 8 bytes, little-endian; higher bits are cut off. */
   set(region: number, offset: number, value: number, lengthBytes: 1 | 2 | 4 | 8 = 4): Promise<void> {
     const bytes = new Uint8Array(8);
     new DataView(bytes.buffer).setBigUint64(0, BigInt.asUintN(64, BigInt(value)), true);
@@ -161,6 +164,7 @@ export class TestHost implements PciHost, AsyncDisposable {
     return this.device.regions.find((region) => region.index === index) ?? fail(`${this.device.name} has no region ${index}`);
   }
 
+  /** Disconnects, and gives memory and descriptors back also where that fails. */
   async [Symbol.asyncDispose](): Promise<void> {
     try {
       await this.disconnect();

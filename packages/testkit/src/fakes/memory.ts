@@ -4,6 +4,7 @@ import { IovaSpace, Window } from '@emudev/dma';
 import { linux } from '@emudev/linux';
 import type { Access, GuestMemory } from '@emudev/pci';
 
+/** How a region of guest memory is mapped. */
 export interface TestMapOptions {
   /** What the device may do; both by default. */
   readonly readable?: boolean;
@@ -162,6 +163,7 @@ export class TestMemory implements GuestMemory, Disposable {
     for (const iova of [...this.#regions.keys()]) this.unmap(iova);
   }
 
+  /** Unmaps everything and closes the window. Harmless a second time. */
   [Symbol.dispose](): void {
     if (this.#disposed) return;
     this.#disposed = true;

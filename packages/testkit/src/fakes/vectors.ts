@@ -50,6 +50,7 @@ export class RecordingVectors implements Disposable {
     this.#fds.clear();
   }
 
+  /** As `clear`. */
   [Symbol.dispose](): void {
     this.clear();
   }

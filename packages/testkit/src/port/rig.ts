@@ -14,8 +14,10 @@ export interface PortUnderTest {
   dispose?(): void | Promise<void>;
 }
 
+/** Makes a new port of this name, not yet configured; called once per case. */
 export type PortFactory = (name: string) => Port | PortUnderTest | Promise<Port | PortUnderTest>;
 
+/** What the port cases know of the port under test. */
 export interface PortConformanceOptions {
   /** What is sent on a queue is received on it, unchanged and in order. */
   readonly loopback?: boolean;

@@ -24,6 +24,7 @@ export interface ProviderDriver {
   readonly args?: string;
 }
 
+/** What the provider cases know of the device under test. */
 export interface ProviderConformanceOptions {
   /** Bytes that a reset need not restore: counters that run by themselves. */
   isVolatile?(region: number, offset: number): boolean;
