@@ -49,34 +49,40 @@ export class SerialCard extends EmulatedPciDevice {
     signals.error = (error) => { this.port.error(error); };
   }
 
+  /** The channel of port n by its name, `portn`; undefined for a port that the card does not have. */
   override channel(name: string): Channel<unknown, unknown> | undefined {
     const index = /^port(\d)$/.exec(name)?.[1];
     return index === undefined ? undefined : this.ports[Number(index)]?.channel as Channel<unknown, unknown> | undefined;
   }
 
+  /** Bytes pass between the guest and the line, unless the card is quiescent. */
   override async start(): Promise<void> {
     await super.start();
     this.#started = true;
     this.#run();
   }
 
+  /** Nothing passes any more; what is under way waits for the next start. */
   override async stop(): Promise<void> {
     this.#started = false;
     this.#run();
     await super.stop();
   }
 
+  /** Closes the ports. */
   override async close(): Promise<void> {
     for (const port of this.ports) port.close();
     await super.close();
   }
 
+  /** A consumer comes: the ports' back ends are told. */
   override async attach(host: PciHost): Promise<void> {
     await super.attach(host);
     this.#interruptsAssigned();
     for (const port of this.ports) port.setConsumer(true);
   }
 
+  /** The consumer goes: the ports are at power-on, and their back ends are told. */
   override async detach(reason: DetachReason): Promise<void> {
     await super.detach(reason);
     this.#msi = this.#quiet = false;
@@ -84,12 +90,14 @@ export class SerialCard extends EmulatedPciDevice {
     this.#run();
   }
 
+  /** Until `resume` nothing passes between the guest and the line. */
   override async quiesce(reason: QuiesceReason): Promise<void> {
     await super.quiesce(reason);
     this.#quiet = true;
     this.#run();
   }
 
+  /** What waited goes on; interrupts use MSI from here if the consumer has assigned it, and the pin otherwise. */
   override resume(): void {
     super.resume();
     this.#quiet = false;

@@ -104,16 +104,19 @@ export class SerialPort {
     this.#stopTimer();
   }
 
+  /** Ends `pause`: what waited goes on. */
   resume(): void {
     this.#paused = false;
     this.#goOn();
   }
 
+  /** A consumer has come, or has gone: the back end is told. */
   setConsumer(present: boolean): void {
     this.#present = present;
     this.#tellNow(TELL_CONSUMER);
   }
 
+  /** Power-on: the UART's registers, the bytes on the line and all credit are void; the back end is told. */
   reset(): void {
     this.#stopTimer();
     this.#line.clear();
@@ -125,6 +128,7 @@ export class SerialPort {
     this.#goOn();
   }
 
+  /** Nothing passes any more, and the UART's timers are stopped. */
   close(): void {
     this.pause();
     this.uart.stop();

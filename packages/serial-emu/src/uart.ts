@@ -116,6 +116,7 @@ export class Uart {
     return (this.#lcr & LCR_BREAK) !== 0 && !this.#loopback;
   }
 
+  /** What the guest has set the line to; baud is 0 while the divisor is. */
   get settings(): LineSettings {
     const lcr = this.#lcr;
     const divisor = this.#dlm << 8 | this.#dll;
