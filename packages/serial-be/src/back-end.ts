@@ -105,6 +105,7 @@ export class SerialBackEnd implements VdevDevice {
     return this.#present;
   }
 
+  /** What has passed so far: a snapshot. */
   get counters(): SerialBackEndCounters {
     return { ...this.#counters };
   }

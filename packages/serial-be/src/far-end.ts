@@ -20,6 +20,7 @@ export interface FarEndEvents {
   present(present: boolean): void;
   /** At most READ_BYTES; valid during the call. */
   data(bytes: Uint8Array): void;
+  /** After a `write` that took fewer bytes than all: there may be room again. */
   writable(): void;
   /** The far end sends a break, behind the bytes before it. */
   break(): void;

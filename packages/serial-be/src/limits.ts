@@ -18,6 +18,7 @@ export const PTY_POLL_MS = 100;
 export const STALLED_RETRY_MS = 20;
 /** Pauses between attempts to connect, ms: doubled from the first to the last. */
 export const RECONNECT_FIRST_MS = 250;
+/** The longest pause between attempts to connect, ms: the doubling ends here. */
 export const RECONNECT_LAST_MS = 10_000;
 /** What a socket has taken when it is closed is sent within this, ms; then it is cut. */
 export const CLOSE_LINGER_MS = 1000;
