@@ -5,6 +5,7 @@
 import { EmulatedPciDevice, EmudevError, type EmudevFamily, type EmudevRegistryLike } from '@emudev/emudev';
 import { IRQ_MSI, registers, type Register } from '@emudev/pci';
 
+/** What a back end would name to attach; there is none for this family. */
 export const EDU_FAMILY: EmudevFamily = { devType: 'edu', version: 1 };
 
 /** Major version 1, minor 0, and "ed u": what offset 0 reads. */
@@ -27,11 +28,13 @@ const CAUSE_DMA = 0x100;
 /** Registers of the DMA engine, in the order of their addresses from 0x80 on. */
 const [SOURCE, DESTINATION, COUNT, COMMAND] = [0, 1, 2, 3] as const;
 
+/** How the device is made. */
 export interface EduOptions {
   /** Bits of a guest address that the DMA engine drives; higher ones are cut off. 28 in QEMU. */
   readonly dmaBits: number;
 }
 
+/** The educational device: registers in BAR 0, one interrupt (the pin or MSI), a DMA engine with a buffer of 4096 bytes. */
 export class EduDevice extends EmulatedPciDevice {
   readonly #buffer = new Uint8Array(BUFFER_BYTES);
   readonly #dma = new BigUint64Array(4);
