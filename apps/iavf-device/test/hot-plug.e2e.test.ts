@@ -195,6 +195,8 @@ describe('iavf-device ctl', () => {
   test('does what it is told, in words or as JSON, and its exit code says how it went', () => {
     expect(run(at('ctl'), 'plug', `emu_edu0,path=${at('edu')}`)).toMatchObject({ status: 0, stdout: expect.stringContaining(`emu_edu0 listens on ${at('edu')}. Plug it in:\n  QEMU`) as string });
     expect(run(at('ctl'), 'list').stdout.split('\n').find((line) => line.startsWith('emu_edu0'))).toMatch(/^emu_edu0 +emudev +started +consumer absent, .*edu$/);
+    expect(run(at('ctl'), 'attributes', 'emu_edu0')).toMatchObject({ status: 0, stdout: 'none\n' });
+    expect(run(at('ctl'), 'attributes', 'emu_edu7')).toMatchObject({ status: 1, stderr: 'iavf-device ctl: there is no device emu_edu7; there are emu_iavf0, emu_edu0\n' });
     expect(run(at('ctl'), 'unplug', 'emu_iavf0')).toMatchObject({ status: 1, stdout: '', stderr: expect.stringMatching(/^iavf-device ctl: emu_iavf0 is plugged into .*\n$/) as string });
     expect(JSON.parse(run(at('ctl'), 'stats', 'net_iavf_be0', '--json').stdout)).toMatchObject({ ok: true, result: { ports: { net_iavf_be0: { ipackets: expect.any(Number) as number } } } });
     expect(run(at('ctl'), 'unplug', 'emu_edu0', '--json')).toMatchObject({ status: 0, stdout: '{"ok":true,"result":{}}\n' });
