@@ -29,7 +29,7 @@ beforeAll(() => {
 });
 afterAll(() => { rmSync(copy, { recursive: true, force: true }); });
 
-/** A shell as a user has it: with job control (a job is killed as a whole), and without what pnpm has told the scripts of this workspace. What has been built before need not be built again. */
+/** A shell as a user has it: without what pnpm has told the scripts of this workspace. What has been built before need not be built again. */
 const environment = {
   ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(npm|pnpm)_|^(INIT_CWD|NODE_PATH|NODE|VITEST.*)$/i.test(name))),
   PATH: process.env['PATH']!.split(':').filter((folder) => !folder.includes('node_modules')).join(':'),
@@ -37,7 +37,7 @@ const environment = {
 };
 
 function run(script: string): string {
-  const { status, stdout, stderr } = spawnSync('bash', ['-meuo', 'pipefail', '-c', script], { cwd: copy, encoding: 'utf8', timeout: PATIENCE_MS, env: environment });
+  const { status, stdout, stderr } = spawnSync('bash', ['-euo', 'pipefail', '-c', script], { stdio: ['ignore', 'pipe', 'pipe'], cwd: copy, encoding: 'utf8', timeout: PATIENCE_MS, env: environment });
   expect(status, `${script}\n${stdout}\n${stderr}`).toBe(0);
   return stdout;
 }
