@@ -147,3 +147,23 @@ test('the socket is its owner\'s only, and one that somebody else has put into i
   expect(existsSync(there)).toBe(true);
   await new Promise((resolve) => other.close(resolve));
 });
+
+test('a restart stops the device and starts it', async () => {
+  const emudev = launcher.emudev('emu_edu0');
+  const seen: string[] = [];
+  using _stopped = emudev.on('stopped', () => { seen.push('stopped'); });
+  using _started = emudev.on('started', () => { seen.push('started'); });
+  expect(await exchange('{"command":"restart","device":"emu_edu0"}')).toEqual([{ ok: true, result: {} }]);
+  expect(seen).toEqual(['stopped', 'started']);
+});
+
+test('at run time no descriptor of the process is taken for a place, whatever it is', async () => {
+  expect(await exchange('{"command":"plug","vdev":"emu_edu1,fd=0"}')).toEqual([{ ok: false, error: { code: 'ERR_USAGE', message: expect.stringContaining('fd= is for the command line') as string } }]);
+});
+
+test('what is asked for while the process ends is refused', async () => {
+  const other = await Launcher.start(parseArguments(['--control', path, '--vdev', 'net_null0']));
+  const closing = other.close();
+  await expect(other.plug('net_null1')).rejects.toThrow('about to end');
+  await closing;
+});

@@ -1,4 +1,5 @@
 import { closeSync, existsSync, lstatSync, mkdtempSync, openSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -36,6 +37,24 @@ class Terminal implements Disposable {
 }
 
 describe('a pseudo terminal', () => {
+  test('is raw again for the next program, however the last one has left it', async () => {
+    await using r = await rig('to=pty');
+    const { place } = r.backEnds[0]!;
+    const guest = r.ports[0]!.open();
+    {
+      using _terminal = new Terminal(place);
+      await r.event('present');
+      expect(spawnSync('stty', ['-F', place, 'sane']).status).toBe(0);
+    }
+    await r.event('absent');
+    using next = new Terminal(place);
+    await r.event('present');
+    await guest.send('a\nb');
+    next.write('c\rd');
+    expect(await next.read(3)).toBe('a\nb');
+    expect((await guest.receive(3)).toString()).toBe('c\rd');
+  });
+
   test('every byte both ways, as it is; where it is can be asked for; carrier is the program that has it open', async () => {
     await using r = await rig('port=1,to=pty');
     const [backEnd] = r.backEnds;
