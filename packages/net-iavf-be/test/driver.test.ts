@@ -1,5 +1,5 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import { parseArgs } from '@emudev/emudev';
+import { parseArgs, type Emudev } from '@emudev/emudev';
 import { encodeQueueSelect, Opcode } from '@emudev/virtchnl';
 import { describe, expect, it } from 'vitest';
 import { BACK_END_DIAGNOSTICS, driver, type IavfBackEndArgs } from '../src/index.ts';
@@ -17,6 +17,14 @@ describe('driver', () => {
   it('says which emulated device is missing', async () => {
     const registry = { allocate: () => { throw new Error('not used'); }, release: () => {}, byName: () => undefined };
     await expect(driver.probe('net_iavf_be0', { emu: 'nobody' }, { findEmudev: () => undefined, registry })).rejects.toMatchObject({ code: 'EMUDEV_NOENT' });
+  });
+
+  it('says that a device of another family is none of its', async () => {
+    const edu = { info: { devType: 'edu' } } as Emudev;
+    const registry = { allocate: () => { throw new Error('not used'); }, release: () => {}, byName: () => undefined };
+    await expect(driver.probe('net_iavf_be0', { emu: 'emu_edu0' }, { findEmudev: () => edu, registry })).rejects.toMatchObject({
+      code: 'EMUDEV_BAD_ARG', message: 'net_iavf_be0: emu_edu0 is a device of the family edu; this is the back end of iavf cards',
+    });
   });
 
   it('is a port with one Tx queue, sixteen Rx queues, and nothing it finishes for others', async () => {
