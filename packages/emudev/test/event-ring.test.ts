@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { setImmediate as nextTurn } from 'node:timers/promises';
@@ -188,9 +189,14 @@ describe('an event ring', () => {
     const consumer = new EventConsumer(window, ring.handle);
     expect(failing(() => consumer.take(new Uint8Array(8)))).toBe('EMUDEV_RANGE');
     expect(consumer.take(new Uint8Array(9))).toBe(9);
+    const isOpen = (): boolean => existsSync(`/proc/self/fd/${ring.handle.fd}`);
+    expect(isOpen()).toBe(true);
     ring[Symbol.dispose]();
+    expect(isOpen()).toBe(false);
     ring[Symbol.dispose]();
     expect(failing(() => producer.post(new Uint8Array(1)))).toBe('EMUDEV_TRANSPORT');
-    expect([countOpenFds(), window.allocatedBytes]).toEqual([fds, bytes]);
+    expect(window.allocatedBytes).toBe(bytes);
+    // Threads of the tests before may still be giving up descriptors of theirs.
+    expect(countOpenFds()).toBeLessThanOrEqual(fds);
   });
 });
