@@ -212,7 +212,7 @@ describe('the data path', () => {
 
 describe('the end', () => {
   test('a device that vanishes: link down, a typed error, bursts that do nothing, and everything freed on close', async () => {
-    const before = [countOpenFds(), countMappings(), window.mappingCount, window.allocatedBytes - 8192];
+    const before = [countOpenFds(), countMappings('memfd:'), window.mappingCount, window.allocatedBytes - 8192];
     const opened = await started();
     const datapath = createDatapath({ ...attachablePort(window), lcore: 0 }, opened.datapath().init as never);
     const failed = new Promise((resolve) => opened.onError(resolve));
@@ -226,7 +226,7 @@ describe('the end', () => {
     await expect(opened.reset()).rejects.toMatchObject({ code: 'ERR_IAVF_GONE' });
     await opened.close();
     burst[Symbol.dispose]();
-    expect([countOpenFds(), countMappings(), window.mappingCount, window.allocatedBytes]).toEqual(before);
+    expect([countOpenFds(), countMappings('memfd:'), window.mappingCount, window.allocatedBytes]).toEqual(before);
   });
 
   test('close leaves the device as it was found', async () => {
