@@ -280,8 +280,8 @@ export interface EmulatedPciVdev<D extends PciDevice = PciDevice> extends VdevDe
   readonly emudev: Emudev;
 }
 
-/** The `probe` of a driver whose device is an `EmulatedPciDevice`: makes it, and closes and releases it at the end. */
-export function emulatedVdev<D extends EmulatedPciDevice>(name: string, context: Pick<VdevContext, 'registry'>, make: (registry: EmudevRegistryLike) => D): EmulatedPciVdev<D> {
+/** The `probe` of a driver whose PCI function knows its emulated device (an `EmulatedPciDevice` does): makes it, and closes and releases it at the end. */
+export function emulatedVdev<D extends PciDevice & { readonly emudev: Emudev }>(name: string, context: Pick<VdevContext, 'registry'>, make: (registry: EmudevRegistryLike) => D): EmulatedPciVdev<D> {
   const { registry } = context;
   let allocated = false;
   let pci: D;

@@ -1,6 +1,6 @@
 /** The card as a PCI device: what a consumer does to it, put together from the parts beside this file. */
 import { Window } from '@emudev/dma';
-import { createChannel, EmudevError, type EmudevProvider, type MemTable, type ProviderChannel, type ProviderPort, type ResetKind } from '@emudev/emudev';
+import { createChannel, EmudevError, type Emudev, type EmudevProvider, type MemTable, type ProviderChannel, type ProviderPort, type ResetKind } from '@emudev/emudev';
 import { IRQ_INFO_EVENTFD, IRQ_ERR, IRQ_MSIX, REGION_BAR0, REGION_BAR3, REGION_CONFIG, type ConfigSpace, type DetachReason, type IrqDescription, type MsixRegion, type PciDevice, type PciHost, type QuiesceReason, type RegionDescription } from '@emudev/pci';
 import { AdminQueue, type AdminCounters } from './admin-queue.ts';
 import { IavfAttributes } from './attributes.ts';
@@ -117,6 +117,11 @@ export class IavfDevice implements PciDevice {
       // Never signalled: nothing goes wrong that a guest could recover. QEMU warns at every start about a device without it.
       { index: IRQ_ERR, count: 1, flags: IRQ_INFO_EVENTFD },
     ];
+  }
+
+  /** The device as back ends and applications see it. */
+  get emudev(): Emudev {
+    return this.#port.device;
   }
 
   /** What the admin queues have counted so far, as a copy. */

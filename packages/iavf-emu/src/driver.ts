@@ -1,5 +1,4 @@
-import { integerArg, macArg, oneOfArg, type Emudev, type VdevDevice, type VdevDriver } from '@emudev/emudev';
-import type { PciDevice } from '@emudev/pci';
+import { emulatedVdev, integerArg, macArg, oneOfArg, type EmulatedPciVdev, type VdevDriver } from '@emudev/emudev';
 import { IavfDevice, type DoorbellMode } from './device.ts';
 import { MAX_QUEUE_PAIRS, MAX_SPEED_MBPS } from './limits.ts';
 
@@ -12,10 +11,7 @@ export interface IavfArgs {
 }
 
 /** What probing makes: the card for a transport to serve, and the emulated device for a back end to attach to. */
-export interface IavfVdev extends VdevDevice {
-  readonly pci: PciDevice;
-  readonly emudev: Emudev;
-}
+export type IavfVdev = EmulatedPciVdev;
 
 /** Locally administered and random, as a driver makes one itself when it is given none. */
 function randomMac(): Uint8Array {
@@ -35,32 +31,12 @@ export const driver: VdevDriver<IavfArgs, IavfVdev> = {
     doorbell: oneOfArg(['map', 'trap'], { help: 'doorbells as mapped memory that is polled, or as messages', default: 'map' }),
     speed: integerArg({ help: 'link speed the guest is told, Mb/s', min: 1, max: MAX_SPEED_MBPS, default: 25_000 }),
   },
-  async probe(name, args, context) {
-    let emudev: Emudev | undefined;
-    const pci = new IavfDevice({
-      name,
-      mac: args.mac ?? randomMac(),
-      maxQueuePairs: args.queues,
-      doorbell: args.doorbell,
-      speedMbps: args.speed,
-      register: (provider) => {
-        const port = context.registry.allocate(name, provider);
-        emudev = port.device;
-        return port;
-      },
-    });
-    const device = emudev!;
-    return Promise.resolve({
-      name,
-      pci,
-      emudev: device,
-      async close() {
-        try {
-          if (device.state !== 'closed') await device.close();
-        } finally {
-          context.registry.release(name);
-        }
-      },
-    });
-  },
+  probe: (name, args, context) => Promise.resolve(emulatedVdev(name, context, (registry) => new IavfDevice({
+    name,
+    mac: args.mac ?? randomMac(),
+    maxQueuePairs: args.queues,
+    doorbell: args.doorbell,
+    speedMbps: args.speed,
+    register: (provider) => registry.allocate(name, provider),
+  }))),
 };
