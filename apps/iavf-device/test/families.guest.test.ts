@@ -10,6 +10,7 @@ import { ControlClient } from '@emudev/iavf-device';
 import { Guest } from '@emudev/guest';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { bringUp, carrier, expectPing, nameCards } from './support/cards.ts';
+import { asked } from './support/control.ts';
 import { DeviceProcess } from './support/device-process.ts';
 import { EchoLine } from './support/echo-line.ts';
 import { qmp } from './support/qmp.ts';
@@ -37,10 +38,7 @@ let idle: number;
 let edus: string[];
 let ttys: string[];
 
-async function ask(command: string, fields: object = {}): Promise<void> {
-  const answer = await control.ask({ command, ...fields });
-  if (!answer.ok) throw new Error(answer.error.message);
-}
+const ask = (command: string, fields: object = {}): Promise<unknown> => asked(control, command, fields);
 
 /** The guest's part: an endless loop that computes factorials, and one that sends back what a terminal receives. */
 const SCRIPTS = `

@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { VfioUserClient } from '@emudev/vfio-user-client';
 import { ControlClient, type Answer } from '@emudev/iavf-device';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { asked } from './support/control.ts';
 import { DeviceProcess } from './support/device-process.ts';
 import type { Steady } from './support/steady-driver.ts';
 
@@ -25,11 +26,7 @@ let idle: number;
 
 const ask = (command: string, fields: object = {}): Promise<Answer> => control.ask({ command, ...fields });
 
-async function done(command: string, fields: object = {}): Promise<unknown> {
-  const answer = await ask(command, fields);
-  if (!answer.ok) throw new Error(answer.error.message);
-  return answer.result;
-}
+const done = (command: string, fields: object = {}): Promise<unknown> => asked(control, command, fields);
 
 async function names(): Promise<string[]> {
   return ((await done('list')) as { devices: { name: string }[] }).devices.map(({ name }) => name);

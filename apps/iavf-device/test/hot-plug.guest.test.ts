@@ -11,6 +11,7 @@ import { Guest } from '@emudev/guest';
 import { ControlClient } from '@emudev/iavf-device';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { bringUp, carrier, expectPing, nameCards } from './support/cards.ts';
+import { asked } from './support/control.ts';
 import { DeviceProcess } from './support/device-process.ts';
 import { qmp } from './support/qmp.ts';
 
@@ -22,11 +23,7 @@ let device: DeviceProcess;
 let control: ControlClient;
 let guest: Guest;
 
-async function done(command: string, fields: object = {}): Promise<unknown> {
-  const answer = await control.ask({ command, ...fields });
-  if (!answer.ok) throw new Error(answer.error.message);
-  return answer.result;
-}
+const done = (command: string, fields: object = {}): Promise<unknown> => asked(control, command, fields);
 
 /** Card 0's pings while `what` goes on: none may be lost. */
 async function unharmed(what: () => Promise<void>): Promise<void> {
