@@ -3,15 +3,12 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
-import { Child, cpuMs } from './processes.ts';
+import { cpuMs } from './processes.ts';
+import { roundTrips, startClient, startServer, type RoundTrips } from './register-pair.ts';
 import { median, round } from './statistics.ts';
 import type { Row, Table } from './tables.ts';
 
-const START_MS = 20_000;
 const IDLE_MS = 2000;
-
-const program = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
 
 /** The last one is what the others are measured against. */
 const PAIRS: readonly { readonly who: string; readonly client: 'ours' | 'blocking'; readonly server: 'spinning' | 'sleeping' | 'blocking' }[] = [
@@ -21,10 +18,7 @@ const PAIRS: readonly { readonly who: string; readonly client: 'ours' | 'blockin
   { who: 'blocking client, blocking server', client: 'blocking', server: 'blocking' },
 ];
 
-interface Sample {
-  readonly p50: number;
-  readonly p99: number;
-  readonly mean: number;
+interface Sample extends RoundTrips {
   /** Of the server, percent of one processor. */
   readonly busyCpu: number;
   readonly idleCpu: number;
@@ -34,21 +28,15 @@ async function measure(client: string, server: string, warmupMs: number, windowM
   const folder = mkdtempSync(join(tmpdir(), 'emudev-bench-'));
   try {
     const socket = join(folder, 'registers.sock');
-    await using serving = new Child('register-server', [process.execPath, program('./register-server.ts'), socket, server], 0);
-    await serving.line((line) => line === 'ready', START_MS);
-    await using reading = new Child('register-client', [process.execPath, program('./register-client.ts'), socket, client], 1);
-    await reading.line((line) => line === 'ready', START_MS);
-    const read = async (ms: number): Promise<Pick<Sample, 'p50' | 'p99' | 'mean'>> => {
-      reading.say(String(ms));
-      return JSON.parse(await reading.line((line) => line.startsWith('{'), START_MS + ms)) as Sample;
-    };
+    await using serving = await startServer(socket, server, 0);
+    await using reading = await startClient(socket, client, 1);
     const cpuDuring = async <T>(work: () => Promise<T>): Promise<[T, number]> => {
       const [before, at] = [cpuMs(serving.process.pid!), performance.now()];
       const result = await work();
       return [result, (100 * (cpuMs(serving.process.pid!) - before)) / (performance.now() - at)];
     };
-    await read(warmupMs);
-    const [times, busyCpu] = await cpuDuring(() => read(windowMs));
+    await roundTrips(reading, warmupMs);
+    const [times, busyCpu] = await cpuDuring(() => roundTrips(reading, windowMs));
     // Connected, and silent.
     const [, idleCpu] = await cpuDuring(() => sleep(IDLE_MS));
     return { ...times, busyCpu, idleCpu };

@@ -4,12 +4,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Child } from './processes.ts';
+import { roundTrips, START_MS, startClient, startServer, type RoundTrips } from './register-pair.ts';
 import { median, round } from './statistics.ts';
 import type { Row, Table } from './tables.ts';
 
-const START_MS = 20_000;
-
-const program = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
 const CLI = fileURLToPath(new URL('../../../apps/vfio-user/dist/cli.js', import.meta.url));
 
 const PAIRS = [
@@ -18,29 +16,18 @@ const PAIRS = [
   { who: 'our client, our server', client: 'ours', server: 'spinning' },
 ] as const;
 
-interface Sample {
-  readonly p50: number;
-  readonly p99: number;
-}
-
 /** Nothing is pinned: three processes are to find their places themselves, as a user's do. */
-async function measure(client: string, server: string, traced: boolean, warmupMs: number, windowMs: number): Promise<Sample> {
+async function measure(client: string, server: string, traced: boolean, warmupMs: number, windowMs: number): Promise<RoundTrips> {
   const folder = mkdtempSync(join(tmpdir(), 'emudev-bench-'));
   try {
     const device = join(folder, 'device.sock');
     const listen = join(folder, 'trace.sock');
-    await using serving = new Child('register-server', [process.execPath, program('./register-server.ts'), device, server]);
-    await serving.line((line) => line === 'ready', START_MS);
+    await using _serving = await startServer(device, server);
     await using tracing = traced ? new Child('vfio-user trace', [process.execPath, CLI, 'trace', listen, device, '-o', join(folder, 'lines')]) : undefined;
     await tracing?.line((line) => line.includes('clients that connect'), START_MS);
-    await using reading = new Child('register-client', [process.execPath, program('./register-client.ts'), traced ? listen : device, client]);
-    await reading.line((line) => line === 'ready', START_MS);
-    const read = async (ms: number): Promise<Sample> => {
-      reading.say(String(ms));
-      return JSON.parse(await reading.line((line) => line.startsWith('{'), START_MS + ms)) as Sample;
-    };
-    await read(warmupMs);
-    return await read(windowMs);
+    await using reading = await startClient(traced ? listen : device, client);
+    await roundTrips(reading, warmupMs);
+    return await roundTrips(reading, windowMs);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
@@ -52,7 +39,7 @@ export const traceLatency: Table = {
   async measure(effort, progress) {
     const rows: Row[] = [];
     for (const { who, client, server } of PAIRS) {
-      const runs: { direct: Sample; traced: Sample }[] = [];
+      const runs: { direct: RoundTrips; traced: RoundTrips }[] = [];
       for (let run = 1; run <= effort.runs; run++) {
         const direct = await measure(client, server, false, effort.warmupMs, effort.windowMs);
         const traced = await measure(client, server, true, effort.warmupMs, effort.windowMs);
