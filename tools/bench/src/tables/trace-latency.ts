@@ -3,12 +3,11 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Child } from './processes.ts';
-import { roundTrips, START_MS, startClient, startServer, type RoundTrips } from './register-pair.ts';
-import { median, round } from './statistics.ts';
-import type { Row, Table } from './tables.ts';
+import { Child } from '../processes.ts';
+import { roundTrips, START_MS, startClient, startServer, type RoundTrips } from '../register-pair.ts';
+import type { Contender, Table } from '../table.ts';
 
-const CLI = fileURLToPath(new URL('../../../apps/vfio-user/dist/cli.js', import.meta.url));
+const CLI = fileURLToPath(new URL('../../../../apps/vfio-user/dist/cli.js', import.meta.url));
 
 const PAIRS = [
   { who: 'blocking client, blocking server', client: 'blocking', server: 'blocking' },
@@ -33,30 +32,21 @@ async function measure(client: string, server: string, traced: boolean, warmupMs
   }
 }
 
-export const traceLatency: Table = {
-  name: 'trace-latency',
+const traceLatency: Table = {
   what: 'round trip of a 4-byte REGION_READ without and with "vfio-user trace -o FILE" in between, microseconds; "slower" = traced p50 / direct p50 of the same run',
-  async measure(effort, progress) {
-    const rows: Row[] = [];
-    for (const { who, client, server } of PAIRS) {
-      const runs: { direct: RoundTrips; traced: RoundTrips }[] = [];
-      for (let run = 1; run <= effort.runs; run++) {
-        const direct = await measure(client, server, false, effort.warmupMs, effort.windowMs);
-        const traced = await measure(client, server, true, effort.warmupMs, effort.windowMs);
-        runs.push({ direct, traced });
-        progress(`trace-latency run ${run}/${effort.runs} ${who}: direct ${direct.p50.toFixed(1)} us, traced ${traced.p50.toFixed(1)} us`);
-      }
-      const slower = runs.map(({ direct, traced }) => traced.p50 / direct.p50);
-      rows.push({
-        who,
-        directP50Us: round(median(runs.map(({ direct }) => direct.p50)), 1),
-        tracedP50Us: round(median(runs.map(({ traced }) => traced.p50)), 1),
-        tracedP99Us: round(median(runs.map(({ traced }) => traced.p99)), 1),
-        slower: round(median(slower), 2),
-        best: round(Math.min(...slower), 2),
-        runs: runs.length,
-      });
-    }
-    return rows;
-  },
+  figures: [
+    { name: 'slower', unit: 'times', better: 'less' },
+    { name: 'directP50Us', unit: 'us', better: 'less' },
+    { name: 'tracedP50Us', unit: 'us', better: 'less' },
+    { name: 'tracedP99Us', unit: 'us', better: 'less' },
+  ],
+  contenders: () => PAIRS.map(({ who, client, server }): Contender => ({
+    who,
+    async run({ warmupMs, windowMs }) {
+      const direct = await measure(client, server, false, warmupMs, windowMs);
+      const traced = await measure(client, server, true, warmupMs, windowMs);
+      return { slower: traced.p50 / direct.p50, directP50Us: direct.p50, tracedP50Us: traced.p50, tracedP99Us: traced.p99 };
+    },
+  })),
 };
+export default traceLatency;

@@ -1,0 +1,25 @@
+/** The io-loop tables: two processes pass frames round and round, ours and DPDK's. */
+import { iavfPair } from './iavf-pair.ts';
+import type { PairKind } from './pair.ts';
+import type { Against, Contender, Table } from './table.ts';
+import { memifPair, vhostUserPair } from './testpmd-pair.ts';
+
+export interface IoLoopGoals {
+  readonly vhostUser: number;
+  readonly memif: number;
+}
+
+export function ioLoop(frameBytes: number, goals: IoLoopGoals): Table {
+  const contender = ({ who, missing, run }: PairKind, against: readonly Against[] = []): Contender => ({
+    who, missing, against, run: async (effort) => ({ mpps: (await run({ frameBytes, ...effort })) / 1e6 }),
+  });
+  return {
+    what: `${frameBytes}-byte frames round and round between two processes, one processor each; million frames per second and direction`,
+    figures: [{ name: 'mpps', unit: 'Mpps', better: 'more' }],
+    contenders: () => [
+      contender(iavfPair, [{ who: vhostUserPair.who, goal: goals.vhostUser }, { who: memifPair.who, goal: goals.memif }]),
+      contender(vhostUserPair),
+      contender(memifPair),
+    ],
+  };
+}
