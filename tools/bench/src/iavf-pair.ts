@@ -1,10 +1,8 @@
 /** The product against its own driver: `iavf-device --far loop` in one process, iavf-pmd forwarding to itself in the other. */
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { Child } from './processes.ts';
+import { Child, TemporaryFolder } from './processes.ts';
 import type { LoopSettings, PairKind } from './pair.ts';
 
 const DEVICE_PROGRAM = fileURLToPath(new URL('../../../apps/iavf-device/dist/cli.js', import.meta.url));
@@ -43,20 +41,16 @@ export const iavfPair: PairKind = {
   who: 'iavf',
   missing: existsSync(DEVICE_PROGRAM) ? undefined : 'apps/iavf-device is not built',
   async run(settings) {
-    const folder = mkdtempSync(join(tmpdir(), 'emudev-bench-'));
-    const socket = join(folder, 'iavf.sock');
-    try {
-      await using device = startDevice(socket, settings.burst, 0);
-      await device.line((line) => line.includes(' listens on '), START_MS);
-      await using driver = await startDriver(socket, settings, 1);
-      await sleep(settings.warmupMs);
-      const first = await sample(driver);
-      await sleep(settings.windowMs);
-      const second = await sample(driver);
-      if (second.lost > 0) throw new Error(`${second.lost} frames lost in a closed loop`);
-      return ((second.received - first.received) * 1000) / (second.at - first.at);
-    } finally {
-      rmSync(folder, { recursive: true, force: true });
-    }
+    using folder = new TemporaryFolder();
+    const socket = folder.file('iavf.sock');
+    await using device = startDevice(socket, settings.burst, 0);
+    await device.line((line) => line.includes(' listens on '), START_MS);
+    await using driver = await startDriver(socket, settings, 1);
+    await sleep(settings.warmupMs);
+    const first = await sample(driver);
+    await sleep(settings.windowMs);
+    const second = await sample(driver);
+    if (second.lost > 0) throw new Error(`${second.lost} frames lost in a closed loop`);
+    return ((second.received - first.received) * 1000) / (second.at - first.at);
   },
 };

@@ -1,4 +1,5 @@
 /** Runs the contenders of a table in turn, and works out what their runs say. */
+import { isEnding } from './processes.ts';
 import type { BoundOutcome, MeasuredRow, Ratio, Row } from './result.ts';
 import { summarize, type Summary } from './statistics.ts';
 import type { Against, Bound, Contender, Effort, Figure, Table } from './table.ts';
@@ -22,6 +23,7 @@ export async function measure(name: string, table: Table, effort: Effort, progre
       const { who, missing } = runs.contender;
       if (missing !== undefined) continue;
       const heading = `${name} run ${run}/${effort.runs} ${who}:`;
+      if (isEnding()) throw new Error('told to end');
       try {
         const sample = checked(await runs.contender.run(effort), table.figures);
         runs.samples.push(sample);
@@ -44,24 +46,24 @@ function checked(sample: Sample, figures: readonly Figure[]): Sample {
   return sample;
 }
 
-function row({ contender, samples, failure }: Runs, all: readonly Runs[], figures: readonly Figure[]): Row {
+function row({ contender, samples, failure }: Runs, all: readonly Runs[], figures: readonly [Figure, ...Figure[]]): Row {
   const { who, missing, x, series } = contender;
+  const ratios = (contender.against ?? []).map((against) => ratio(against, samples, all, figures));
   const done = samples.filter((sample) => sample !== undefined);
-  if (done.length === 0) return { who, missing: missing ?? failure ?? 'no run' };
+  if (done.length === 0) return { who, missing: missing ?? failure ?? 'no run', ratios };
   const summaries = Object.fromEntries(figures.map(({ name }) => [name, summarize(done.map((sample) => sample[name]!))]));
   const measured: MeasuredRow = {
     who, runs: done.length, ...(x === undefined ? {} : { x }), ...(series === undefined ? {} : { series }),
-    figures: summaries,
-    ratios: (contender.against ?? []).flatMap((against) => ratio(against, samples, all, figures)),
+    figures: summaries, ratios,
     bounds: (contender.bounds ?? []).map((bound) => outcome(bound, summaries)),
   };
   return failure === undefined ? measured : { ...measured, failed: samples.length - done.length, failure };
 }
 
-/** Run by run: what a slow minute did to one, it did to the other. Empty where the other one has no run at the same time. */
-function ratio({ who, goal, figure: wanted }: Against, samples: Runs['samples'], all: readonly Runs[], figures: readonly Figure[]): Ratio[] {
+/** Run by run: what a slow minute did to one, it did to the other. */
+function ratio({ who, goal, figure: wanted }: Against, samples: Runs['samples'], all: readonly Runs[], figures: readonly [Figure, ...Figure[]]): Ratio {
   const peer = all.find(({ contender }) => contender.who === who);
-  const figure = wanted === undefined ? figures[0]! : figures.find(({ name }) => name === wanted);
+  const figure = wanted === undefined ? figures[0] : figures.find(({ name }) => name === wanted);
   if (peer === undefined || figure === undefined) throw new Error(`no ${peer === undefined ? who : String(wanted)} to compare with`);
   const ratios = samples.flatMap((sample, run) => {
     const other = peer.samples[run];
@@ -70,9 +72,10 @@ function ratio({ who, goal, figure: wanted }: Against, samples: Runs['samples'],
     const times = figure.better === 'more' ? mine / theirs : theirs / mine;
     return Number.isFinite(times) ? [times] : [];
   });
-  if (ratios.length === 0) return [];
+  const what = { who, figure: figure.name, ...(goal === undefined ? {} : { goal }) };
+  if (ratios.length === 0) return { ...what, missing: peer.contender.missing ?? peer.failure ?? 'no run in which both came to an end' };
   const summary = summarize(ratios);
-  return [{ who, figure: figure.name, ...summary, ...(goal === undefined ? {} : { goal, met: summary.median >= goal }) }];
+  return { ...what, ...(goal === undefined ? {} : { met: summary.median >= goal }), ...summary };
 }
 
 function outcome(bound: Bound, summaries: Readonly<Record<string, Summary>>): BoundOutcome {

@@ -1,8 +1,8 @@
 /** Child processes of a benchmark: pinned to a processor where that is possible, and surely gone at the end. */
 import { spawn, spawnSync, type ChildProcessWithoutNullStreams } from 'node:child_process';
-import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
-import { cpus } from 'node:os';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { cpus, tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
 /** Whether `program` is on the PATH. */
@@ -20,6 +20,45 @@ export function cpuMs(pid: number): number {
 
 const EXIT_PATIENCE_MS = 5000;
 
+/** Everything that has to go when the tool ends, however it ends. */
+const children = new Set<Child>();
+const folders = new Set<string>();
+let ending = false;
+
+/** Whether the tool has been told to end: nothing new begins. */
+export function isEnding(): boolean {
+  return ending;
+}
+
+/** Asks all children to go; their runs fail, and whoever awaits them cleans up. Nothing can be started any more. */
+export function endAll(): void {
+  ending = true;
+  for (const { process: child } of children) child.kill('SIGTERM');
+}
+
+process.on('exit', () => {
+  for (const { process: child } of children) child.kill('SIGKILL');
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+});
+
+/** A folder for sockets and the like, gone when it is disposed of or the tool ends. */
+export class TemporaryFolder implements Disposable {
+  readonly path: string = mkdtempSync(join(tmpdir(), 'emudev-bench-'));
+
+  constructor() {
+    folders.add(this.path);
+  }
+
+  file(name: string): string {
+    return join(this.path, name);
+  }
+
+  [Symbol.dispose](): void {
+    rmSync(this.path, { recursive: true, force: true });
+    folders.delete(this.path);
+  }
+}
+
 export class Child implements AsyncDisposable {
   readonly process: ChildProcessWithoutNullStreams;
   readonly #what: string;
@@ -27,14 +66,20 @@ export class Child implements AsyncDisposable {
   readonly #unclaimed: string[] = [];
   readonly #exited: Promise<unknown>;
   #last = '';
+  #hasEnded = false;
 
   /** `cpu`: where to run it, if processes can be pinned here. */
   constructor(what: string, command: readonly string[], cpu?: number) {
     this.#what = what;
+    if (ending) throw new Error('the benchmarks are ending');
     const argv = cpu === undefined || !canPin ? command : ['taskset', '-c', String(cpu), ...command];
     this.process = spawn(argv[0]!, argv.slice(1), { stdio: 'pipe' });
-    this.#exited = once(this.process, 'close');
-    this.process.on('error', () => undefined);
+    this.process.on('error', ({ message }) => {
+      this.#last = message;
+    });
+    children.add(this);
+    // Not `once` of node:events, which rejects where the program cannot be started.
+    this.#exited = new Promise((resolve) => this.process.once('close', resolve));
     this.process.stdin.on('error', () => undefined);
     for (const stream of [this.process.stdout, this.process.stderr]) {
       createInterface({ input: stream }).on('line', (line) => {
@@ -42,8 +87,14 @@ export class Child implements AsyncDisposable {
       });
     }
     void this.#exited.then(() => {
-      for (const { reject } of this.#waiting.splice(0)) reject(new Error(`${what} has ended: ${this.#last || 'without a word'}`));
+      children.delete(this);
+      this.#hasEnded = true;
+      for (const { reject } of this.#waiting.splice(0)) reject(this.#end());
     });
+  }
+
+  #end(): Error {
+    return new Error(`${this.#what} has ended: ${this.#last || 'without a word'}`);
   }
 
   #line(line: string): void {
@@ -58,13 +109,16 @@ export class Child implements AsyncDisposable {
     const at = this.#unclaimed.findIndex(isIt);
     if (at >= 0) return this.#unclaimed.splice(0, at + 1)[at]!;
     this.#unclaimed.length = 0;
+    if (this.#hasEnded) throw this.#end();
     let timer: NodeJS.Timeout | undefined;
     try {
       return await new Promise<string>((resolve, reject) => {
+        const waiting = { isIt, resolve, reject };
         timer = setTimeout(() => {
+          this.#waiting.splice(this.#waiting.indexOf(waiting), 1);
           reject(new Error(`${this.#what} said nothing of the kind for ${timeoutMs} ms; last: ${this.#last}`));
         }, timeoutMs);
-        this.#waiting.push({ isIt, resolve, reject });
+        this.#waiting.push(waiting);
       });
     } finally {
       clearTimeout(timer);

@@ -1,34 +1,78 @@
 /** Results for people at a terminal. */
 import CliTable from 'cli-table3';
-import type { MeasuredRow, Ratio, TableResult } from './result.ts';
-import { significant } from './statistics.ts';
+import type { Machine } from './machine.ts';
+import { boundVerdict, verdict, type EffortSpent, type Row, type TableResult } from './result.ts';
+import { rangeConfidence, significant } from './statistics.ts';
 
-export function verdict({ who, median, goal, met }: Ratio): string {
-  const times = `${String(significant(median, 3))}x of ${who}`;
-  return goal === undefined ? times : `${times}, goal ${String(goal)}x: ${met === true ? 'met' : 'missed'}`;
-}
+/** Above this share between the runs of one row, a figure is worth little. */
+export const WIDE_SPREAD = 0.2;
+/** Shares of all processors, and of the processors' number: what is worth a warning. */
+const MUCH_STOLEN = 0.01;
+const MUCH_BY_OTHERS = 0.05;
+const HIGH_LOAD = 0.25;
 
-function verdicts(row: MeasuredRow): string[] {
+const percent = (share: number): string => `${(share * 100).toFixed(0)} %`;
+
+/** What a row reached against others and its bounds. */
+export function outcomes(row: Row, { figures }: TableResult): string[] {
+  if ('missing' in row) return [];
   return [
-    ...row.ratios.map(verdict),
-    ...row.bounds.map(({ figure, atLeast, atMost, met }) => `${figure} ${atLeast === undefined ? '' : `at least ${String(atLeast)} `}${atMost === undefined ? '' : `at most ${String(atMost)} `}wanted: ${met ? 'met' : 'missed'}`),
+    ...row.ratios.map((ratio) => verdict(ratio, figures[0].name)),
+    ...row.bounds.map(boundVerdict),
     ...(row.failed === undefined ? [] : [`${String(row.failed)} runs failed: ${row.failure ?? ''}`]),
   ];
 }
 
-export function renderTable({ name, what, figures, rows }: TableResult): string {
-  const head = ['', ...figures.map(({ name: figure, unit }) => (figure.toLowerCase() === unit.toLowerCase() ? figure : `${figure} (${unit})`)), 'spread', 'quartiles', 'runs', 'compared'];
+/** What makes the figures of a table doubtful. */
+export function warnings({ figures, rows, noise }: TableResult): string[] {
+  const first = figures[0].name;
+  const wide = rows.flatMap((row) => ('missing' in row || row.figures[first]!.spread <= WIDE_SPREAD ? [] : [`${row.who} ${percent(row.figures[first]!.spread)}`]));
+  const few = rows.some((row) => !('missing' in row) && row.runs < 3);
+  return [
+    ...(few ? ['fewer than 3 runs: nothing here says how sure the figures are'] : []),
+    ...(wide.length === 0 ? [] : [`spread above ${percent(WIDE_SPREAD)}: ${wide.join(', ')}`]),
+    ...(noise.stolen > MUCH_STOLEN ? [`the hypervisor gave ${percent(noise.stolen)} of the processors' time to others`] : []),
+    ...(noise.others > MUCH_BY_OTHERS ? [`other processes took ${percent(noise.others)} of the processors' time${noise.busiest.length === 0 ? '' : `: ${noise.busiest.join(', ')}`}`] : []),
+  ];
+}
+
+export function renderMachine(machine: Machine): string {
+  const { cpu, cpus, kernel, node, commit, pinned, virtual, sharedCore, governor, loadBefore } = machine;
+  return [
+    `${cpu}, ${String(cpus)} processors, Linux ${kernel}, Node ${node}`,
+    ...(commit === null ? [] : [`commit ${commit}`]),
+    pinned ? 'one processor per process' : 'not pinned',
+    ...(virtual ? ['a virtual machine'] : []),
+    ...(sharedCore ? ['processors 0 and 1 are threads of one core'] : []),
+    governor === null ? 'clock not visible' : `clock governor ${governor}`,
+    `load before: ${loadBefore.toFixed(1)}${loadBefore > HIGH_LOAD * cpus ? ' (high: the figures are not worth much)' : ''}`,
+  ].join(', ');
+}
+
+export function renderEffort({ runs, seconds, warmupSeconds, burst, inFlight }: EffortSpent): string {
+  const sure = runs < 3 ? '' : `; the true median lies between the smallest and the largest of ${String(runs)} runs with ${percent(rangeConfidence(runs))} confidence, if they are independent`;
+  return `${String(runs)} interleaved run${runs === 1 ? '' : 's'} of ${String(seconds)} s after ${String(warmupSeconds)} s; bursts of ${String(burst)}, ${String(inFlight)} frames going round. Figures are medians, ratios the median of the runs' ratios; spread = (largest - smallest) / median${sure}.`;
+}
+
+export function heading({ figures }: TableResult): string[] {
+  return ['', ...figures.map(({ name, unit }) => `${name} (${unit})`), 'spread', 'quartiles', 'runs', 'compared'];
+}
+
+/** The cells of a row, but for the last one: `outcomes`. Undefined for a row without figures. */
+export function cells(row: Row, { figures }: TableResult): string[] | undefined {
+  if ('missing' in row) return undefined;
+  const first = row.figures[figures[0].name]!;
+  const number = (value: number): string => String(significant(value, 3));
+  return [row.who, ...figures.map(({ name }) => number(row.figures[name]!.median)), percent(first.spread), `${number(first.q1)} .. ${number(first.q3)}`, String(row.runs)];
+}
+
+export function renderTable(result: TableResult): string {
+  const head = heading(result);
   const table = new CliTable({ head, style: { head: [], border: [] } });
-  for (const row of rows) {
-    if ('missing' in row) {
-      table.push([row.who, { colSpan: head.length - 1, content: `not measured: ${row.missing}` }]);
-      continue;
-    }
-    const first = row.figures[figures[0]!.name]!;
-    table.push([
-      row.who, ...figures.map((figure) => String(significant(row.figures[figure.name]!.median, 4))),
-      `${(first.spread * 100).toFixed(0)} %`, `${String(significant(first.q1, 3))} .. ${String(significant(first.q3, 3))}`, String(row.runs), verdicts(row).join('\n'),
-    ]);
+  for (const row of result.rows) {
+    const columns = cells(row, result);
+    if (columns === undefined) table.push([row.who, { colSpan: head.length - 1, content: `not measured: ${'missing' in row ? row.missing : ''}` }]);
+    else table.push([...columns, outcomes(row, result).join('\n')]);
   }
-  return `${name}: ${what}\n${table.toString()}`;
+  return [`${result.name}: ${result.what}`, table.toString(), ...warnings(result).map((warning) => `! ${warning}`)].join('\n');
 }

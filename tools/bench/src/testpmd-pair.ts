@@ -6,11 +6,10 @@
  * default of some 155 000 mbufs does not fit: `--total-num-mbufs`. Each process has both its lcores on one processor: the main one
  * waits for commands, the other one forwards.
  */
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Child, canPin, present } from './processes.ts';
+import { missingPeer } from './peers.ts';
+import { Child, canPin, TemporaryFolder } from './processes.ts';
 import type { LoopSettings, PairKind } from './pair.ts';
 
 const PROGRAM = 'dpdk-testpmd';
@@ -61,32 +60,28 @@ async function socketThere(path: string): Promise<void> {
 function pair(who: string, server: (socket: string) => string, client: (socket: string) => string): PairKind {
   return {
     who,
-    missing: present(PROGRAM) ? undefined : `${PROGRAM} is not on the PATH (Debian: apt-get install dpdk-dev)`,
+    missing: missingPeer(PROGRAM),
     async run(settings) {
-      const folder = mkdtempSync(join(tmpdir(), 'emudev-bench-'));
-      const socket = join(folder, 'peer.sock');
-      try {
-        await using a = testpmd('a', server(socket), settings);
-        await socketThere(socket);
-        await started(a);
-        await using b = testpmd('b', client(socket), settings);
-        await started(b);
-        await linkUp(b);
-        await linkUp(a);
-        a.say('start');
-        await a.line((line) => line.includes('packet forwarding - ports='), START_MS);
-        b.say(`start tx_first ${Math.ceil(settings.inFlight / settings.burst)}`);
-        await sleep(settings.warmupMs);
-        await show(b);
-        await sleep(settings.windowMs);
-        const pps = await show(b);
-        if (pps === 0) throw new Error('no frame came back');
-        b.say('quit');
-        a.say('quit');
-        return pps;
-      } finally {
-        rmSync(folder, { recursive: true, force: true });
-      }
+      using folder = new TemporaryFolder();
+      const socket = folder.file('peer.sock');
+      await using a = testpmd('a', server(socket), settings);
+      await socketThere(socket);
+      await started(a);
+      await using b = testpmd('b', client(socket), settings);
+      await started(b);
+      await linkUp(b);
+      await linkUp(a);
+      a.say('start');
+      await a.line((line) => line.includes('packet forwarding - ports='), START_MS);
+      b.say(`start tx_first ${Math.ceil(settings.inFlight / settings.burst)}`);
+      await sleep(settings.warmupMs);
+      await show(b);
+      await sleep(settings.windowMs);
+      const pps = await show(b);
+      if (pps === 0) throw new Error('no frame came back');
+      b.say('quit');
+      a.say('quit');
+      return pps;
     },
   };
 }

@@ -1,9 +1,6 @@
 /** One register read and its answer, between two processes: our server beside one that sleeps in recvmsg. */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { cpuMs } from '../processes.ts';
+import { cpuMs, TemporaryFolder } from '../processes.ts';
 import { roundTrips, startClient, startServer } from '../register-pair.ts';
 import type { Contender, Table } from '../table.ts';
 
@@ -19,24 +16,20 @@ const PAIRS: readonly { readonly who: string; readonly client: 'ours' | 'blockin
 const REFERENCE = PAIRS.at(-1)!.who;
 
 async function measure(client: string, server: string, warmupMs: number, windowMs: number): Promise<Readonly<Record<string, number>>> {
-  const folder = mkdtempSync(join(tmpdir(), 'emudev-bench-'));
-  try {
-    const socket = join(folder, 'registers.sock');
-    await using serving = await startServer(socket, server, 0);
-    await using reading = await startClient(socket, client, 1);
-    const cpuDuring = async <T>(work: () => Promise<T>): Promise<[T, number]> => {
-      const [before, at] = [cpuMs(serving.process.pid!), performance.now()];
-      const result = await work();
-      return [result, (100 * (cpuMs(serving.process.pid!) - before)) / (performance.now() - at)];
-    };
-    await roundTrips(reading, warmupMs);
-    const [times, busyCpu] = await cpuDuring(() => roundTrips(reading, windowMs));
-    // Connected, and silent.
-    const [, idleCpu] = await cpuDuring(() => sleep(IDLE_MS));
-    return { p50Us: times.p50, p99Us: times.p99, meanUs: times.mean, busyCpuPercent: busyCpu, idleCpuPercent: idleCpu };
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
+  using folder = new TemporaryFolder();
+  const socket = folder.file('registers.sock');
+  await using serving = await startServer(socket, server, 0);
+  await using reading = await startClient(socket, client, 1);
+  const cpuDuring = async <T>(work: () => Promise<T>): Promise<[T, number]> => {
+    const [before, at] = [cpuMs(serving.process.pid!), performance.now()];
+    const result = await work();
+    return [result, (100 * (cpuMs(serving.process.pid!) - before)) / (performance.now() - at)];
+  };
+  await roundTrips(reading, warmupMs);
+  const [times, busyCpu] = await cpuDuring(() => roundTrips(reading, windowMs));
+  // Connected, and silent.
+  const [, idleCpu] = await cpuDuring(() => sleep(IDLE_MS));
+  return { p50Us: times.p50, p99Us: times.p99, meanUs: times.mean, busyCpuPercent: busyCpu, idleCpuPercent: idleCpu };
 }
 
 const controlPath: Table = {

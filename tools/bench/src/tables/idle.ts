@@ -1,10 +1,8 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { linux } from '@emudev/linux';
 import { startDevice, startDriver } from '../iavf-pair.ts';
-import { cpuMs, type Child } from '../processes.ts';
+import { cpuMs, type Child, TemporaryFolder } from '../processes.ts';
 import type { Table } from '../table.ts';
 
 const SETTLE_MS = 1000;
@@ -37,20 +35,16 @@ const idle: Table = {
   contenders: () => [{
     who: 'iavf',
     async run(effort) {
-      const folder = mkdtempSync(join(tmpdir(), 'emudev-bench-'));
-      try {
-        const socket = join(folder, 'iavf.sock');
-        await using device = startDevice(socket, effort.burst, 0);
-        const startMs = await firstAccept(device, socket);
-        await using _driver = await startDriver(socket, { frameBytes: 64, inFlight: 0, burst: effort.burst }, 1);
-        await sleep(SETTLE_MS);
-        const pid = device.process.pid!;
-        const [cpuBefore, at] = [cpuMs(pid), performance.now()];
-        await sleep(IDLE_MS);
-        return { rssMb: residentMb(pid), cpuPercent: (100 * (cpuMs(pid) - cpuBefore)) / (performance.now() - at), startMs };
-      } finally {
-        rmSync(folder, { recursive: true, force: true });
-      }
+      using folder = new TemporaryFolder();
+      const socket = folder.file('iavf.sock');
+      await using device = startDevice(socket, effort.burst, 0);
+      const startMs = await firstAccept(device, socket);
+      await using _driver = await startDriver(socket, { frameBytes: 64, inFlight: 0, burst: effort.burst }, 1);
+      await sleep(SETTLE_MS);
+      const pid = device.process.pid!;
+      const [cpuBefore, at] = [cpuMs(pid), performance.now()];
+      await sleep(IDLE_MS);
+      return { rssMb: residentMb(pid), cpuPercent: (100 * (cpuMs(pid) - cpuBefore)) / (performance.now() - at), startMs };
     },
   }],
 };

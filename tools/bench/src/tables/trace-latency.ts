@@ -1,9 +1,6 @@
 /** What `vfio-user trace` between client and server costs: the same register read with and without it. */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Child } from '../processes.ts';
+import { Child, TemporaryFolder } from '../processes.ts';
 import { roundTrips, START_MS, startClient, startServer, type RoundTrips } from '../register-pair.ts';
 import type { Contender, Table } from '../table.ts';
 
@@ -17,19 +14,15 @@ const PAIRS = [
 
 /** Nothing is pinned: three processes are to find their places themselves, as a user's do. */
 async function measure(client: string, server: string, traced: boolean, warmupMs: number, windowMs: number): Promise<RoundTrips> {
-  const folder = mkdtempSync(join(tmpdir(), 'emudev-bench-'));
-  try {
-    const device = join(folder, 'device.sock');
-    const listen = join(folder, 'trace.sock');
-    await using _serving = await startServer(device, server);
-    await using tracing = traced ? new Child('vfio-user trace', [process.execPath, CLI, 'trace', listen, device, '-o', join(folder, 'lines')]) : undefined;
-    await tracing?.line((line) => line.includes('clients that connect'), START_MS);
-    await using reading = await startClient(traced ? listen : device, client);
-    await roundTrips(reading, warmupMs);
-    return await roundTrips(reading, windowMs);
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
+  using folder = new TemporaryFolder();
+  const device = folder.file('device.sock');
+  const listen = folder.file('trace.sock');
+  await using _serving = await startServer(device, server);
+  await using tracing = traced ? new Child('vfio-user trace', [process.execPath, CLI, 'trace', listen, device, '-o', folder.file('lines')]) : undefined;
+  await tracing?.line((line) => line.includes('clients that connect'), START_MS);
+  await using reading = await startClient(traced ? listen : device, client);
+  await roundTrips(reading, warmupMs);
+  return await roundTrips(reading, windowMs);
 }
 
 const traceLatency: Table = {

@@ -1,0 +1,2 @@
+/** No table: somebody's file that cannot be loaded. */
+throw new Error('half written');
