@@ -1,6 +1,7 @@
 import type { EngineSpec } from './engines/engine.ts';
 import { EthdevError } from './errors.ts';
-import type { Lcore, LcoreEvent, Stream, StreamStats } from './lcore.ts';
+import type { Lcore, LcoreEvent } from './lcore.ts';
+import type { Stream, StreamStats } from './stream.ts';
 import type { LcorePool } from './lcore-pool.ts';
 import type { Port } from './port.ts';
 

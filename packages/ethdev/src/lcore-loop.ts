@@ -6,6 +6,7 @@ import { addCounter } from './counter.ts';
 import type { Engine } from './engines/engine.ts';
 import { EthdevError } from './errors.ts';
 import {
+  LCORE_ATTENTIVE,
   LCORE_COMMAND,
   LCORE_LOOPS,
   LCORE_SLEEPS,
@@ -18,40 +19,82 @@ import {
   STREAM_TX_PACKETS,
   type LcoreWorkerData,
 } from './lcore-protocol.ts';
-import { DEEP_IDLE_SLEEPS, MAX_FRUITLESS_WAKES } from './limits.ts';
+import { FRUITLESS_SLEEP_NS, MAX_FRUITLESS_WAKES, MAX_HOLD_MS } from './limits.ts';
 import type { LcoreContext, PortDatapath } from './port.ts';
 
 /** Loops between two additions to the loop counter: the cell is shared, the count need not be exact. */
 const LOOPS_PER_UPDATE = 1024;
+const FOR_EVER = -1;
 
-export interface RunningStream {
+/** What the worker hands in. */
+export interface LoopStream {
   readonly id: number;
   readonly rx: PortDatapath;
   readonly rxQueue: number;
   readonly tx: PortDatapath;
   readonly txQueue: number;
   readonly engine: Engine;
+  readonly announced: boolean;
   readonly burst: Burst;
   readonly counters: number;
 }
 
+/** A stream and its kept frames: those of its burst that the Tx port did not take while it was holding. */
+class RunningStream {
+  readonly given: LoopStream;
+  readonly rx: PortDatapath;
+  readonly rxQueue: number;
+  readonly tx: PortDatapath;
+  readonly txQueue: number;
+  readonly engine: Engine;
+  readonly burst: Burst;
+  /** u32 index. */
+  readonly counters: number;
+  readonly holds: boolean;
+  /** Not looked at between two sleeps: a descriptor ends the sleep when there is something. */
+  readonly announced: boolean;
+  /** The kept part of the burst. */
+  readonly rest: { records: number; readonly capacity: number; readonly arena: number; readonly arenaBytes: number };
+  kept = 0;
+  /** performance.now() when the Tx port began to hold; 0: it does not. */
+  heldSince = 0;
+
+  constructor(given: LoopStream) {
+    this.given = given;
+    this.rx = given.rx;
+    this.rxQueue = given.rxQueue;
+    this.tx = given.tx;
+    this.txQueue = given.txQueue;
+    this.engine = given.engine;
+    this.burst = given.burst;
+    this.counters = given.counters >>> 2;
+    this.holds = given.tx.holding !== undefined;
+    this.announced = given.announced && given.engine.receives;
+    this.rest = { ...given.burst };
+  }
+}
+
 export class LcoreLoop {
-  readonly streams: RunningStream[] = [];
   /** The stream being polled: whose fault it is if something throws. -1 outside of streams. */
   current = -1;
+  readonly #streams: RunningStream[] = [];
+  /** Data paths that want to hear of time. */
+  #ticking: PortDatapath[] = [];
   readonly #context: LcoreContext;
   readonly #reader: QuiescentReader;
   readonly #sys: Pick<Sys, 'pollIn' | 'eventfdDrain'>;
   readonly #command: number;
+  readonly #attentive: number;
   readonly #control: number;
   readonly #idleSpins: number;
-  readonly #minSleepNs: number;
-  readonly #maxSleepNs: number;
-  readonly #deepSleepNs: number;
+  readonly #idleNs: number;
   readonly #wakeFd: number;
+  /** The lcore's own descriptor first. */
   #fds: Int32Array;
   #fdCount = 1;
   #fruitlessWakes = 0;
+  /** In this loop a stream has left frames where they are. */
+  #held = false;
 
   constructor(context: LcoreContext, reader: QuiescentReader, sys: Pick<Sys, 'pollIn' | 'eventfdDrain'>, data: LcoreWorkerData) {
     this.#context = context;
@@ -59,16 +102,37 @@ export class LcoreLoop {
     this.#sys = sys;
     this.#control = data.control;
     this.#command = (data.control >>> 2) + LCORE_COMMAND;
+    this.#attentive = (data.control >>> 2) + LCORE_ATTENTIVE;
     this.#idleSpins = data.idleSpins;
-    this.#minSleepNs = data.minSleepNs;
-    this.#maxSleepNs = data.maxSleepNs;
-    this.#deepSleepNs = data.deepSleepNs;
+    this.#idleNs = data.idleLatencyUs * 1000;
     this.#wakeFd = data.wakeFd;
     this.#fds = Int32Array.of(data.wakeFd);
   }
 
-  /** Descriptors of the ports in use; the lcore's own comes first. */
-  setPortFds(fds: readonly number[]): void {
+  get empty(): boolean {
+    return this.#streams.length === 0;
+  }
+
+  /** The id of the stream at `current`. */
+  get currentId(): number | undefined {
+    return this.#streams[this.current]?.given.id;
+  }
+
+  add(stream: LoopStream): void {
+    this.#streams.push(new RunningStream(stream));
+  }
+
+  /** Frames it has kept are dropped, and counted. */
+  remove(id: number): void {
+    const index = this.#streams.findIndex((stream) => stream.given.id === id);
+    if (index < 0) return;
+    const [stream] = this.#streams.splice(index, 1);
+    this.#dropKept(stream!);
+  }
+
+  /** The ports in use, each once, and their descriptors. */
+  setPorts(datapaths: readonly PortDatapath[], fds: readonly number[]): void {
+    this.#ticking = datapaths.filter((datapath) => datapath.tick !== undefined);
     this.#fds = Int32Array.from([this.#wakeFd, ...fds]);
     this.#fdCount = this.#fds.length;
     this.#fruitlessWakes = 0;
@@ -79,50 +143,62 @@ export class LcoreLoop {
     const i32 = this.#context.i32;
     const u32 = this.#context.u32;
     const loopsCell = (this.#control + LCORE_LOOPS) >>> 2;
-    const streams = this.streams;
+    const streams = this.#streams;
     let loops = 0;
     let empty = 0;
-    let sleeps = 0;
-    let sleepNs = this.#minSleepNs;
+    // Between two sleeps without a descriptor being ready: announced streams have nothing.
+    let glance = false;
     this.current = -1;
     this.#reader.online();
     try {
       while (Atomics.load(i32, this.#command) === 0) {
         this.#reader.checkpoint();
         let moved = 0;
+        this.#held = false;
         for (let s = 0; s < streams.length; s++) {
+          const stream = streams[s]!;
+          if (glance && stream.announced) continue;
           this.current = s;
-          moved += this.#poll(streams[s]!);
+          moved += stream.kept === 0 ? this.#poll(stream) : this.#sendKept(stream);
         }
+        this.current = -1;
+        const dueUs = this.#tick();
         if (++loops === LOOPS_PER_UPDATE) {
           addCounter(u32, loopsCell, loops);
           loops = 0;
         }
         if (moved !== 0) {
           empty = 0;
-          sleeps = 0;
-          sleepNs = this.#minSleepNs;
+          glance = false;
           this.#fruitlessWakes = 0;
           continue;
         }
         if (++empty < this.#idleSpins) continue;
-        this.current = -1;
-        this.#sleep(sleepNs);
-        if (++sleeps < DEEP_IDLE_SLEEPS) sleepNs = sleepNs * 2 < this.#maxSleepNs ? sleepNs * 2 : this.#maxSleepNs;
-        else sleepNs = this.#deepSleepNs;
+        glance = this.#sleep(dueUs);
       }
-      this.current = -1;
     } finally {
       addCounter(u32, loopsCell, loops);
       this.#reader.offline();
     }
   }
 
+  /** Microseconds until the first data path wants to be called again; 0: none does. */
+  #tick(): number {
+    const ticking = this.#ticking;
+    let first = 0;
+    for (let t = 0; t < ticking.length; t++) {
+      const dueUs = ticking[t]!.tick!();
+      if (dueUs !== 0 && (first === 0 || dueUs < first)) first = dueUs;
+    }
+    return first;
+  }
+
   /** Frames that moved: received, or taken by the Tx port. */
   #poll(stream: RunningStream): number {
     const u32 = this.#context.u32;
     const burst = stream.burst;
-    const counters = stream.counters >>> 2;
+    const counters = stream.counters;
+    if (stream.holds && this.#isHeld(stream)) return 0;
     let received = 0;
     if (stream.engine.receives) {
       received = stream.rx.rxBurst(stream.rxQueue, burst, burst.capacity);
@@ -138,38 +214,86 @@ export class LcoreLoop {
     // Before the burst: a port may change records it has consumed.
     const bytes = bytesOf(u32, burst, 0, toSend);
     const sent = stream.tx.txBurst(stream.txQueue, burst, toSend);
-    if (sent !== toSend) {
-      if (!(sent >= 0 && sent < toSend)) throw badCount('txBurst', sent, toSend);
-      addCounter(u32, counters + STREAM_DROPPED / 4, toSend - sent);
-      addCounter(u32, counters + STREAM_TX_BYTES / 4, bytes - bytesOf(u32, burst, sent, toSend));
-    } else {
+    if (sent === toSend) {
       addCounter(u32, counters + STREAM_TX_BYTES / 4, bytes);
+    } else {
+      if (!(sent >= 0 && sent < toSend)) throw badCount('txBurst', sent, toSend);
+      addCounter(u32, counters + STREAM_TX_BYTES / 4, bytes - bytesOf(u32, burst, sent, toSend));
+      if (stream.holds && stream.tx.holding!(stream.txQueue)) {
+        stream.kept = toSend - sent;
+        stream.rest.records = burst.records + sent * FRAME_RECORD_BYTES;
+      } else {
+        addCounter(u32, counters + STREAM_DROPPED / 4, toSend - sent);
+      }
     }
     addCounter(u32, counters + STREAM_TX_PACKETS / 4, sent);
     return received + sent;
   }
 
-  /** Asleep this thread holds no guest memory, so it is offline: nobody who quiesces has to wait for it. */
-  #sleep(timeoutNs: number): void {
-    // A port's descriptor that is readable for ever and never yields a frame must not turn a sleep into a spin.
-    const usePorts = this.#fruitlessWakes < MAX_FRUITLESS_WAKES;
+  /** The rest of a burst. No frame is received before all of it is gone: the burst is still its memory. */
+  #sendKept(stream: RunningStream): number {
+    const u32 = this.#context.u32;
+    const counters = stream.counters;
+    const rest = stream.rest;
+    const bytes = bytesOf(u32, rest, 0, stream.kept);
+    const sent = stream.tx.txBurst(stream.txQueue, rest, stream.kept);
+    if (!(sent >= 0 && sent <= stream.kept)) throw badCount('txBurst', sent, stream.kept);
+    addCounter(u32, counters + STREAM_TX_BYTES / 4, bytes - bytesOf(u32, rest, sent, stream.kept));
+    addCounter(u32, counters + STREAM_TX_PACKETS / 4, sent);
+    stream.kept -= sent;
+    rest.records += sent * FRAME_RECORD_BYTES;
+    if (stream.kept !== 0 && !this.#isHeld(stream)) this.#dropKept(stream);
+    return sent;
+  }
+
+  #dropKept(stream: RunningStream): void {
+    addCounter(this.#context.u32, stream.counters + STREAM_DROPPED / 4, stream.kept);
+    stream.kept = 0;
+  }
+
+  /** Does the Tx port ask for a moment, and has it not had that moment yet? */
+  #isHeld(stream: RunningStream): boolean {
+    if (!stream.tx.holding!(stream.txQueue)) {
+      stream.heldSince = 0;
+      return false;
+    }
+    const now = performance.now();
+    if (stream.heldSince === 0) stream.heldSince = now;
+    if (now - stream.heldSince >= MAX_HOLD_MS) return false;
+    this.#held = true;
+    return true;
+  }
+
+  /**
+   * Asleep this thread holds no guest memory, so it is offline: nobody who quiesces has to wait for it. `dueUs` as `tick` returned it.
+   * Returns true if no descriptor ended the sleep.
+   */
+  #sleep(dueUs: number): boolean {
+    // A port's descriptor that is readable for ever and never yields a frame must not turn a sleep into a spin. Nor one whose frames are held.
+    const usePorts = this.#fruitlessWakes < MAX_FRUITLESS_WAKES && !this.#held;
+    let timeoutNs = FOR_EVER;
+    if (this.#held || Atomics.load(this.#context.i32, this.#attentive) !== 0) timeoutNs = this.#idleNs;
+    else if (!usePorts) timeoutNs = FRUITLESS_SLEEP_NS;
+    if (dueUs !== 0 && (timeoutNs === FOR_EVER || dueUs * 1000 < timeoutNs)) timeoutNs = dueUs * 1000;
     this.#reader.offline();
     try {
       addCounter(this.#context.u32, (this.#control + LCORE_SLEEPS) >>> 2, 1);
-      if (this.#sys.pollIn(this.#fds, usePorts ? this.#fdCount : 1, timeoutNs) > 0) {
-        this.#fruitlessWakes++;
-        // The signal of a command that was obeyed before it came: left standing it would end every further sleep at once.
-        // None is lost by this, a command's cell is set before its signal and looked at next.
-        this.drainWake();
+      if (this.#sys.pollIn(this.#fds, usePorts ? this.#fdCount : 1, timeoutNs) === 0) {
+        if (usePorts) this.#fruitlessWakes = 0;
+        return usePorts;
       }
+      // The signal of a command that was obeyed before it came: left standing it would end every further sleep at once.
+      // None is lost by this, a command's cell is set before its signal and looked at next.
+      if (this.drainWake() === 0) this.#fruitlessWakes++;
+      return false;
     } finally {
       this.#reader.online();
     }
   }
 
   /** Before the command cell is looked at, or after it has been cleared. */
-  drainWake(): void {
-    this.#sys.eventfdDrain(this.#wakeFd);
+  drainWake(): number {
+    return this.#sys.eventfdDrain(this.#wakeFd);
   }
 }
 

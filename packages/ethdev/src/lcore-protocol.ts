@@ -16,6 +16,8 @@ import type { Burst } from './burst.ts';
 /* Control block, Int32 cells from its window offset on; two cache lines, one per writer. */
 /** Written by control: messages are waiting. The lcore clears it before it reads them. */
 export const LCORE_COMMAND = 0;
+/** Written by control: frames may come that no descriptor announces, so sleeps have to be short. The eventfd is signalled when it becomes 1. */
+export const LCORE_ATTENTIVE = 1;
 export const LCORE_CONTROL_BYTES = 128;
 /** Counters (counter.ts), byte offsets in the control block, written by the lcore. */
 export const LCORE_LOOPS = 64;
@@ -42,9 +44,9 @@ export interface LcoreWorkerData {
   readonly control: number;
   readonly wakeFd: number;
   readonly idleSpins: number;
-  readonly minSleepNs: number;
-  readonly maxSleepNs: number;
-  readonly deepSleepNs: number;
+  readonly idleLatencyUs: number;
+  /** Processor to stay on. */
+  readonly cpu: number | undefined;
 }
 
 /** A port as an lcore sees it. The same number: the same data-path object for all streams of the lcore. */
@@ -54,6 +56,7 @@ export interface PortOnLcore {
   readonly module: string;
   readonly init: unknown;
   readonly wakeFds: readonly number[];
+  readonly sendsTo: readonly PortOnLcore[];
 }
 
 export interface StreamOnLcore {
@@ -63,6 +66,8 @@ export interface StreamOnLcore {
   readonly tx: PortOnLcore;
   readonly txQueue: number;
   readonly engine: EngineSpec;
+  /** A descriptor announces what it receives. */
+  readonly announced: boolean;
   readonly burst: Burst;
   readonly counters: number;
 }

@@ -1,17 +1,19 @@
 /** The thread of one lcore: loads data paths, runs the loop, obeys the control thread. */
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { attachWindow, QuiescentReader } from '@emudev/dma';
-import { linux } from '@emudev/linux';
+import { linux, setThreadAffinity, setTimerSlack } from '@emudev/linux';
 import { createEngine } from './engines/create.ts';
 import { EthdevError } from './errors.ts';
 import { LcoreLoop } from './lcore-loop.ts';
 import { LCORE_COMMAND, packError, type LcoreReport, type LcoreRequest, type LcoreWorkerData, type PortOnLcore, type StreamOnLcore } from './lcore-protocol.ts';
+import { TIMER_SLACK_NS } from './limits.ts';
 import type { CreateDatapath, LcoreContext, PortDatapath } from './port.ts';
 
 interface UsedPort {
   readonly port: PortOnLcore;
   readonly datapath: PortDatapath;
-  streams: number;
+  /** Streams, and data paths that send to it. */
+  users: number;
 }
 
 const data = workerData as LcoreWorkerData;
@@ -20,7 +22,7 @@ const context: LcoreContext = { ...attachWindow(data.memory, data.base), lcore: 
 const loop = new LcoreLoop(context, new QuiescentReader(context.i32, data.readerCells), linux, data);
 const commandCell = (data.control >>> 2) + LCORE_COMMAND;
 const ports = new Map<number, UsedPort>();
-const portsOfStream = new Map<number, readonly [number, number]>();
+const portsOfStream = new Map<number, Pick<StreamOnLcore, 'rx' | 'rxQueue' | 'tx'>>();
 
 const report = (message: LcoreReport): void => {
   control.postMessage(message);
@@ -33,26 +35,42 @@ async function acquire(port: PortOnLcore): Promise<UsedPort> {
     if (typeof module.createDatapath !== 'function') {
       throw new EthdevError('ERR_ETHDEV_DATAPATH', `${port.name}: ${port.module} exports no createDatapath`);
     }
-    used = { port, datapath: await module.createDatapath(context, port.init as never), streams: 0 };
+    used = { port, datapath: await create(port, module.createDatapath), users: 0 };
     ports.set(port.id, used);
   }
-  used.streams++;
+  used.users++;
   return used;
+}
+
+/** With the ports it sends to, which are as good as polled until it is released. */
+async function create(port: PortOnLcore, createDatapath: CreateDatapath): Promise<PortDatapath> {
+  const acquired: UsedPort[] = [];
+  try {
+    for (const target of port.sendsTo) acquired.push(await acquire(target));
+    const sendsTo = acquired.map((used) => used.datapath);
+    return await createDatapath({ ...context, sendsTo }, port.init as never);
+  } catch (error) {
+    for (const used of acquired) release(used.port.id);
+    throw error;
+  }
 }
 
 function release(id: number): void {
   const used = ports.get(id);
-  if (used === undefined || --used.streams > 0) return;
+  if (used === undefined || --used.users > 0) return;
   ports.delete(id);
   try {
     used.datapath.close?.();
   } catch (error) {
     report({ kind: 'warning', error: packError(error) });
   }
+  for (const target of used.port.sendsTo) release(target.id);
 }
 
-function refreshFds(): void {
-  loop.setPortFds([...new Set([...ports.values()].flatMap((used) => used.port.wakeFds))]);
+function refreshPorts(): void {
+  // Of what is received here only: the frames of another lcore's queue are none of ours.
+  const fds = [...portsOfStream.values()].map(({ rx, rxQueue }) => rx.wakeFds[rx.wakeFds.length > 1 ? rxQueue : 0]);
+  loop.setPorts([...ports.values()].map(({ datapath }) => datapath), [...new Set(fds.filter((fd) => fd !== undefined))]);
 }
 
 async function add(stream: StreamOnLcore): Promise<void> {
@@ -65,20 +83,20 @@ async function add(stream: StreamOnLcore): Promise<void> {
     release(stream.rx.id);
     throw error;
   }
-  portsOfStream.set(stream.id, [stream.rx.id, stream.tx.id]);
-  loop.streams.push({ id: stream.id, rx: rx.datapath, rxQueue: stream.rxQueue, tx: tx.datapath, txQueue: stream.txQueue, engine, burst: stream.burst, counters: stream.counters });
-  refreshFds();
+  portsOfStream.set(stream.id, stream);
+  loop.add({ id: stream.id, rx: rx.datapath, rxQueue: stream.rxQueue, tx: tx.datapath, txQueue: stream.txQueue, engine, announced: stream.announced, burst: stream.burst, counters: stream.counters });
+  refreshPorts();
 }
 
 /** Of a failed stream too, and of one that is not there any more. */
 function remove(id: number): void {
-  const index = loop.streams.findIndex((stream) => stream.id === id);
-  if (index >= 0) loop.streams.splice(index, 1);
+  loop.remove(id);
   const used = portsOfStream.get(id);
   if (used === undefined) return;
   portsOfStream.delete(id);
-  for (const port of used) release(port);
-  refreshFds();
+  release(used.rx.id);
+  release(used.tx.id);
+  refreshPorts();
 }
 
 /** false: stop. */
@@ -113,13 +131,15 @@ function fetchRequests(): void {
 }
 
 async function main(): Promise<void> {
+  if (data.cpu !== undefined) setThreadAffinity([data.cpu]);
+  setTimerSlack(TIMER_SLACK_NS);
   report({ kind: 'ready' });
   for (;;) {
     fetchRequests();
     for (let request = requests.shift(); request !== undefined; request = requests.shift()) {
       if (!(await obey(request))) return;
     }
-    if (loop.streams.length === 0) {
+    if (loop.empty) {
       await new Promise<void>((resolve) => {
         arrived = resolve;
       });
@@ -129,10 +149,10 @@ async function main(): Promise<void> {
     try {
       loop.run();
     } catch (error) {
-      const failed = loop.streams[loop.current];
+      const failed = loop.currentId;
       if (failed === undefined) throw error;
-      remove(failed.id);
-      report({ kind: 'stream-failed', id: failed.id, error: packError(error) });
+      remove(failed);
+      report({ kind: 'stream-failed', id: failed, error: packError(error) });
     }
   }
 }

@@ -2,42 +2,37 @@ import { channel } from 'node:diagnostics_channel';
 import { Worker } from 'node:worker_threads';
 import type { Quiescence, ReaderCells, Window } from '@emudev/dma';
 import { linux, type Sys } from '@emudev/linux';
-import { DEFAULT_ARENA_BYTES, DEFAULT_BURST } from './burst.ts';
-import { allocateBurst, type OwnedBurst } from './burst-memory.ts';
-import { addCounter, readCounter } from './counter.ts';
-import type { EngineSpec } from './engines/engine.ts';
+import { readCounter } from './counter.ts';
 import { EthdevError } from './errors.ts';
 import {
+  LCORE_ATTENTIVE,
   LCORE_COMMAND,
   LCORE_CONTROL_BYTES,
   LCORE_LOOPS,
   LCORE_SLEEPS,
-  STREAM_CONSUMED,
-  STREAM_COUNTERS_BYTES,
-  STREAM_DROPPED,
-  STREAM_GENERATED,
-  STREAM_RX_BYTES,
-  STREAM_RX_PACKETS,
-  STREAM_TX_BYTES,
-  STREAM_TX_PACKETS,
   unpackError,
   type LcoreReport,
   type LcoreRequest,
   type LcoreWorkerData,
   type PortOnLcore,
 } from './lcore-protocol.ts';
-import { COMMAND_DEADLINE_MS, DEEP_SLEEP_NS, IDLE_SPINS, MAX_SLEEP_NS, MAX_STREAMS_PER_LCORE, MIN_SLEEP_NS } from './limits.ts';
+import { COMMAND_DEADLINE_MS, IDLE_LATENCY_US, IDLE_SPINS, MAX_CPU, MAX_IDLE_LATENCY_US, MAX_STREAMS_PER_LCORE } from './limits.ts';
 import type { Port } from './port.ts';
+import { RunningStream, type Stream, type StreamSpec } from './stream.ts';
 
-/** When an lcore that finds nothing to do sleeps, and for how long. */
+export type { Stream, StreamSpec, StreamStats } from './stream.ts';
+
+/** Where an lcore runs, when one that finds nothing to do sleeps, and for how long. */
 export interface LcoreOptions {
   /** Loops without a frame before the lcore sleeps. */
   readonly idleSpins?: number;
-  /** First sleep, nanoseconds; doubles up to `maxSleepNs` while nothing moves. */
-  readonly minSleepNs?: number;
-  readonly maxSleepNs?: number;
-  /** Length of a sleep after a fifth of a second without a frame; at least `maxSleepNs`. */
-  readonly deepSleepNs?: number;
+  /**
+   * Microseconds an idle lcore sleeps before it looks again at ports whose frames no descriptor announces (a guest's doorbells), 1 to
+   * `MAX_IDLE_LATENCY_US`. While no such port has link it sleeps until it is woken.
+   */
+  readonly idleLatencyUs?: number;
+  /** Processor the thread is bound to; default: the scheduler chooses. */
+  readonly cpu?: number;
 }
 
 /** What an lcore shares with the rest of the process. */
@@ -45,44 +40,6 @@ export interface LcoreResources {
   readonly window: Window;
   readonly quiescence: Quiescence;
   readonly sys?: Sys;
-}
-
-/** One direction of forwarding: from a queue through an engine to a queue. No other stream may use either. */
-export interface StreamSpec {
-  readonly rxPort: Port;
-  readonly rxQueue: number;
-  readonly txPort: Port;
-  readonly txQueue: number;
-  readonly engine: EngineSpec;
-  /** Frames per burst. */
-  readonly burst?: number;
-  readonly arenaBytes?: number;
-}
-
-/** received + generated = sent + dropped + consumed, at rest. */
-export interface StreamStats {
-  readonly received: bigint;
-  readonly receivedBytes: bigint;
-  readonly sent: bigint;
-  readonly sentBytes: bigint;
-  /** The Tx port did not take them. */
-  readonly dropped: bigint;
-  /** The engine did not want them sent. */
-  readonly consumed: bigint;
-  /** The engine made them. */
-  readonly generated: bigint;
-}
-
-/** A direction of forwarding that an lcore polls. */
-export interface Stream {
-  readonly id: number;
-  readonly lcore: number;
-  readonly spec: StreamSpec;
-  readonly state: 'running' | 'failed' | 'removed';
-  /** Why it failed. */
-  readonly error: EthdevError | undefined;
-  /** Its counters now; the last ones once it has been removed. */
-  stats(): StreamStats;
 }
 
 /** What can happen to an lcore and its streams by itself. */
@@ -104,62 +61,13 @@ function onLcore(port: Port): PortOnLcore {
     id = nextPortId++;
     portIds.set(port, id);
   }
-  const { module, init, wakeFds = [] } = port.datapath();
-  return { id, name: port.name, module, init, wakeFds };
+  const { module, init, wakeFds = [], sendsTo = [] } = port.datapath();
+  return { id, name: port.name, module, init, wakeFds, sendsTo: sendsTo.map(onLcore) };
 }
 
-class RunningStream implements Stream {
-  state: Stream['state'] = 'running';
-  error: EthdevError | undefined;
-  readonly id: number;
-  readonly lcore: number;
-  readonly spec: StreamSpec;
-  readonly burst: OwnedBurst;
-  readonly counters: number;
-  readonly #window: Window;
-  #last: StreamStats | undefined;
-
-  constructor(window: Window, id: number, lcore: number, spec: StreamSpec) {
-    this.#window = window;
-    this.id = id;
-    this.lcore = lcore;
-    this.spec = spec;
-    this.burst = allocateBurst(window, spec.burst ?? DEFAULT_BURST, spec.arenaBytes ?? DEFAULT_ARENA_BYTES);
-    try {
-      this.counters = window.alloc(STREAM_COUNTERS_BYTES, 64);
-    } catch (error) {
-      this.burst[Symbol.dispose]();
-      throw error;
-    }
-  }
-
-  stats(): StreamStats {
-    if (this.#last !== undefined) return this.#last;
-    const read = (field: number): bigint => readCounter(this.#window.u32, (this.counters + field) >>> 2);
-    return {
-      received: read(STREAM_RX_PACKETS),
-      receivedBytes: read(STREAM_RX_BYTES),
-      sent: read(STREAM_TX_PACKETS),
-      sentBytes: read(STREAM_TX_BYTES),
-      dropped: read(STREAM_DROPPED),
-      consumed: read(STREAM_CONSUMED),
-      generated: read(STREAM_GENERATED),
-    };
-  }
-
-  /** The lcore has given the stream up in the middle of a burst: what was under way then is dropped. */
-  countLost(): void {
-    const { received, generated, sent, dropped, consumed } = this.stats();
-    addCounter(this.#window.u32, (this.counters + STREAM_DROPPED) >>> 2, Number(received + generated - sent - dropped - consumed));
-  }
-
-  /** Once the lcore does not know the stream any more. The last figures stay. */
-  free(): void {
-    if (this.#last !== undefined) return;
-    this.#last = this.stats();
-    this.#window.free(this.counters);
-    this.burst[Symbol.dispose]();
-  }
+function requireInteger(what: string, value: number | undefined, least: number, most: number): void {
+  if (value === undefined || (Number.isInteger(value) && value >= least && value <= most)) return;
+  throw new EthdevError('ERR_ETHDEV_CONFIG', `${what} ${String(value)}: want ${String(least)} to ${String(most)}`);
 }
 
 /** One polling thread, as the control thread sees it. */
@@ -196,6 +104,8 @@ export class Lcore {
   }
 
   private constructor(id: number, resources: LcoreResources, options: LcoreOptions) {
+    requireInteger('idleLatencyUs', options.idleLatencyUs, 1, MAX_IDLE_LATENCY_US);
+    requireInteger('cpu', options.cpu, 0, MAX_CPU);
     this.id = id;
     this.#window = resources.window;
     this.#quiescence = resources.quiescence;
@@ -211,9 +121,8 @@ export class Lcore {
       control: this.#control,
       wakeFd: this.#wakeFd,
       idleSpins: options.idleSpins ?? IDLE_SPINS,
-      minSleepNs: options.minSleepNs ?? MIN_SLEEP_NS,
-      maxSleepNs: options.maxSleepNs ?? MAX_SLEEP_NS,
-      deepSleepNs: Math.max(options.deepSleepNs ?? DEEP_SLEEP_NS, options.maxSleepNs ?? MAX_SLEEP_NS),
+      idleLatencyUs: options.idleLatencyUs ?? IDLE_LATENCY_US,
+      cpu: options.cpu,
     };
     this.#worker = new Worker(new URL('./lcore-worker.js', import.meta.url), {
       workerData,
@@ -283,6 +192,7 @@ export class Lcore {
           tx,
           txQueue: spec.txQueue,
           engine: spec.engine,
+          announced: stream.announced,
           burst: { records, capacity, arena, arenaBytes },
           counters: stream.counters,
         },
@@ -292,6 +202,8 @@ export class Lcore {
       if (!(error instanceof EthdevError && error.code === 'ERR_ETHDEV_LCORE_STUCK')) this.#forget(stream);
       throw error;
     }
+    stream.links.push(spec.rxPort.onLink(({ up }) => { this.#look(up); }), spec.txPort.onLink(() => { this.#look(false); }));
+    this.#look(false);
     return stream;
   }
 
@@ -369,6 +281,15 @@ export class Lcore {
     this.#streams.delete(stream.id);
     stream.state = 'removed';
     stream.free();
+    this.#look(false);
+  }
+
+  /** Tells the thread whether it has to look now and then. `wake`: the descriptors of a port may be other ones than those it sleeps on. */
+  #look(wake: boolean): void {
+    if (this.#state !== 'running') return;
+    const attentive = [...this.#streams.values()].some((stream) => stream.needsLooking) ? 1 : 0;
+    const before = Atomics.exchange(this.#window.i32, (this.#control >>> 2) + LCORE_ATTENTIVE, attentive);
+    if (wake || attentive > before) this.#sys.eventfdSignal(this.#wakeFd);
   }
 
   #emit(event: LcoreEvent): void {
@@ -396,6 +317,7 @@ export class Lcore {
         const { rxPort, rxQueue, txPort, txQueue } = stream.spec;
         stream.countLost();
         stream.state = 'failed';
+        this.#look(false);
         stream.error = new EthdevError('ERR_ETHDEV_STREAM', `stream ${rxPort.name}:${String(rxQueue)} → ${txPort.name}:${String(txQueue)} was stopped: ${cause.message}`, { cause });
         this.#emit({ kind: 'stream-failed', lcore: this.id, stream, error: stream.error });
         return;

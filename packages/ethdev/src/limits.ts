@@ -8,16 +8,23 @@ export const MAX_STREAMS_PER_LCORE = 256;
 export const MAX_BURST = 1024;
 /** Empty loops before an lcore sleeps: some hundred microseconds, long enough for the answer to a request just forwarded. */
 export const IDLE_SPINS = 1000;
-/** First sleep of an lcore after spinning. */
-export const MIN_SLEEP_NS = 50_000;
-/** Longest sleep of an lcore that is not deeply idle: doorbells in memory have no descriptor, so this bounds their latency. */
-export const MAX_SLEEP_NS = 400_000;
-/** Sleeps without a frame (about a fifth of a second) until they become longer still. */
-export const DEEP_IDLE_SLEEPS = 500;
-/** Those longer sleeps: a wake-up costs up to 20 us of CPU in a virtual machine, so `MAX_SLEEP_NS` would keep an idle lcore at 4 % of a core, this at about 1 %. */
-export const DEEP_SLEEP_NS = 2_000_000;
+/**
+ * Microseconds that an idle lcore sleeps between two looks at what nothing announces: doorbells in memory have no descriptor, so this
+ * bounds the latency of a guest's first frame. A look costs 2 us of CPU on bare metal and up to 20 in a virtual machine (the timer).
+ */
+export const IDLE_LATENCY_US = 100;
+/** Longest `idleLatencyUs`. */
+export const MAX_IDLE_LATENCY_US = 100_000;
+/** Kernel timers of an lcore are this exact (PR_SET_TIMERSLACK; 50 us by default, half of what it sleeps). */
+export const TIMER_SLACK_NS = 1000;
+/** Milliseconds that a stream leaves frames where they are because the port it sends to asks for a moment; then they are dropped. */
+export const MAX_HOLD_MS = 1000;
+/** Largest processor number an lcore can be bound to (CPU_SETSIZE - 1). */
+export const MAX_CPU = 1023;
 /** A port's descriptor that wakes us this often in a row for nothing (an error state, say) is left out of the following sleeps. */
 export const MAX_FRUITLESS_WAKES = 8;
+/** How often such a port is looked at then, nanoseconds. */
+export const FRUITLESS_SLEEP_NS = 2_000_000;
 /** An lcore that does not answer a command for so long is stuck in somebody's data path. Loading a module takes far less. */
 export const COMMAND_DEADLINE_MS = 10_000;
 /** Smallest byte ring for frames. */
@@ -28,3 +35,17 @@ export const MAX_FRAME_RING_BYTES: number = 1 << 26;
 export const MIN_GENERATED_FRAME_BYTES = 60;
 /** Longest frame that `txonly` makes, without FCS: the largest a port of ours carries. */
 export const MAX_GENERATED_FRAME_BYTES = 9728;
+/** Ports of one learning switch: a port's number is six bits of an address's word. */
+export const MAX_SWITCH_PORTS = 64;
+/** Addresses that one port of a switch may hold, unless it is told otherwise: a guest that makes up addresses crowds out nobody else. */
+export const DEFAULT_PORT_ADDRESSES = 1024;
+/** Most of them: a table has twice as many places as all its ports together may fill, and is private window memory. */
+export const MAX_PORT_ADDRESSES = 16_384;
+/** An address that is not seen for so long is forgotten (IEEE 802.1D, 7.9.2: 300 s recommended). */
+export const DEFAULT_AGEING_SECONDS = 300;
+/** Least ageing time (IEEE 802.1D, table 7-5). */
+export const MIN_AGEING_SECONDS = 10;
+/** Most ageing time (IEEE 802.1D, table 7-5). */
+export const MAX_AGEING_SECONDS = 1_000_000;
+/** Ticks of a switch's clock until an address is old: ageing is exact to one part in so many. */
+export const SWITCH_AGE_TICKS = 256;

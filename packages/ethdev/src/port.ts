@@ -54,8 +54,18 @@ export interface DatapathSpec {
   /** URL of an ES module that exports `createDatapath: CreateDatapath`. */
   readonly module: string;
   readonly init: unknown;
-  /** Descriptors whose readability should wake a sleeping lcore. */
+  /**
+   * Descriptors that become readable when frames come: one for each Rx queue, in order, or one for all. A port that names any announces
+   * every frame so: a sleeping lcore does not look at it otherwise.
+   */
   readonly wakeFds?: readonly number[];
+  /**
+   * When frames may come to a port without `wakeFds` whose link is up; a sleeping lcore looks at it accordingly. `any`: at any time.
+   * `answers`: only after frames were sent to it. `none`: never. While its link is down a port need not be looked at.
+   */
+  readonly arrivals?: 'any' | 'answers' | 'none';
+  /** Other ports that its `txBurst` sends to: their data paths are loaded with it and found in `LcoreContext.sendsTo`. Configured before it, and as long as it is. */
+  readonly sendsTo?: readonly Port[];
 }
 
 /** The control half of a port. What is not allowed in its state rejects with EthdevError ERR_ETHDEV_STATE; a driver's own errors come as they are. */
@@ -98,14 +108,26 @@ export interface LcoreContext {
   readonly i32: Int32Array;
   readonly u32: Uint32Array;
   readonly view: DataView;
+  /** Data paths of the ports that the `DatapathSpec` names in `sendsTo`, in that order. */
+  readonly sendsTo?: readonly PortDatapath[];
 }
 
 /** The data-path half of a port, in one lcore. */
 export interface PortDatapath {
   /** Receives at most min(max, burst.capacity) frames of `queue` into the burst; returns how many. Never blocks, never throws. */
   rxBurst(queue: number, burst: Burst, max: number): number;
-  /** Sends records [0, count) of the burst on `queue`; returns how many were taken (the first ones). Never blocks, never throws. */
+  /**
+   * Sends records [0, count) of the burst on `queue`; returns how many were taken (the first ones). Never blocks, never throws. May
+   * change the records, but neither the bytes of a frame nor those around it: a switch sends one frame to several ports.
+   */
   txBurst(queue: number, burst: Burst, count: number): number;
+  /**
+   * True while frames that `txBurst` does not take had better be kept for a moment: its far end is busy, not gone. The stream then leaves
+   * frames where they come from, and keeps those it has, up to `MAX_HOLD_MS`. Absent: what is not taken is dropped.
+   */
+  holding?(queue: number): boolean;
+  /** Called once per loop, for what time brings and no frame. Returns the microseconds until it has to be called again; 0: not before the next burst. */
+  tick?(): number;
   /** Called once when the lcore stops using the port. */
   close?(): void;
 }

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Quiescence, Window } from '@emudev/dma';
-import { countOpenFds, linux } from '@emudev/linux';
-import { Lcore, LcorePool, type LcoreEvent, type LcoreOptions, type Stream, type StreamSpec } from '@emudev/ethdev';
+import { countOpenFds, linux, threadAffinity } from '@emudev/linux';
+import { Lcore, LcorePool, MAX_HOLD_MS, type LcoreEvent, type LcoreOptions, type Stream, type StreamSpec } from '@emudev/ethdev';
 import { POISON_RX, POISON_TX, ABSURD_COUNT } from './fixtures/wire-datapath.ts';
 import { WirePort, numberOf, numbered, until } from './fixtures/wire-port.ts';
 
@@ -174,33 +174,126 @@ describe('failures', () => {
 });
 
 describe('idle and busy', () => {
-  test('an idle lcore sleeps; a frame in memory is found all the same, and a descriptor wakes it', async () => {
+  test('an idle lcore looks at what nothing announces, as long as that has link', async () => {
+    await startLcore({ idleSpins: 10, idleLatencyUs: 500 });
+    const a = await port('a');
+    const b = await port('b');
+    b.plug(false);
+    const s = await lcore.addStream(stream(a, b));
+    await lcore.addStream(stream(b, a));
+    const slept = async (times: bigint): Promise<void> => {
+      const { sleeps } = lcore.stats();
+      await until(() => lcore.stats().sleeps >= sleeps + times, 'it sleeps, again and again');
+    };
+    await slept(4n);
+    a.send(numbered(1));
+    await until(() => s.stats().sent === 1n, 'a polled doorbell is found');
+    await slept(4n);
+    a.plug(false);
+    // One sleep may have begun before it heard of that.
+    await until(() => { const { sleeps } = lcore.stats(); return linux.pollIn(Int32Array.of(), 0, 20_000_000) === 0 && lcore.stats().sleeps === sleeps; }, 'it sleeps and does not look');
+    a.send(numbered(2));
+    a.plug(true);
+    await until(() => s.stats().sent === 2n, 'a link that comes wakes it');
+  });
+
+  test('what a descriptor announces is not looked for; one that is ready for ever is no reason to spin', async () => {
     const wake = linux.eventfd();
     try {
-      await startLcore({ idleSpins: 10, minSleepNs: 1_000_000, maxSleepNs: 20_000_000 });
+      await startLcore({ idleSpins: 10 });
       const a = await port('a', { wakeFds: [wake] });
       const s = await lcore.addStream(stream(a, a));
-      await until(() => lcore.stats().sleeps > 3n, 'it sleeps');
+      await until(() => lcore.stats().sleeps > 0n, 'it sleeps');
+      await until(() => { const { sleeps } = lcore.stats(); return linux.pollIn(Int32Array.of(), 0, 20_000_000) === 0 && lcore.stats().sleeps === sleeps; }, 'it does not look');
       a.send(numbered(1));
-      await until(() => s.stats().sent === 1n, 'a polled doorbell is found');
-      // Readable for ever, and nothing comes of it: the lcore must go on sleeping, not spin.
       linux.eventfdSignal(wake);
+      await until(() => s.stats().sent === 1n, 'the descriptor wakes it');
+      // Readable for ever, and nothing comes of it: the lcore must go on sleeping, not spin.
       const before = lcore.stats().sleeps;
       await until(() => lcore.stats().sleeps > before + 12n, 'it still sleeps');
       const { loops } = lcore.stats();
       const sleeps = lcore.stats().sleeps;
       await until(() => lcore.stats().sleeps > sleeps + 3n, 'it still sleeps');
       expect(lcore.stats().loops - loops).toBeLessThan(2048n);
+      a.send(numbered(2));
+      await until(() => s.stats().sent === 2n, 'frames are still found');
     } finally {
       await lcore.close();
       linux.close(wake);
     }
   });
 
+  test('an lcore is woken by the queues that it polls, not by those of others', async () => {
+    const [first, second] = [linux.eventfd(), linux.eventfd()];
+    try {
+      await startLcore({ idleSpins: 10 });
+      const a = await port('a', { queues: 2, wakeFds: [first, second] });
+      const b = await port('b', { queues: 2, wakeFds: [second] });
+      const s = await lcore.addStream({ ...stream(a, b), rxQueue: 0 });
+      await until(() => lcore.stats().sleeps > 0n, 'it sleeps');
+      linux.eventfdSignal(second);
+      await until(() => { const { sleeps } = lcore.stats(); return linux.pollIn(Int32Array.of(), 0, 20_000_000) === 0 && lcore.stats().sleeps === sleeps; }, 'it sleeps on');
+      a.send(numbered(1));
+      linux.eventfdSignal(first);
+      await until(() => s.stats().sent === 1n, 'its own wakes it');
+    } finally {
+      await lcore.close();
+      for (const fd of [first, second]) linux.close(fd);
+    }
+  });
+
+  test('frames for a port that holds stay where they are, and none is lost', async () => {
+    await startLcore({ idleSpins: 10 });
+    const a = await port('a', { ringBytes: 1 << 20 });
+    const b = await port('b', { ringBytes: 1 << 20 });
+    const s = await lcore.addStream(stream(a, b));
+    let next = 0;
+    const seen: number[] = [];
+    for (let round = 0; round < 50; round++) {
+      for (let i = 0; i < 100; i++) a.send(numbered(next++));
+      b.hold(true);
+      await quiescence.synchronize();
+      const { sent } = s.stats();
+      for (let i = 0; i < 100; i++) a.send(numbered(next++));
+      await quiescence.synchronize();
+      expect(s.stats().sent).toBe(sent);
+      b.hold(false);
+      seen.push(...b.received().map(numberOf));
+    }
+    await until(() => s.stats().sent === BigInt(next), 'all are sent');
+    seen.push(...b.received().map(numberOf));
+    expect(s.stats().dropped).toBe(0n);
+    expect(seen).toEqual(Array.from({ length: next }, (_, i) => i));
+  });
+
+  test('a port that holds for ever gets no more than its moment', async () => {
+    await startLcore({ idleSpins: 10 });
+    const a = await port('a');
+    const b = await port('b');
+    b.hold(true);
+    const s = await lcore.addStream(stream(a, b));
+    const began = performance.now();
+    for (let i = 0; i < 10; i++) a.send(numbered(i));
+    await until(() => s.stats().dropped === 10n, 'they are dropped');
+    expect(performance.now() - began).toBeGreaterThan(MAX_HOLD_MS - 200);
+    b.hold(false);
+    a.send(numbered(10));
+    await until(() => s.stats().sent === 1n, 'it goes on');
+    expect(balanced(s)).toBe(true);
+  });
+
+  test('an lcore stays on the processor it is told, and refuses one that does not exist', async () => {
+    await startLcore({ cpu: threadAffinity()[0]! });
+    await expect(Lcore.start(1, { window, quiescence }, { cpu: 1023 })).rejects.toMatchObject({ code: 'ERR_ETHDEV_LCORE_DIED', message: expect.stringMatching(/sched_setaffinity/) as string });
+    for (const options of [{ cpu: -1 }, { cpu: 1.5 }, { idleLatencyUs: 0 }, { idleLatencyUs: 1e9 }]) {
+      await expect(Lcore.start(1, { window, quiescence }, options)).rejects.toMatchObject({ code: 'ERR_ETHDEV_CONFIG' });
+    }
+  });
+
   test('the signal of a command that comes after it was obeyed does not keep the lcore awake', async () => {
     const late: number[] = [];
     const sys = { ...linux, eventfdSignal: (fd: number) => late.push(fd) > 0 };
-    lcore = await Lcore.start(0, { window, quiescence, sys }, { idleSpins: 10, maxSleepNs: 1_000_000 });
+    lcore = await Lcore.start(0, { window, quiescence, sys }, { idleSpins: 10 });
     const a = await port('a');
     // The second one finds the lcore polling: it obeys by the cell alone.
     await lcore.addStream(stream(a, a));

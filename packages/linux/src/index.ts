@@ -12,6 +12,7 @@ export { ERRNO, LinuxError, errnoName, errnoNumber } from './errors.ts';
 export { linux } from './linux.ts';
 export { OwnedFd } from './owned-fd.ts';
 export { countMappings, countOpenFds, listMappings } from './process-state.ts';
+export { setThreadAffinity, setTimerSlack, threadAffinity, timerSlack } from './thread.ts';
 export { withFaults } from './faults.ts';
 export type { Fault } from './faults.ts';
 export { AdaptiveSpin, SpinPolicy } from './adaptive-spin.ts';

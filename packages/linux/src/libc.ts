@@ -67,6 +67,9 @@ export const libc: {
   epoll_create1(flags: number): number;
   epoll_ctl(epoll: number, operation: number, fd: number, event: Bytes): number;
   ppoll(fds: Bytes, count: number, timeout: Bytes, sigmask: Address): number;
+  prctl(option: number, a: number, b: number, c: number, d: number): number;
+  sched_setaffinity(thread: number, length: number, set: Bytes): number;
+  sched_getaffinity(thread: number, length: number, set: Bytes): number;
   ioctl(fd: number, request: number, argument: Bytes): number;
   ioctlValue(fd: number, request: number, argument: number): number;
 } = {
@@ -107,6 +110,9 @@ export const libc: {
   aioGetEvents: lib.func('syscall', 'int64', ['int64', 'uintptr_t', 'int64', 'int64', 'void *', 'void *']),
   epoll_create1: lib.func('epoll_create1', 'int', ['int']),
   epoll_ctl: lib.func('epoll_ctl', 'int', ['int', 'int', 'int', 'void *']),
+  prctl: lib.func('prctl', 'int', ['int', 'ulong', 'ulong', 'ulong', 'ulong']),
+  sched_setaffinity: lib.func('sched_setaffinity', 'int', ['int', 'size_t', 'void *']),
+  sched_getaffinity: lib.func('sched_getaffinity', 'int', ['int', 'size_t', 'void *']),
   ppoll: lib.func('ppoll', 'int', ['void *', 'ulong', 'void *', 'uintptr_t']),
   ioctl: lib.func('ioctl', 'int', ['int', 'ulong', 'void *']),
   ioctlValue: lib.func('ioctl', 'int', ['int', 'ulong', 'int64']),

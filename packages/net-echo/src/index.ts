@@ -119,7 +119,7 @@ export class EchoPort extends SoftwarePort {
 
   /** The module that lcores load, and what it is started with. */
   datapath(): DatapathSpec {
-    return { module: new URL('./datapath.js', import.meta.url).href, init: this.#init };
+    return { module: new URL('./datapath.js', import.meta.url).href, init: this.#init, arrivals: 'answers' };
   }
 
   /** Besides DPDK's names what the host did: echo_arp_replies, echo_udp_echoes, … (never reset). */

@@ -23,8 +23,8 @@ test('a sleeping lcore is woken by the frame, not by its clock', async () => {
   const server = MemifPort.open('net_memif0', { ...common, role: 'server' });
   const client = await started(MemifPort.open('net_memif1', { ...common, role: 'client' }));
   {
-    // Asleep after 300 polls, for two seconds: longer than the test allows.
-    await using pool = await LcorePool.start(1, { window: bench.window, quiescence: Quiescence.of(bench.window) }, { idleSpins: 300, minSleepNs: 2e9, maxSleepNs: 2e9, deepSleepNs: 2e9 });
+    // Asleep after 300 polls, with no clock to wake it.
+    await using pool = await LcorePool.start(1, { window: bench.window, quiescence: Quiescence.of(bench.window) }, { idleSpins: 300 });
     const forwarding = new Forwarding(pool);
     await forwarding.connect({ a: server, b: server });
     await Promise.all([link(server, true), link(client, true)]);

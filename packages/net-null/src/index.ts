@@ -59,7 +59,7 @@ export class NullPort extends SoftwarePort {
       rxCounters: this.counters.rxBlock(0),
       txCounters: this.counters.txBlock(0),
     };
-    return { module: new URL('./datapath.js', import.meta.url).href, init };
+    return { module: new URL('./datapath.js', import.meta.url).href, init, arrivals: init.receive ? 'any' : 'none' };
   }
 }
 

@@ -6,10 +6,10 @@
  */
 import { channel } from 'node:diagnostics_channel';
 import { integerArg, macArg, onOffArg, stringArg, type VdevDriver } from '@emudev/emudev';
-import { FRAME_TX_IPV4_CSUM, FRAME_TX_L4_CSUM, FRAME_TX_TSO, SoftwarePort, type DatapathSpec } from '@emudev/ethdev';
-import { linux, type Sys } from '@emudev/linux';
+import { FRAME_TX_IPV4_CSUM, FRAME_TX_L4_CSUM, FRAME_TX_TSO, MAX_VIRTIO_FRAME_BYTES, SoftwarePort, VIRTIO_HEADER_BYTES, type DatapathSpec } from '@emudev/ethdev';
+import { ERRNO, LinuxError, TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_TSO_ECN, TUN_F_USO4, TUN_F_USO6, linux, type Sys } from '@emudev/linux';
 import type { TapInit } from './datapath.ts';
-import { DEFAULT_MTU, LINK_POLL_MS, MAX_MTU, MAX_QUEUES, MAX_WRITE_BYTES, MIN_MTU, VNET_HEADER_BYTES } from './limits.ts';
+import { DEFAULT_MTU, LINK_POLL_MS, MAX_MTU, MAX_QUEUES, MIN_MTU } from './limits.ts';
 
 /** Arguments of `net_tap`, as its `driver` describes them; `mtu` in bytes, `vnet`: with a virtio-net header. */
 export interface TapArgs {
@@ -22,6 +22,8 @@ export interface TapArgs {
   readonly vnet?: boolean;
 }
 
+/** A frame behind its header, one byte to notice a longer one by, and what a copy may write behind its end. */
+const STAGE_BYTES: number = VIRTIO_HEADER_BYTES + MAX_VIRTIO_FRAME_BYTES + 1 + 8;
 const TAP_SPEED_MBPS = 10_000;
 const ETHERNET_AND_TAG_BYTES = 18;
 /** Published when the kernel has taken the interface away: `{ port, iface }`. */
@@ -32,6 +34,21 @@ interface OpenTap {
   readonly fds: readonly number[];
 }
 
+/** What frames read may leave to us, most first: the first row needs Linux 6.2. */
+const OFFLOADS: readonly number[] = [TUN_F_USO4 | TUN_F_USO6, 0].map((uso) => uso | TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN);
+
+/** One more queue, with whatever offloads the kernel knows. */
+function openQueue(sys: Sys, iface: string, vnet: boolean, multiQueue: boolean): { fd: number; name: string } {
+  if (!vnet) return sys.tapOpen(iface, { vnetHeaderBytes: 0, multiQueue, offloads: 0 });
+  try {
+    return sys.tapOpen(iface, { vnetHeaderBytes: VIRTIO_HEADER_BYTES, multiQueue, offloads: OFFLOADS[0]! });
+  } catch (error) {
+    // Also what an interface of another mode says: then the second attempt says it again.
+    if (!(error instanceof LinuxError) || error.errno !== ERRNO.EINVAL) throw error;
+    return sys.tapOpen(iface, { vnetHeaderBytes: VIRTIO_HEADER_BYTES, multiQueue, offloads: OFFLOADS[1]! });
+  }
+}
+
 /** All queues of the interface, or none; LinuxError says what was missing (EPERM: CAP_NET_ADMIN). */
 function open(sys: Sys, args: TapArgs): OpenTap {
   const queues = args.queues ?? 1;
@@ -39,7 +56,7 @@ function open(sys: Sys, args: TapArgs): OpenTap {
   let iface = args.iface ?? 'dtap%d';
   try {
     for (let queue = 0; queue < queues; queue++) {
-      const tap = sys.tapOpen(iface, { vnetHeaderBytes: (args.vnet ?? true) ? VNET_HEADER_BYTES : 0, multiQueue: queues > 1, offloads: 0 });
+      const tap = openQueue(sys, iface, args.vnet ?? true, queues > 1);
       fds.push(tap.fd);
       iface = tap.name;
     }
@@ -58,7 +75,7 @@ export class TapPort extends SoftwarePort {
   readonly iface: string;
   readonly #sys: Sys;
   readonly #fds: readonly number[];
-  readonly #init: TapInit;
+  readonly #init: Omit<TapInit, 'peerTxCapabilities'>;
   #timer: NodeJS.Timeout | undefined;
 
   /** Opens the interface; throws LinuxError. */
@@ -93,19 +110,22 @@ export class TapPort extends SoftwarePort {
     this.#sys = sys;
     this.#fds = tap.fds;
     let cell: number;
-    let stages: number[];
+    let rxStages: number[];
+    let txStages: number[];
     try {
       cell = this.own(this.window.alloc(64));
-      stages = tap.fds.map(() => this.own(this.window.alloc(VNET_HEADER_BYTES + MAX_WRITE_BYTES)));
+      rxStages = tap.fds.map(() => this.own(this.window.alloc(STAGE_BYTES)));
+      txStages = tap.fds.map(() => this.own(this.window.alloc(STAGE_BYTES)));
     } catch (error) {
       this.release();
       throw error;
     }
     this.#init = {
       fds: tap.fds,
-      headerBytes: vnet ? VNET_HEADER_BYTES : 0,
+      headerBytes: vnet ? VIRTIO_HEADER_BYTES : 0,
       maxFrameBytes,
-      stages,
+      rxStages,
+      txStages,
       rxCounters: this.counters.rxBlock(0),
       txCounters: this.counters.txBlock(0),
       goneCell: cell >>> 2,
@@ -114,7 +134,8 @@ export class TapPort extends SoftwarePort {
 
   /** The module that lcores load, and what it is started with. */
   datapath(): DatapathSpec {
-    return { module: new URL('./datapath.js', import.meta.url).href, init: this.#init, wakeFds: this.#fds };
+    const init: TapInit = { ...this.#init, peerTxCapabilities: this.config?.peerTxCapabilities ?? 0 };
+    return { module: new URL('./datapath.js', import.meta.url).href, init, wakeFds: this.#fds };
   }
 
   /** Sets the interface up. */

@@ -2,22 +2,6 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Window } from '@emudev/dma';
 import { LinuxError, linux, type Sys } from '@emudev/linux';
 import { TapPort, driver } from '@emudev/net-tap';
-import { crc32c } from '../src/datapath/crc32c.ts';
-import { isSegmentable, payloadPerWrite, type Frame } from '../src/datapath/offload.ts';
-
-test('CRC32c of the usual nine digits', () => {
-  const digits = new TextEncoder().encode('..123456789..');
-  expect(crc32c(digits, 2, 9)).toBe(0xe3069283);
-});
-
-test('a long TSO frame is cut between segments, in pieces that an IP packet holds', () => {
-  const frame: Frame = { data: 0, length: 200_054, flags: 0, segment: 1448, l2: 14, l3: 20, l4: 20 };
-  expect(payloadPerWrite(frame)).toBe(45 * 1448);
-  expect(payloadPerWrite(frame) + 40).toBeLessThanOrEqual(65_535);
-  // One segment has to fit, else the loop over pieces would not move.
-  expect(isSegmentable({ ...frame, segment: 65_495 })).toBe(true);
-  expect(isSegmentable({ ...frame, segment: 65_496 })).toBe(false);
-});
 
 /** A kernel with TAPs of memory: what was opened, closed and asked for. */
 class FakeKernel {
@@ -25,11 +9,13 @@ class FakeKernel {
   readonly calls: string[] = [];
   fail: Partial<Record<'tapOpen' | 'ifSetMtu' | 'ifSetMac' | 'ifGetMac', LinuxError>> = {};
   tapsBeforeFailure = 0;
+  knownOffloads = 127;
   #next = 1000;
   readonly sys: Sys = {
     ...linux,
     tapOpen: (name, options) => {
       if (this.fail.tapOpen && this.open.size >= this.tapsBeforeFailure) throw this.fail.tapOpen;
+      if (((options.offloads ?? 0) & ~this.knownOffloads) !== 0) throw new LinuxError(22, 'ioctl', 'TUNSETOFFLOAD');
       this.calls.push(`tapOpen ${name} vnet=${String(options.vnetHeaderBytes)} mq=${String(options.multiQueue)} offloads=${String(options.offloads)}`);
       this.open.add(this.#next);
       return { fd: this.#next++, name: name.replace('%d', '7') };
@@ -64,7 +50,7 @@ describe('opening', () => {
     window[Symbol.dispose]();
   });
 
-  test('asks for complete frames behind a virtio header, and sets what it was told to', async () => {
+  test('asks for frames behind a virtio header, unfinished and uncut, and sets what it was told to', async () => {
     const kernel = new FakeKernel();
     const port = TapPort.open('net_tap0', { iface: 'tap%d', mac: Uint8Array.of(2, 0, 0, 0, 0, 9), mtu: 9000, queues: 2 }, kernel.sys);
     await port.configure({ rxQueues: 2, txQueues: 2, peerTxCapabilities: 0 });
@@ -72,14 +58,22 @@ describe('opening', () => {
     expect(port.link().up).toBe(true);
     await port.close();
     expect(kernel.calls).toEqual([
-      'tapOpen tap%d vnet=12 mq=true offloads=0',
-      'tapOpen tap7 vnet=12 mq=true offloads=0',
+      'tapOpen tap%d vnet=12 mq=true offloads=111',
+      'tapOpen tap7 vnet=12 mq=true offloads=111',
       'mtu tap7 9000',
       'mac tap7 020000000009',
       'tap7 up',
       'tap7 down',
     ]);
     expect(kernel.open.size).toBe(0);
+  });
+
+  test('goes without UDP segmentation on a kernel that has none', async () => {
+    const kernel = new FakeKernel();
+    kernel.knownOffloads = 15;
+    const port = TapPort.open('net_tap0', {}, kernel.sys);
+    expect(kernel.calls[0]).toBe('tapOpen dtap%d vnet=12 mq=false offloads=15');
+    await port.close();
   });
 
   test('without the header nothing may be left undone', async () => {

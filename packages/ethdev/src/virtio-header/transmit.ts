@@ -6,14 +6,12 @@
  * were it one large packet: IP length, IPv4 header checksum and a pseudo-header sum with length (tcp_gso_segment subtracts them
  * again). An IP packet has at most 65535 bytes, so a longer TSO frame is written in several such packets, cut between segments.
  */
-import { FRAME_IPV6, FRAME_L4_SCTP, FRAME_L4_TCP, FRAME_TX_IPV4_CSUM, FRAME_TX_L4_CSUM, FRAME_TX_TSO, checksumOf, foldSum, sumWindowWords, type LcoreContext } from '@emudev/ethdev';
-import { VNET_HEADER_BYTES } from '../limits.ts';
+import { FRAME_DATA, FRAME_FLAGS, FRAME_IPV6, FRAME_L2_LENGTH, FRAME_L3_LENGTH, FRAME_L4_LENGTH, FRAME_L4_SCTP, FRAME_L4_TCP, FRAME_LENGTH, FRAME_SEGMENT, FRAME_TX_IPV4_CSUM, FRAME_TX_L4_CSUM, FRAME_TX_TSO } from '../burst.ts';
+import { checksumOf, foldSum, sumWindowWords } from '../checksum.ts';
+import type { LcoreContext } from '../port.ts';
 import { crc32c } from './crc32c.ts';
+import { GSO_ECN, GSO_TCPV4, GSO_TCPV6, MAX_IP_BYTES, VHF_NEEDS_CSUM, VH_CSUM_OFFSET, VH_CSUM_START, VH_GSO_SIZE, VH_GSO_TYPE, VH_HEADER_LENGTH } from './format.ts';
 
-const NEEDS_CSUM = 1;
-const GSO_TCPV4 = 1;
-const GSO_TCPV6 = 4;
-const GSO_ECN = 0x80;
 const IPV4_MIN = 20;
 const IPV6_MIN = 40;
 const TCP_MIN = 20;
@@ -23,12 +21,11 @@ const SCTP_CHECKSUM = 8;
 const TCP_FLAGS = 13;
 const FIN_PSH = 0x01 | 0x08;
 const CWR = 0x80;
-const MAX_IP_BYTES = 65_535;
 
 type Memory = Pick<LcoreContext, 'u8' | 'u32' | 'view'>;
 
-/** A frame's record, read once. */
-export interface Frame {
+/** A frame's record, read once with `loadFrame`. */
+export interface TxFrame {
   data: number;
   length: number;
   flags: number;
@@ -38,7 +35,19 @@ export interface Frame {
   l4: number;
 }
 
-export function clearHeader(memory: Memory, header: number): void {
+/** The record at byte offset `record`. */
+export function loadFrame(memory: Memory, record: number, frame: TxFrame): void {
+  const { u32, view } = memory;
+  frame.data = u32[(record + FRAME_DATA) >>> 2]!;
+  frame.length = u32[(record + FRAME_LENGTH) >>> 2]!;
+  frame.flags = u32[(record + FRAME_FLAGS) >>> 2]!;
+  frame.segment = view.getUint16(record + FRAME_SEGMENT, true);
+  frame.l2 = view.getUint16(record + FRAME_L2_LENGTH, true);
+  frame.l3 = view.getUint16(record + FRAME_L3_LENGTH, true);
+  frame.l4 = view.getUint16(record + FRAME_L4_LENGTH, true);
+}
+
+function clearHeader(memory: Memory, header: number): void {
   const { view } = memory;
   view.setUint32(header, 0);
   view.setUint32(header + 4, 0);
@@ -51,14 +60,14 @@ function finishIpv4(memory: Memory, ip: number, headerBytes: number): void {
 }
 
 /**
- * Finishes the frame that was copied to `header + VNET_HEADER_BYTES`, or tells the kernel how to. false: its lengths contradict
+ * Finishes the frame whose bytes are at `at`, or tells the kernel in the virtio header at `header` how to. false: its lengths contradict
  * each other and it cannot be sent.
  */
-export function describeFrame(memory: Memory, header: number, frame: Frame): boolean {
+export function describeFrame(memory: Memory, header: number, at: number, frame: TxFrame): boolean {
   const { view } = memory;
   clearHeader(memory, header);
   if ((frame.flags & (FRAME_TX_IPV4_CSUM | FRAME_TX_L4_CSUM)) === 0) return true;
-  const ip = header + VNET_HEADER_BYTES + frame.l2;
+  const ip = at + frame.l2;
   const l4 = frame.l2 + frame.l3;
   if (l4 > frame.length || frame.l2 < 14) return false;
   if ((frame.flags & FRAME_TX_IPV4_CSUM) !== 0) {
@@ -68,21 +77,21 @@ export function describeFrame(memory: Memory, header: number, frame: Frame): boo
   if ((frame.flags & FRAME_TX_L4_CSUM) === 0) return true;
   if ((frame.flags & FRAME_L4_SCTP) !== 0) {
     if (l4 + SCTP_CHECKSUM + 4 > frame.length) return false;
-    const sctp = header + VNET_HEADER_BYTES + l4;
+    const sctp = at + l4;
     view.setUint32(sctp + SCTP_CHECKSUM, 0);
     view.setUint32(sctp + SCTP_CHECKSUM, crc32c(memory.u8, sctp, frame.length - l4), true);
     return true;
   }
   const checksum = (frame.flags & FRAME_L4_TCP) !== 0 ? TCP_CHECKSUM : UDP_CHECKSUM;
   if (l4 + checksum + 2 > frame.length) return false;
-  view.setUint8(header, NEEDS_CSUM);
-  view.setUint16(header + 6, l4, true);
-  view.setUint16(header + 8, checksum, true);
+  view.setUint8(header, VHF_NEEDS_CSUM);
+  view.setUint16(header + VH_CSUM_START, l4, true);
+  view.setUint16(header + VH_CSUM_OFFSET, checksum, true);
   return true;
 }
 
 /** Lengths of a TSO frame make sense; nothing else of it is believed. */
-export function isSegmentable(frame: Frame): boolean {
+export function isSegmentable(frame: TxFrame): boolean {
   const six = (frame.flags & FRAME_IPV6) !== 0;
   return (
     frame.l2 >= 14 &&
@@ -95,18 +104,18 @@ export function isSegmentable(frame: Frame): boolean {
 }
 
 /** Most payload one write of this frame carries: whole segments in one IP packet. */
-export function payloadPerWrite(frame: Frame): number {
+export function payloadPerWrite(frame: TxFrame): number {
   return Math.floor((MAX_IP_BYTES - frame.l3 - frame.l4) / frame.segment) * frame.segment;
 }
 
 /**
- * The headers of the packet with payload bytes [from, from + bytes) of a TSO frame, which were copied behind the virtio header
- * with that payload after them.
+ * The headers of the packet with payload bytes [from, from + bytes) of a TSO frame, of which a copy is at `at`, and the virtio header at
+ * `header` that goes before them.
  */
-export function describeSegment(memory: Memory, header: number, frame: Frame, from: number, bytes: number, last: boolean): void {
+export function describeSegment(memory: Memory, header: number, at: number, frame: TxFrame, from: number, bytes: number, last: boolean): void {
   const { u8, u32, view } = memory;
   const six = (frame.flags & FRAME_IPV6) !== 0;
-  const ip = header + VNET_HEADER_BYTES + frame.l2;
+  const ip = at + frame.l2;
   const tcp = ip + frame.l3;
   const tcpBytes = frame.l4 + bytes;
   if (from > 0) view.setUint32(tcp + 4, (view.getUint32(tcp + 4) + from) >>> 0);
@@ -127,14 +136,15 @@ export function describeSegment(memory: Memory, header: number, frame: Frame, fr
   }
   view.setUint16(tcp + TCP_CHECKSUM, foldSum(pseudo + 6 + tcpBytes));
   clearHeader(memory, header);
-  view.setUint8(header, NEEDS_CSUM);
-  view.setUint16(header + 6, frame.l2 + frame.l3, true);
-  view.setUint16(header + 8, TCP_CHECKSUM, true);
+  view.setUint8(header, VHF_NEEDS_CSUM);
+  view.setUint16(header + VH_CSUM_START, frame.l2 + frame.l3, true);
+  view.setUint16(header + VH_CSUM_OFFSET, TCP_CHECKSUM, true);
   if (bytes > frame.segment) {
-    view.setUint8(header + 1, (six ? GSO_TCPV6 : GSO_TCPV4) | ((kept & CWR) !== 0 ? GSO_ECN : 0));
-    view.setUint16(header + 2, frame.l2 + frame.l3 + frame.l4, true);
-    view.setUint16(header + 4, frame.segment, true);
+    view.setUint8(header + VH_GSO_TYPE, (six ? GSO_TCPV6 : GSO_TCPV4) | ((kept & CWR) !== 0 ? GSO_ECN : 0));
+    view.setUint16(header + VH_HEADER_LENGTH, frame.l2 + frame.l3 + frame.l4, true);
+    view.setUint16(header + VH_GSO_SIZE, frame.segment, true);
   }
 }
 
+/** Whether a frame has to be cut. */
 export const isTso = (flags: number): boolean => (flags & FRAME_TX_TSO) !== 0;
