@@ -184,10 +184,9 @@ export class LcoreLoop {
 
   /** Microseconds until the first data path wants to be called again; 0: none does. */
   #tick(): number {
-    const ticking = this.#ticking;
     let first = 0;
-    for (let t = 0; t < ticking.length; t++) {
-      const dueUs = ticking[t]!.tick!();
+    for (const datapath of this.#ticking) {
+      const dueUs = datapath.tick!();
       if (dueUs !== 0 && (first === 0 || dueUs < first)) first = dueUs;
     }
     return first;
