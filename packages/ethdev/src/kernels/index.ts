@@ -43,3 +43,5 @@ function lanes(from: u32, bytes: u32): u64 {
   for (; from < end; from += 16) a = i32x4.add(a, i32x4.extadd_pairwise_i16x8_u(v128.load(from)));
   return <u64>(<u32>i32x4.extract_lane(a, 0)) + <u32>i32x4.extract_lane(a, 1) + <u32>i32x4.extract_lane(a, 2) + <u32>i32x4.extract_lane(a, 3);
 }
+
+export { switchClassify, switchForget, switchGather } from './switch';
