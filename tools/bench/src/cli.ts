@@ -8,7 +8,7 @@ import { compare, renderComparison, type Comparison } from './baseline.ts';
 import { loadTable, TABLES_FOLDER, tableNames, type LoadedTable } from './load-tables.ts';
 import { thisMachine, watchNoise } from './machine.ts';
 import { measure } from './measure.ts';
-import { DOCS_FOLDER, publish, writePlots } from './page.ts';
+import { DOCS_FOLDER, publish, renderStored, writePlots } from './page.ts';
 import { allPeers } from './peers.ts';
 import { endAll, isEnding } from './processes.ts';
 import { renderEffort, renderMachine, renderTable } from './render-text.ts';
@@ -40,6 +40,7 @@ interface Options {
   readonly saveBaseline?: string;
   readonly baseline?: string;
   readonly publish?: true | string;
+  readonly render?: true | string;
   readonly tables: string;
   readonly runs?: number;
   readonly seconds?: number;
@@ -64,6 +65,7 @@ const program = new Command('bench')
   .option('--save-baseline <file>', 'keep the result as JSON')
   .option('--baseline <file>', 'compare with a result that was kept')
   .option('--publish [docs]', 'store result and plot of each table for docs/performance.md, and put them there')
+  .option('--render [docs]', 'measures nothing: makes docs/performance.md and its plots from what is stored')
   .option('--tables <folder>', 'where the tables are', TABLES_FOLDER)
   .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : EXIT_USAGE))
   .parse();
@@ -121,6 +123,10 @@ function endOn(signal: 'SIGINT' | 'SIGTERM' | 'SIGHUP'): void {
 const tables = await load();
 if (options.list === true) {
   for (const table of tables) console.log('broken' in table ? `${table.name}: cannot be loaded: ${table.broken}` : `${table.name}: ${table.table.what}`);
+  process.exit();
+}
+if (options.render !== undefined) {
+  await renderStored(options.render === true ? DOCS_FOLDER : options.render);
   process.exit();
 }
 const before = baseline();

@@ -5,7 +5,6 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { plot } from './plots.ts';
 import { cells, heading, outcomes, renderEffort, renderMachine, warnings } from './render-text.ts';
 import { decodeResult, encodeResult } from './result-json.ts';
 import type { BenchResult, TableResult } from './result.ts';
@@ -69,14 +68,21 @@ export async function publish(result: BenchResult, docs: string): Promise<void> 
     if ('broken' in table) continue;
     writeFileSync(join(folder, `${table.name}.json`), `${encodeResult({ ...result, tables: [table] }, 1)}\n`);
   }
+  await renderStored(docs);
+}
+
+/** Makes page and plots anew from what is stored. */
+export async function renderStored(docs: string): Promise<void> {
   const stored = storedFigures(docs);
-  for (const { tables } of stored.values()) await writePlots(tables, folder);
+  for (const { tables } of stored.values()) await writePlots(tables, join(docs, FIGURES));
   const path = join(docs, PAGE);
   writeFileSync(path, renderPage(readFileSync(path, 'utf8'), stored));
 }
 
 export async function writePlots(tables: BenchResult['tables'], folder: string): Promise<void> {
   mkdirSync(folder, { recursive: true });
+  // Large, and mostly not needed.
+  const { plot } = await import('./plots.ts');
   for (const table of tables) {
     const svg = 'broken' in table ? undefined : await plot(table);
     if (svg !== undefined) writeFileSync(join(folder, `${table.name}.svg`), `${svg}\n`);

@@ -67,12 +67,12 @@ export function cells(row: Row, { figures }: TableResult): string[] | undefined 
 }
 
 export function renderTable(result: TableResult): string {
-  const head = heading(result);
-  const table = new CliTable({ head, style: { head: [], border: [] } });
+  const table = new CliTable({ head: heading(result), style: { head: [], border: [] } });
+  const missing: string[] = [];
   for (const row of result.rows) {
     const columns = cells(row, result);
-    if (columns === undefined) table.push([row.who, { colSpan: head.length - 1, content: `not measured: ${'missing' in row ? row.missing : ''}` }]);
-    else table.push([...columns, outcomes(row, result).join('\n')]);
+    if (columns !== undefined) table.push([...columns, outcomes(row, result).join('\n')]);
+    else missing.push(`${row.who}: not measured: ${'missing' in row ? row.missing : ''}`);
   }
-  return [`${result.name}: ${result.what}`, table.toString(), ...warnings(result).map((warning) => `! ${warning}`)].join('\n');
+  return [`${result.name}: ${result.what}`, ...(table.length === 0 ? [] : [table.toString()]), ...missing, ...warnings(result).map((warning) => `! ${warning}`)].join('\n');
 }

@@ -126,6 +126,7 @@ test('a real loop: a peer is measured or said to be missing', () => {
   expect(status).toBe(0);
   const { rows } = onlyTable(stdout);
   expect(rows.map(({ who }) => who)).toEqual(['iavf', 'vhost-user', 'memif']);
+  expect(rows[0]).toMatchObject({ runs: 1 });
   expect((rows[0] as MeasuredRow).figures['mpps']!.median).toBeGreaterThan(0);
 });
 

@@ -7,13 +7,13 @@ import { plot } from '../src/plots.ts';
 import { renderTable, warnings } from '../src/render-text.ts';
 import { decodeResult, encodeResult } from '../src/result-json.ts';
 import type { BenchResult, MeasuredRow, TableResult } from '../src/result.ts';
-import type { Effort, Table } from '../src/table.ts';
+import type { Against, Effort, Table } from '../src/table.ts';
 
 const EFFORT: Effort = { runs: 3, warmupMs: 0, windowMs: 1, burst: 64, inFlight: 256, quick: false };
 const MACHINE: Machine = { cpu: 'Z80', cpus: 2, memoryMb: 64, kernel: '7.0', node: 'v24', commit: 'abc', pinned: true, virtual: false, sharedCore: false, governor: 'performance', loadBefore: 0, peers: { gcc: '14.2', iperf3: null } };
 
 /** A table whose contenders answer with what is listed, run by run; NaN fails. */
-function listed(rows: Record<string, { mpps: number[]; us?: number[]; against?: Table['contenders'] extends (...args: never[]) => infer R ? NonNullable<Extract<R, readonly unknown[]>[number]['against']> : never }>): Table {
+function listed(rows: Record<string, { mpps: number[]; us?: number[]; against?: readonly Against[] }>): Table {
   return {
     what: 'listed figures', figures: [{ name: 'mpps', unit: 'Mpps', better: 'more' }, { name: 'us', unit: 'us', better: 'less' }],
     contenders: () => Object.entries(rows).map(([who, { mpps, us, against }]) => {
