@@ -362,8 +362,7 @@ export class IavfPort implements Port {
     // After a reset a device may grant fewer.
     if (Math.max(plan.rxQueues, plan.txQueues) > grant.queuePairs) throw new IavfError('ERR_IAVF_CONFIG', `${this.name}: the device grants ${grant.queuePairs} queue pairs now`);
     await this.#rings.idle();
-    for (let q = 0; q < plan.rxQueues; q++) this.#rings.prepareRx(q);
-    for (let q = 0; q < plan.txQueues; q++) this.#rings.prepareTx(q, plan.maxFrameBytes, granted(grant, Capability.USO));
+    for (let q = 0; q < Math.max(plan.rxQueues, plan.txQueues); q++) this.#rings.prepare(q, plan.maxFrameBytes, granted(grant, Capability.USO));
     await configureQueues(this.#mailbox, grant, this.#rings, plan);
     // After CONFIG_VSI_QUEUES, which clears the Tx tail; before ENABLE_QUEUES, which looks at both.
     await this.#rings.ringAll(plan.rxQueues, plan.txQueues);

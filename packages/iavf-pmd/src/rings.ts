@@ -4,13 +4,15 @@ import type { DmaBlock, DmaMemory } from './dma-memory.ts';
 import type { Doorbells } from './doorbells.ts';
 import { IavfError } from './errors.ts';
 import {
-  QS_BYTES, QS_ERRORS, QS_LARGE, QS_NO_ROOM, QS_PACKETS, Q_BUFFERS, Q_BUFFER_BYTES, Q_BYTES, Q_DOORBELL, Q_ENABLED, Q_HEAD, Q_IOVA, Q_LENGTH, Q_NUMBER,
-  Q_RING, Q_STATS, Q_STRIDE, Q_TAIL, RXQ_PATIENCE, RXQ_SKIP, RX_DESCRIPTOR_BYTES, TXQ_MAX_FRAME, TXQ_RS_HEAD, TXQ_RS_LIST, TXQ_RS_TAIL, TXQ_SINCE_RS, TXQ_USO, TX_DESCRIPTOR_BYTES,
+  NO_OWNER, QS_BYTES, QS_ERRORS, QS_LARGE, QS_NO_ROOM, QS_PACKETS, Q_BUFFERS, Q_BUFFER_BYTES, Q_BYTES, Q_DOORBELL, Q_ENABLED, Q_HEAD, Q_IOVA, Q_LENGTH, Q_NUMBER,
+  Q_RING, Q_SLOTS, Q_STATS, Q_STRIDE, Q_TAIL, RXQ_PATIENCE, RXQ_SKIP, RX_DESCRIPTOR_BYTES, TXQ_MAX_FRAME, TXQ_OWNERS, TXQ_PARTNER, TXQ_RS_HEAD, TXQ_RS_LIST, TXQ_RS_TAIL, TXQ_SINCE_RS, TXQ_USO, TX_DESCRIPTOR_BYTES,
 } from './layout.ts';
 
 const BUFFERS_BYTES = RING_LENGTH * BUFFER_STRIDE_BYTES;
 /** Device-visible memory of one queue pair, each part rounded up to a page. */
-export const PAIR_MEMORY_BYTES: number = RING_LENGTH * (TX_DESCRIPTOR_BYTES + RX_DESCRIPTOR_BYTES) + 2 * BUFFERS_BYTES + 4 * 4096;
+export const PAIR_MEMORY_BYTES: number = RING_LENGTH * (TX_DESCRIPTOR_BYTES + RX_DESCRIPTOR_BYTES) + 2 * BUFFERS_BYTES + 3 * 4096;
+/** Private memory of one queue pair: blocks, RS list, slots of both rings, owners of both rings' buffers. */
+const PAIR_PRIVATE_BYTES: number = 2 * Q_BYTES + 4 * RING_LENGTH * 5;
 
 export interface QueueCounters {
   readonly packets: bigint;
@@ -24,10 +26,11 @@ interface Ring {
   /** Window offset of the private queue block. */
   readonly block: number;
   readonly ring: DmaBlock;
+  /** The pool of the pair. */
   readonly buffers: DmaBlock;
   readonly doorbell: number;
-  /** Window offset of the list of RS descriptors; Tx only. */
-  readonly rsList: number;
+  /** Window offset of Q_SLOTS. */
+  readonly slots: number;
 }
 
 /** Rings and buffers of all queue pairs, and the blocks in which lcores find them. */
@@ -39,22 +42,26 @@ export class Rings implements Disposable {
   readonly #rx: readonly Ring[];
   readonly #tx: readonly Ring[];
   readonly #private: number;
+  /** Window offsets of each pair's RS list (TXQ_RS_LIST), with its TXQ_OWNERS behind it. */
+  readonly #lists: readonly number[];
 
   constructor(window: Window, memory: DmaMemory, doorbells: Doorbells, pairs: number) {
     this.#window = window;
     this.#doorbells = doorbells;
-    this.#private = window.alloc(pairs * (2 * Q_BYTES + 4 * RING_LENGTH), 64);
-    const lists = this.#private + pairs * 2 * Q_BYTES;
-    const make = (queue: number, block: number, descriptorBytes: number, doorbell: number): Ring => ({
-      block: this.#private + block * Q_BYTES,
-      ring: memory.carve(RING_LENGTH * descriptorBytes),
-      buffers: memory.carve(BUFFERS_BYTES, 64),
-      doorbell,
-      rsList: lists + queue * 4 * RING_LENGTH,
+    this.#private = window.alloc(pairs * PAIR_PRIVATE_BYTES, 64);
+    const queues = Array.from({ length: pairs }, (_, q) => {
+      const block = this.#private + q * PAIR_PRIVATE_BYTES;
+      const slots = block + 2 * Q_BYTES;
+      const buffers = memory.carve(2 * BUFFERS_BYTES, 64);
+      return {
+        rx: { block, ring: memory.carve(RING_LENGTH * RX_DESCRIPTOR_BYTES), buffers, doorbell: doorbells.rx(q), slots },
+        tx: { block: block + Q_BYTES, ring: memory.carve(RING_LENGTH * TX_DESCRIPTOR_BYTES), buffers, doorbell: doorbells.tx(q), slots: slots + 4 * RING_LENGTH },
+        lists: slots + 8 * RING_LENGTH,
+      };
     });
-    const queues = Array.from({ length: pairs }, (_, q) => q);
-    this.#rx = queues.map((q) => make(q, 2 * q, RX_DESCRIPTOR_BYTES, doorbells.rx(q)));
-    this.#tx = queues.map((q) => make(q, 2 * q + 1, TX_DESCRIPTOR_BYTES, doorbells.tx(q)));
+    this.#rx = queues.map(({ rx }) => rx);
+    this.#tx = queues.map(({ tx }) => tx);
+    this.#lists = queues.map(({ lists }) => lists);
     this.rxBlocks = this.#rx.map((ring) => ring.block);
     this.txBlocks = this.#tx.map((ring) => ring.block);
   }
@@ -67,25 +74,28 @@ export class Rings implements Disposable {
     return this.#tx[queue]!.ring.iova;
   }
 
-  /** Power-on state of a disabled queue: every Rx descriptor but one posted. Counters stay. */
-  prepareRx(queue: number): void {
+  /** Power-on state of a disabled queue pair: every Rx descriptor but one posted. Counters stay. */
+  prepare(queue: number, maxFrameBytes: number, uso: boolean): void {
     const { view } = this.#window;
-    const ring = this.#rx[queue]!;
-    this.#prepare(ring, queue);
-    view.setUint32(ring.block + Q_TAIL, RING_LENGTH - 1, true);
-    view.setUint32(ring.block + RXQ_SKIP, 0, true);
-    view.setUint32(ring.block + RXQ_PATIENCE, 0, true);
-    for (let i = 0; i < RING_LENGTH; i++) view.setBigUint64(ring.ring.offset + i * RX_DESCRIPTOR_BYTES, ring.buffers.iova + BigInt(i * BUFFER_STRIDE_BYTES), true);
-  }
-
-  prepareTx(queue: number, maxFrameBytes: number, uso: boolean): void {
-    const { view } = this.#window;
-    const ring = this.#tx[queue]!;
-    this.#prepare(ring, queue);
+    const rx = this.#rx[queue]!;
+    const tx = this.#tx[queue]!;
+    const rsList = this.#lists[queue]!;
+    const owners = rsList + 4 * RING_LENGTH;
+    this.#prepare(rx, queue);
+    this.#prepare(tx, queue);
     const fields: [number, number][] = [
-      [Q_TAIL, 0], [TXQ_RS_LIST, ring.rsList], [TXQ_RS_HEAD, 0], [TXQ_RS_TAIL, 0], [TXQ_SINCE_RS, 0], [TXQ_MAX_FRAME, maxFrameBytes], [TXQ_USO, uso ? 1 : 0],
+      [rx.block + Q_TAIL, RING_LENGTH - 1], [rx.block + RXQ_SKIP, 0], [rx.block + RXQ_PATIENCE, 0],
+      [tx.block + Q_TAIL, 0], [tx.block + TXQ_RS_LIST, rsList], [tx.block + TXQ_RS_HEAD, 0], [tx.block + TXQ_RS_TAIL, 0], [tx.block + TXQ_SINCE_RS, 0],
+      [tx.block + TXQ_MAX_FRAME, maxFrameBytes], [tx.block + TXQ_USO, uso ? 1 : 0], [tx.block + TXQ_PARTNER, rx.block], [tx.block + TXQ_OWNERS, owners],
     ];
-    for (const [at, value] of fields) view.setUint32(ring.block + at, value, true);
+    for (const [at, value] of fields) view.setUint32(at, value, true);
+    for (let i = 0; i < RING_LENGTH; i++) {
+      view.setUint32(rx.slots + 4 * i, i, true);
+      view.setUint32(tx.slots + 4 * i, RING_LENGTH + i, true);
+      view.setUint32(owners + 4 * i, i, true);
+      view.setUint32(owners + 4 * (RING_LENGTH + i), NO_OWNER, true);
+      view.setBigUint64(rx.ring.offset + i * RX_DESCRIPTOR_BYTES, rx.buffers.iova + BigInt(i * BUFFER_STRIDE_BYTES), true);
+    }
   }
 
   #prepare(ring: Ring, queue: number): void {
@@ -93,7 +103,7 @@ export class Rings implements Disposable {
     u8.fill(0, ring.ring.offset, ring.ring.offset + ring.ring.bytes);
     const fields: [number, number][] = [
       [Q_RING, ring.ring.offset], [Q_LENGTH, RING_LENGTH], [Q_HEAD, 0], [Q_DOORBELL, ring.doorbell], [Q_BUFFERS, ring.buffers.offset],
-      [Q_STRIDE, BUFFER_STRIDE_BYTES], [Q_BUFFER_BYTES, BUFFER_BYTES], [Q_NUMBER, queue],
+      [Q_STRIDE, BUFFER_STRIDE_BYTES], [Q_BUFFER_BYTES, BUFFER_BYTES], [Q_NUMBER, queue], [Q_SLOTS, ring.slots],
     ];
     for (const [at, value] of fields) view.setUint32(ring.block + at, value, true);
     view.setBigUint64(ring.block + Q_IOVA, ring.buffers.iova, true);

@@ -3,13 +3,20 @@ import { loadKernels } from '@emudev/dma';
 import { KERNELS_WASM_BASE64 } from '../src/kernels.gen.ts';
 import type { Kernels } from '../src/kernels-face.ts';
 import {
-  Q_BUFFERS, Q_BUFFER_BYTES, Q_DOORBELL, Q_ENABLED, Q_IOVA, Q_LENGTH, Q_NUMBER, Q_RING, Q_STATS, Q_STRIDE, Q_TAIL, TXQ_MAX_FRAME, TXQ_RS_LIST,
+  NO_OWNER, Q_BUFFERS, Q_BUFFER_BYTES, Q_DOORBELL, Q_ENABLED, Q_IOVA, Q_LENGTH, Q_NUMBER, Q_RING, Q_SLOTS, Q_STATS, Q_STRIDE, Q_TAIL, TXQ_MAX_FRAME,
+  TXQ_OWNERS, TXQ_PARTNER, TXQ_RS_LIST,
 } from '../src/layout.ts';
 
 export const BASE = 0x10000;
 export const QUEUE: number = BASE;
 export const DOORBELL: number = BASE + 0x200;
+/** The other queue of the pair, in the tests that have both: QUEUE is the Tx queue, this the Rx queue. */
+export const PARTNER: number = BASE + 0x100;
 export const RS_LIST: number = BASE + 0x400;
+export const SLOTS: number = BASE + 0x600;
+export const PARTNER_SLOTS: number = BASE + 0x700;
+export const OWNERS: number = BASE + 0x800;
+export const PARTNER_RING: number = BASE + 0x3000;
 export const RING: number = BASE + 0x1000;
 export const BUFFERS: number = BASE + 0x4000;
 export const RECORDS: number = BASE + 0x10000;
@@ -31,9 +38,10 @@ export function freshQueue(): void {
   u8.fill(0, BASE, BASE + REGION_BYTES);
   const fields: [number, number][] = [
     [Q_ENABLED, 1], [Q_RING, RING], [Q_LENGTH, LENGTH], [Q_DOORBELL, DOORBELL], [Q_BUFFERS, BUFFERS], [Q_STRIDE, STRIDE],
-    [Q_BUFFER_BYTES, BUFFER_BYTES], [Q_NUMBER, 3],
+    [Q_BUFFER_BYTES, BUFFER_BYTES], [Q_NUMBER, 3], [Q_SLOTS, SLOTS],
   ];
   for (const [at, value] of fields) view.setUint32(QUEUE + at, value, true);
+  for (let i = 0; i < LENGTH; i++) view.setUint32(SLOTS + 4 * i, i, true);
   view.setBigUint64(QUEUE + Q_IOVA, DEVICE_ADDRESS, true);
 }
 
@@ -46,6 +54,25 @@ export function freshTxQueue(): void {
   freshQueue();
   view.setUint32(QUEUE + TXQ_RS_LIST, RS_LIST, true);
   view.setUint32(QUEUE + TXQ_MAX_FRAME, MAX_FRAME, true);
+}
+
+/** QUEUE is a Tx queue, PARTNER the Rx queue with which it shares its buffers. */
+export function freshPair(): void {
+  freshTxQueue();
+  const partner: [number, number][] = [
+    [Q_ENABLED, 1], [Q_RING, PARTNER_RING], [Q_LENGTH, LENGTH], [Q_DOORBELL, DOORBELL + 64], [Q_BUFFERS, BUFFERS], [Q_STRIDE, STRIDE],
+    [Q_BUFFER_BYTES, BUFFER_BYTES], [Q_NUMBER, 3], [Q_SLOTS, PARTNER_SLOTS], [Q_TAIL, LENGTH - 1],
+  ];
+  for (const [at, value] of partner) view.setUint32(PARTNER + at, value, true);
+  view.setBigUint64(PARTNER + Q_IOVA, DEVICE_ADDRESS, true);
+  view.setUint32(QUEUE + TXQ_PARTNER, PARTNER, true);
+  view.setUint32(QUEUE + TXQ_OWNERS, OWNERS, true);
+  for (let i = 0; i < LENGTH; i++) {
+    view.setUint32(PARTNER_SLOTS + 4 * i, i, true);
+    view.setUint32(SLOTS + 4 * i, LENGTH + i, true);
+    view.setUint32(OWNERS + 4 * i, i, true);
+    view.setUint32(OWNERS + 4 * (LENGTH + i), NO_OWNER, true);
+  }
 }
 
 /** Runs both from the state as it is; returns their results and the bytes each left behind, and leaves the kernel's. */

@@ -4,7 +4,7 @@ import { addCounter, copyBytes } from './copy';
 import {
   FRAME_RECORD_BYTES, FRAME_RX_IP_BAD, FRAME_RX_IP_GOOD, FRAME_RX_L4_BAD, FRAME_RX_L4_GOOD, FRAME_RX_RSS, FRAME_RX_VLAN, MAX_RX_BUFFERS,
   QS_BYTES, QS_ERRORS, QS_LARGE, QS_NO_ROOM, QS_PACKETS, Q_BUFFERS, Q_BUFFER_BYTES, Q_DOORBELL, Q_ENABLED, Q_HEAD, Q_IOVA, Q_LENGTH,
-  Q_NUMBER, Q_RING, Q_STRIDE, Q_TAIL, RXQ_PATIENCE, RXQ_SKIP, RXS_DD, RXS_EOP, RXS_FLTSTAT_MASK, RXS_FLTSTAT_RSS, RXS_IPE, RXS_L2TAG1P, RXS_L3L4P,
+  Q_NUMBER, Q_RING, Q_SLOTS, Q_STRIDE, Q_TAIL, RXQ_PATIENCE, RXQ_SKIP, RXS_DD, RXS_EOP, RXS_FLTSTAT_MASK, RXS_FLTSTAT_RSS, RXS_IPE, RXS_L2TAG1P, RXS_L3L4P,
   RXS_L4E, RXS_RXE, RX_DESCRIPTOR_BYTES, RX_LENGTH_MASK, RX_LENGTH_SHIFT, RX_LOOKAHEAD, RX_PATIENCE, RX_PTYPE_MASK, RX_PTYPE_SHIFT,
 } from './layout';
 
@@ -15,10 +15,11 @@ function repost(q: u32, ring: u32, length: u32, head: u32): void {
   const limit: u32 = head == 0 ? length - 1 : head - 1;
   if (tail == limit) return;
   const iova = load<u64>(q + Q_IOVA);
-  const stride = <u64>load<u32>(q + Q_STRIDE);
+  const slots = load<u32>(q + Q_SLOTS);
+  const stride = load<u32>(q + Q_STRIDE);
   do {
     const descriptor: usize = ring + tail * RX_DESCRIPTOR_BYTES;
-    store<u64>(descriptor, iova + <u64>tail * stride);
+    store<u64>(descriptor, iova + load<u32>(slots + tail * 4) * stride);
     store<u64>(descriptor, 0, 8);
     tail++;
     if (tail == length) tail = 0;
@@ -79,6 +80,7 @@ export function rxBurst(q: u32, records: u32, max: u32, arena: u32, arenaBytes: 
   const ring = load<u32>(q + Q_RING);
   const length = load<u32>(q + Q_LENGTH);
   const buffers = load<u32>(q + Q_BUFFERS);
+  const slots = load<u32>(q + Q_SLOTS);
   const stride = load<u32>(q + Q_STRIDE);
   const bufferBytes = load<u32>(q + Q_BUFFER_BYTES);
   const queue = load<u32>(q + Q_NUMBER);
@@ -104,7 +106,7 @@ export function rxBurst(q: u32, records: u32, max: u32, arena: u32, arenaBytes: 
     const size = <u32>(qw1 >> RX_LENGTH_SHIFT) & RX_LENGTH_MASK;
 
     if ((status & (RXS_EOP | RXS_RXE)) == RXS_EOP && size - 1 < bufferBytes && skip == 0) {
-      writeRecord(record, buffers + head * stride, size, load<u64>(descriptor), qw1, queue);
+      writeRecord(record, buffers + load<u32>(slots + head * 4) * stride, size, load<u64>(descriptor), qw1, queue);
       head++;
       if (head == length) head = 0;
       bytes += size;
@@ -163,7 +165,7 @@ export function rxBurst(q: u32, records: u32, max: u32, arena: u32, arenaBytes: 
       let part = <u32>(atomic.load<u64>(ring + from * RX_DESCRIPTOR_BYTES, 8) >> RX_LENGTH_SHIFT) & RX_LENGTH_MASK;
       if (part > bufferBytes) part = bufferBytes;
       if (part > total - gathered) part = total - gathered;
-      copyBytes(start + gathered, buffers + from * stride, part);
+      copyBytes(start + gathered, buffers + load<u32>(slots + from * 4) * stride, part);
       gathered += part;
       from++;
       if (from == length) from = 0;

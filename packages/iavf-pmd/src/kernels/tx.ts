@@ -1,12 +1,12 @@
-// Transmit: frame records become iavf Tx descriptors; bytes are copied into the slot's own buffer, so that the record is free when
-// the burst returns and the device is never told an address it could not have.
+// Transmit: frame records become iavf Tx descriptors. The record is free when the burst returns, so the slot must own the bytes: a
+// frame that lies in a buffer of the partner Rx queue comes with that buffer, in exchange for the slot's own; others are copied.
 import { addCounter, copyBytes } from './copy';
 import {
   FRAME_DATA, FRAME_FLAGS, FRAME_IPV6, FRAME_L2_LENGTH, FRAME_L3_LENGTH, FRAME_L4_LENGTH, FRAME_L4_SCTP, FRAME_L4_TCP, FRAME_L4_UDP,
   FRAME_LENGTH, FRAME_RECORD_BYTES, FRAME_SEGMENT, FRAME_TX_IPV4_CSUM, FRAME_TX_L4_CSUM, FRAME_TX_MASK, FRAME_TX_TSO, FRAME_TX_VLAN,
   FRAME_VLAN_TCI, MAX_MSS, MAX_TSO_PAYLOAD_BYTES, MIN_MSS, MIN_TX_FRAME_BYTES, QS_BYTES, QS_ERRORS, QS_LARGE, QS_NO_ROOM, QS_PACKETS,
-  Q_BUFFERS, Q_BUFFER_BYTES, Q_DOORBELL, Q_ENABLED, Q_HEAD, Q_IOVA, Q_LENGTH, Q_RING, Q_STRIDE, Q_TAIL, RS_INTERVAL, TXC_EOP, TXC_ICRC,
-  TXC_IL2TAG1, TXC_IPV4, TXC_IPV4_CSUM, TXC_IPV6, TXC_RS, TXC_SCTP, TXC_TCP, TXC_UDP, TXD_DONE, TXD_DTYPE_CONTEXT, TXQ_MAX_FRAME,
+  NO_OWNER, Q_BUFFERS, Q_BUFFER_BYTES, Q_DOORBELL, Q_ENABLED, Q_HEAD, Q_IOVA, Q_LENGTH, Q_RING, Q_SLOTS, Q_STRIDE, Q_TAIL, RS_INTERVAL, TXC_EOP, TXC_ICRC,
+  TXC_IL2TAG1, TXC_IPV4, TXC_IPV4_CSUM, TXC_IPV6, TXC_RS, TXC_SCTP, TXC_TCP, TXC_UDP, TXD_DONE, TXD_DTYPE_CONTEXT, TXQ_MAX_FRAME, TXQ_OWNERS, TXQ_PARTNER,
   TXQ_RS_HEAD, TXQ_RS_LIST, TXQ_RS_TAIL, TXQ_SINCE_RS, TXQ_USO, TXX_LENGTH_SHIFT, TXX_MSS_SHIFT, TXX_TSO, TX_CMD_SHIFT,
   TX_DESCRIPTOR_BYTES, TX_L2TAG1_SHIFT, TX_LENGTH_SHIFT, TX_OFFSET_SHIFT,
 } from './layout';
@@ -63,6 +63,40 @@ function offloads(record: u32, data: u32, bytes: u32, flags: u32): u64 {
   return (<u64>command << TX_CMD_SHIFT) | (<u64>offset << TX_OFFSET_SHIFT) | (tag << TX_L2TAG1_SHIFT);
 }
 
+/** The partner's Rx slots that the driver holds just now: received, and not posted again yet. */
+let heldFrom: u32 = 0;
+let heldCount: u32 = 0;
+
+@inline
+function usePartner(q: u32, length: u32): void {
+  const partner = load<u32>(q + TXQ_PARTNER);
+  heldCount = 0;
+  if (partner == 0 || load<u32>(partner + Q_ENABLED) == 0) return;
+  const head = load<u32>(partner + Q_HEAD);
+  heldFrom = load<u32>(partner + Q_TAIL);
+  heldCount = head >= heldFrom ? head - heldFrom : head + length - heldFrom;
+}
+
+/**
+ * If a frame at `offset` of the pool lies in a buffer whose Rx slot the driver holds, Tx slot `slot` gets that buffer and the Rx slot
+ * that of the Tx slot. false = it lies elsewhere (or has been sent once already): copy it.
+ */
+@inline
+function exchange(q: u32, length: u32, slots: u32, slot: u32, offset: u32, size: u32, stride: u32, bufferBytes: u32): bool {
+  const number = offset / stride;
+  if (number >= length << 1 || offset - number * stride + size > bufferBytes) return false;
+  const owners = load<u32>(q + TXQ_OWNERS);
+  const rxSlot = load<u32>(owners + number * 4);
+  const held = rxSlot >= heldFrom ? rxSlot - heldFrom : rxSlot + length - heldFrom;
+  if (rxSlot == NO_OWNER || held >= heldCount) return false;
+  const given = load<u32>(slots + slot * 4);
+  store<u32>(slots + slot * 4, number);
+  store<u32>(load<u32>(load<u32>(q + TXQ_PARTNER) + Q_SLOTS) + rxSlot * 4, given);
+  store<u32>(owners + number * 4, NO_OWNER);
+  store<u32>(owners + given * 4, rxSlot);
+  return true;
+}
+
 export function txBurst(q: u32, records: u32, count: u32): u32 {
   if (load<u32>(q + Q_ENABLED) == 0) return 0;
   const ring = load<u32>(q + Q_RING);
@@ -71,6 +105,7 @@ export function txBurst(q: u32, records: u32, count: u32): u32 {
   const stride = load<u32>(q + Q_STRIDE);
   const bufferBytes = load<u32>(q + Q_BUFFER_BYTES);
   const iova = load<u64>(q + Q_IOVA);
+  const slots = load<u32>(q + Q_SLOTS);
   const list = load<u32>(q + TXQ_RS_LIST);
   const maxFrame = load<u32>(q + TXQ_MAX_FRAME);
   let head = load<u32>(q + Q_HEAD);
@@ -84,6 +119,8 @@ export function txBurst(q: u32, records: u32, count: u32): u32 {
     free = freeSlots(head, load<u32>(q + Q_TAIL), length);
     reclaimed = true;
   }
+
+  usePartner(q, length);
 
   let packets: u32 = 0;
   let bytes: u64 = 0;
@@ -141,7 +178,11 @@ export function txBurst(q: u32, records: u32, count: u32): u32 {
     let from = data;
     do {
       const part = left < bufferBytes ? left : bufferBytes;
-      copyBytes(buffers + head * stride, from, part);
+      let at = from - buffers; // of the pool
+      if (heldCount == 0 || part != size || !exchange(q, length, slots, head, at, size, stride, bufferBytes)) {
+        at = load<u32>(slots + head * 4) * stride;
+        copyBytes(buffers + at, from, part);
+      }
       from += part;
       left -= part;
       let qw1 = word | (<u64>part << TX_LENGTH_SHIFT);
@@ -156,7 +197,7 @@ export function txBurst(q: u32, records: u32, count: u32): u32 {
         }
       }
       const descriptor: usize = ring + head * TX_DESCRIPTOR_BYTES;
-      store<u64>(descriptor, iova + <u64>head * <u64>stride);
+      store<u64>(descriptor, iova + at);
       store<u64>(descriptor, qw1, 8);
       head++;
       if (head == length) head = 0;

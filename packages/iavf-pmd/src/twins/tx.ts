@@ -8,8 +8,8 @@ import {
   TXX_LENGTH_SHIFT, TXX_MSS_SHIFT, TXX_TSO, TX_CMD_SHIFT, TX_L2TAG1_SHIFT, TX_LENGTH_SHIFT, TX_OFFSET_SHIFT,
 } from '../descriptors.ts';
 import {
-  MAX_MSS, MAX_TSO_PAYLOAD_BYTES, MIN_MSS, MIN_TX_FRAME_BYTES, QS_BYTES, QS_ERRORS, QS_LARGE, QS_NO_ROOM, QS_PACKETS, Q_BUFFERS,
-  Q_BUFFER_BYTES, Q_DOORBELL, Q_ENABLED, Q_HEAD, Q_IOVA, Q_LENGTH, Q_RING, Q_STRIDE, Q_TAIL, RS_INTERVAL, TXQ_MAX_FRAME, TXQ_RS_HEAD,
+  MAX_MSS, MAX_TSO_PAYLOAD_BYTES, MIN_MSS, MIN_TX_FRAME_BYTES, NO_OWNER, QS_BYTES, QS_ERRORS, QS_LARGE, QS_NO_ROOM, QS_PACKETS, Q_BUFFERS,
+  Q_BUFFER_BYTES, Q_DOORBELL, Q_ENABLED, Q_HEAD, Q_IOVA, Q_LENGTH, Q_RING, Q_SLOTS, Q_STRIDE, Q_TAIL, RS_INTERVAL, TXQ_MAX_FRAME, TXQ_OWNERS, TXQ_PARTNER, TXQ_RS_HEAD,
   TXQ_RS_LIST, TXQ_RS_TAIL, TXQ_SINCE_RS, TXQ_USO, TX_DESCRIPTOR_BYTES,
 } from '../layout.ts';
 import { addCounter, type TwinMemory } from './memory.ts';
@@ -77,6 +77,29 @@ function plan(view: DataView, q: number, record: number): Plan | undefined {
   return { word, context };
 }
 
+/** Where in the pool the frame lies, if its buffer could be exchanged for that of Tx slot `slot`. */
+function exchanged(view: DataView, q: number, slot: number, data: number, size: number): number | undefined {
+  const at = (offset: number): number => view.getUint32(offset, true);
+  const partner = at(q + TXQ_PARTNER);
+  if (partner === 0 || at(partner + Q_ENABLED) === 0) return undefined;
+  const length = at(q + Q_LENGTH);
+  const stride = at(q + Q_STRIDE);
+  const offset = data - at(q + Q_BUFFERS);
+  const number = Math.floor(offset / stride);
+  if (offset < 0 || number >= 2 * length || offset - number * stride + size > at(q + Q_BUFFER_BYTES)) return undefined;
+  const owner = at(q + TXQ_OWNERS) + 4 * number;
+  const rxSlot = at(owner);
+  const held = (at(partner + Q_HEAD) - at(partner + Q_TAIL) + length) % length;
+  if (rxSlot === NO_OWNER || (rxSlot - at(partner + Q_TAIL) + length) % length >= held) return undefined;
+  const mine = at(q + Q_SLOTS) + 4 * slot;
+  const given = at(mine);
+  view.setUint32(mine, number, true);
+  view.setUint32(at(partner + Q_SLOTS) + 4 * rxSlot, given, true);
+  view.setUint32(owner, NO_OWNER, true);
+  view.setUint32(at(q + TXQ_OWNERS) + 4 * given, rxSlot, true);
+  return offset;
+}
+
 export function txBurstTwin(memory: TwinMemory, q: number, records: number, count: number): number {
   const { view, u8 } = memory;
   const get = (at: number): number => view.getUint32(q + at, true);
@@ -124,8 +147,11 @@ export function txBurstTwin(memory: TwinMemory, q: number, records: number, coun
     for (let done = 0; done < size; done += bufferBytes) {
       const part = Math.min(bufferBytes, size - done);
       const head = get(Q_HEAD);
-      const buffer = get(Q_BUFFERS) + head * get(Q_STRIDE);
-      u8.copyWithin(buffer, data + done, data + done + part);
+      let at = part === size ? exchanged(view, q, head, data, size) : undefined;
+      if (at === undefined) {
+        at = view.getUint32(get(Q_SLOTS) + 4 * head, true) * get(Q_STRIDE);
+        u8.copyWithin(get(Q_BUFFERS) + at, data + done, data + done + part);
+      }
       let command = 0;
       if (done + part === size) {
         command = TXC_EOP;
@@ -136,7 +162,7 @@ export function txBurstTwin(memory: TwinMemory, q: number, records: number, coun
           set(TXQ_SINCE_RS, 0);
         }
       }
-      const iova = view.getBigUint64(q + Q_IOVA, true) + BigInt(head * get(Q_STRIDE));
+      const iova = view.getBigUint64(q + Q_IOVA, true) + BigInt(at);
       fill(iova, planned.word | (BigInt(command) << BigInt(TX_CMD_SHIFT)) | (BigInt(part) << BigInt(TX_LENGTH_SHIFT)));
     }
     addCounter(view, q, QS_PACKETS, 1);
