@@ -9,6 +9,8 @@
  * 1            pending: the latch
  * 2            fd: the consumer's eventfd, -1 while there is none
  * 3            fired: how often the eventfd was written
+ * 4            last: when, microseconds of `monotonicMicros`
+ * 5            interval: microseconds after `last` before which the latched event must not fire
  * ```
  *
  * | armed | pending | fd   | event                       | arm                                  |
@@ -16,6 +18,9 @@
  * | 0     | any     | any  | pending = 1                 | armed = 1; if pending and fd ≥ 0: fire |
  * | 1     | 0       | ≥ 0  | fire (armed = 0, pending = 0) | no change                          |
  * | 1     | any     | -1   | pending = 1                 | no change; a new fd evaluates again  |
+ *
+ * An event that comes before its interval is over is latched, armed or not, and `evaluateVector` says when it is due. Whoever raises
+ * or arms sees to it that somebody evaluates then: an lcore in its loop (`PortDatapath.tick`), the control thread by a timer.
  *
  * The order makes it lossless: an event first publishes its descriptors, then sets pending, then evaluates; whoever wins
  * `armed` clears pending before it signals, so an event either is seen by this signal or sets pending after it.
@@ -29,20 +34,51 @@ export const VECTOR_PENDING = 1;
 export const VECTOR_FD = 2;
 /** Int32 index of `fired`. */
 export const VECTOR_FIRED = 3;
+/** Int32 index of `last`. */
+export const VECTOR_LAST = 4;
+/** Int32 index of `interval`. */
+export const VECTOR_INTERVAL = 5;
 
-/** Latches an event and fires if the vector is armed. `cells` is the Int32 index of the vector's first cell (window offset / 4). */
-export function raiseVector(i32: Int32Array, cells: number, signal: (fd: number) => boolean): void {
+/** Microseconds since something in the past, modulo 2^32; the same in all threads of the process to a few microseconds. No system call. */
+export function monotonicMicros(): number {
+  return (ORIGIN_US + performance.now() * 1000) >>> 0;
+}
+// `performance.now` begins at zero in every thread, `hrtime` does not; of several tries the one that was interrupted least.
+const ORIGIN_US: number = Math.min(...Array.from({ length: 8 }, () => {
+  const now = performance.now() * 1000;
+  const [seconds, nanoseconds] = process.hrtime();
+  return seconds * 1e6 + nanoseconds / 1000 - now;
+}));
+
+/**
+ * Latches an event and fires if the vector is armed and the last interrupt is `intervalUs` (up to 2^31) old; 0 does not wait. Returns
+ * what `evaluateVector` returns. `cells` is the Int32 index of the vector's first cell (window offset / 4).
+ */
+export function raiseVector(i32: Int32Array, cells: number, signal: (fd: number) => boolean, intervalUs = 0, clock: () => number = monotonicMicros): number {
+  // Of several latched events the one that may wait least decides.
+  if (Atomics.load(i32, cells + VECTOR_PENDING) === 0 || intervalUs < Atomics.load(i32, cells + VECTOR_INTERVAL)) Atomics.store(i32, cells + VECTOR_INTERVAL, intervalUs);
   Atomics.store(i32, cells + VECTOR_PENDING, 1);
-  evaluateVector(i32, cells, signal);
+  return evaluateVector(i32, cells, signal, clock);
 }
 
-/** Fires if there is something pending, the vector is armed and has a descriptor. Call after arming and after a new descriptor. */
-export function evaluateVector(i32: Int32Array, cells: number, signal: (fd: number) => boolean): void {
-  if (Atomics.load(i32, cells + VECTOR_PENDING) === 0) return;
+/**
+ * Fires if there is something pending and due, the vector is armed and has a descriptor. Call after arming and after a new descriptor.
+ * Returns the microseconds until something pending is due, 0 where nothing waits for the time.
+ */
+export function evaluateVector(i32: Int32Array, cells: number, signal: (fd: number) => boolean, clock: () => number = monotonicMicros): number {
+  if (Atomics.load(i32, cells + VECTOR_PENDING) === 0) return 0;
+  const now = clock();
+  const intervalUs = Atomics.load(i32, cells + VECTOR_INTERVAL);
+  if (intervalUs !== 0) {
+    const elapsed = (now - Atomics.load(i32, cells + VECTOR_LAST)) >>> 0;
+    if (elapsed < intervalUs) return intervalUs - elapsed;
+  }
   const fd = Atomics.load(i32, cells + VECTOR_FD);
-  if (fd < 0) return;
-  if (Atomics.compareExchange(i32, cells + VECTOR_ARMED, 1, 0) !== 1) return;
+  if (fd < 0) return 0;
+  if (Atomics.compareExchange(i32, cells + VECTOR_ARMED, 1, 0) !== 1) return 0;
   Atomics.store(i32, cells + VECTOR_PENDING, 0);
+  Atomics.store(i32, cells + VECTOR_LAST, now | 0);
   Atomics.add(i32, cells + VECTOR_FIRED, 1);
   signal(fd);
+  return 0;
 }

@@ -22,10 +22,12 @@ interface State {
   readonly done: Readonly<Record<Actor, readonly number[] | undefined>>;
 }
 const START: State = {
-  cells: Object.assign([0, 0, 0, 0], { [VECTOR_ARMED]: 1, [VECTOR_FD]: 3 }),
+  cells: Object.assign([0, 0, 0, 0, 0, 0], { [VECTOR_ARMED]: 1, [VECTOR_FD]: 3 }),
   published: 0, seen: 0, signals: 0, handled: 0,
   done: { 'lcore A': [], 'lcore B': [], guest: [] },
 };
+
+const noTime = (): number => 0;
 
 class Paused extends Error {}
 
@@ -53,10 +55,10 @@ function advance(state: State, actor: Actor): State {
       operation(() => (world.handled = world.signals));
       operation(() => (world.seen = world.published));
       Atomics.store(i32, VECTOR_ARMED, 1);
-      evaluateVector(i32, 0, signal);
+      evaluateVector(i32, 0, signal, noTime);
     } else {
       operation(() => ++world.published);
-      raiseVector(i32, 0, signal);
+      raiseVector(i32, 0, signal, 0, noTime);
     }
     ended = true;
   } catch (error) {

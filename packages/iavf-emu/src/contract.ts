@@ -50,6 +50,14 @@ export const ATTR_RESET_STATE: AttrKey<number> = attrKey('resetState', integerAt
 /** The doorbell pages of BAR0, as they lie in the window: QTX_TAIL at 0x0000, QRX_TAIL at 0x2000. */
 export const REGION_DOORBELLS: RegionKey = regionKey('bar0.doorbells');
 
+/** ITR_INDX of a queue that waits for no interval. */
+export const ITR_NONE = 3;
+/**
+ * Where in `REGION_DOORBELLS` VFINT_ITRN1 of an ITR index (0 to 2) and a vector (1 and up) lies: a word whose low 12 bits are the
+ * interval between two interrupts in units of 2 us. The guest writes it at any time.
+ */
+export const itrOffset = (index: number, vector: number): number => 0x2800 + 64 * index + 4 * (vector - 1);
+
 /** A virtchnl message from the guest: ATQ descriptor opcode 0x0801. `payload` is a private copy. */
 export interface MailboxRequest {
   readonly opcode: number;

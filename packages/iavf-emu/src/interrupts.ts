@@ -12,10 +12,14 @@
  * | message in the ARQ        | admin latch | the same, and VFINT_ICR0_ENA1.ADMINQ        |
  *
  * Evaluated on: event, INTENA, VFINT_ICR0_ENA1, new descriptor, bus master on, resume. CLEARPBA clears nothing: DPDK and FreeBSD
- * write it with every INTENA. INTERVAL is stored, never waited for: a guest re-arms no faster than it polls.
+ * write it with every INTENA.
+ *
+ * Intervals (ITR) are honoured where queues raise: the back end reads VFINT_ITRN1 from the mapped page. What that leaves latched when
+ * the guest re-arms fires at the end of the interval: by the lcore that has latched it, which is exact, or by a timer here, which is
+ * sure. SWINT_TRIG and the admin queue wait for no interval.
  */
 import type { Window } from '@emudev/dma';
-import { evaluateVector, raiseVector, VECTOR_ARMED, VECTOR_CELLS_BYTES, VECTOR_FD, VECTOR_FIRED, VECTOR_PENDING } from '@emudev/emudev';
+import { evaluateVector, raiseVector, VECTOR_ARMED, VECTOR_CELLS_BYTES, VECTOR_FD, VECTOR_FIRED, VECTOR_INTERVAL, VECTOR_PENDING } from '@emudev/emudev';
 import { NUDGE_FIRST_MS, NUDGE_LIMIT_MS } from './limits.ts';
 import { DYN_INTENA, DYN_INTENA_MSK, DYN_INTERVAL, DYN_INTERVAL_SHIFT, DYN_ITR_INDX_SHIFT, DYN_ITR_NONE, DYN_SWINT_TRIG, ICR0_ADMINQ } from './register-table.ts';
 import type { RegisterFile, RegisterHandlers } from './registers.ts';
@@ -43,6 +47,8 @@ export class Interrupts implements Disposable {
   #adminPending = false;
   #nudge: NodeJS.Timeout | undefined;
   #nudgeMs = NUDGE_FIRST_MS;
+  /** Vectors that are armed and wait for the end of their interval. */
+  readonly #throttled = new Map<number, NodeJS.Timeout>();
 
   constructor(window: Window, vectors: number, host: InterruptsHost) {
     this.vectors = vectors;
@@ -124,14 +130,17 @@ export class Interrupts implements Disposable {
   clear(): void {
     this.#adminPending = false;
     this.#stopNudging();
+    this.#forgetThrottled();
     for (let vector = 0; vector < this.vectors; vector++) {
       this.#store(vector, VECTOR_ARMED, 0);
       this.#store(vector, VECTOR_PENDING, 0);
+      this.#store(vector, VECTOR_INTERVAL, 0);
     }
   }
 
   [Symbol.dispose](): void {
     this.#stopNudging();
+    this.#forgetThrottled();
     this.#window.free(this.#cells);
   }
 
@@ -150,7 +159,10 @@ export class Interrupts implements Disposable {
     }
     if (vector >= this.vectors) return;
     if ((raw & DYN_INTENA_MSK) === 0) this.#store(vector, VECTOR_ARMED, raw & DYN_INTENA);
-    if ((raw & DYN_SWINT_TRIG) !== 0) this.#store(vector, VECTOR_PENDING, 1);
+    if ((raw & DYN_SWINT_TRIG) !== 0) {
+      this.#store(vector, VECTOR_INTERVAL, 0);
+      this.#store(vector, VECTOR_PENDING, 1);
+    }
     this.#evaluate(vector);
     if (vector === 0) this.#startNudging();
   }
@@ -161,7 +173,23 @@ export class Interrupts implements Disposable {
 
   #evaluate(vector: number): void {
     if (vector === 0) this.#evaluateMisc();
-    else if (!this.#held) evaluateVector(this.#window.i32, this.cells(vector) >>> 2, this.#signal);
+    else if (!this.#held) this.#evaluateCells(vector);
+  }
+
+  #evaluateCells(vector: number): void {
+    const dueUs = evaluateVector(this.#window.i32, this.cells(vector) >>> 2, this.#signal);
+    if (dueUs === 0 || this.#load(vector, VECTOR_ARMED) === 0 || this.#throttled.has(vector)) return;
+    const timer = setTimeout(() => {
+      this.#throttled.delete(vector);
+      this.#evaluate(vector);
+    }, Math.ceil(dueUs / 1000));
+    timer.unref();
+    this.#throttled.set(vector, timer);
+  }
+
+  #forgetThrottled(): void {
+    for (const timer of this.#throttled.values()) clearTimeout(timer);
+    this.#throttled.clear();
   }
 
   /** Vector 0: the admin latch goes over into the cell only when it can fire, so that clearing ADMINQ still holds it back. */
@@ -172,7 +200,7 @@ export class Interrupts implements Disposable {
       this.#adminPending = false;
       raiseVector(this.#window.i32, cells, this.#signal);
     } else {
-      evaluateVector(this.#window.i32, cells, this.#signal);
+      this.#evaluateCells(0);
     }
     this.#startNudging();
   }

@@ -52,6 +52,24 @@ describe('queue vectors', () => {
     expect(rig.interrupts(2)).toBe(1);
   });
 
+  it('what waits for its interval when the guest re-arms fires when that is over, and only then; SWINT_TRIG does not wait', async () => {
+    const cells = rig.emudev.irqInfo(1).cells >>> 2;
+    const throttled = (): number => raiseVector(rig.window.i32, cells, (fd) => linux.eventfdSignal(fd), 8000);
+    rig.write('VFINT_DYN_CTLN1', LINUX_ARM, 0);
+    throttled();
+    expect(rig.interrupts(1)).toBe(1);
+    const fired = performance.now();
+    expect(throttled()).toBeGreaterThan(0);
+    rig.write('VFINT_DYN_CTLN1', LINUX_ARM, 0);
+    expect(rig.interrupts(1)).toBe(0);
+    while (rig.window.i32[cells + VECTOR_PENDING] !== 0) await new Promise((resolve) => setImmediate(resolve));
+    expect(performance.now() - fired).toBeGreaterThanOrEqual(8);
+    expect(rig.interrupts(1)).toBe(1);
+    throttled();
+    rig.write('VFINT_DYN_CTLN1', SWINT, 0);
+    expect(rig.interrupts(1)).toBe(1);
+  });
+
   it('fires once per arming, and INTENA reads 0 once it has', () => {
     rig.write('VFINT_DYN_CTLN1', LINUX_ARM, 0);
     expect(rig.read('VFINT_DYN_CTLN1') & 1).toBe(1);
