@@ -20,6 +20,8 @@ export interface GuestOptions {
   readonly accel?: Accel;
   /** Further QEMU arguments. */
   readonly extraArgs?: readonly string[];
+  /** A program, with its arguments, that starts QEMU: `ip netns exec NAME`, say. */
+  readonly startedBy?: readonly string[];
   /** Further arguments of the guest's kernel. */
   readonly kernelArgs?: string;
   readonly bootTimeoutMs?: number;
@@ -102,7 +104,7 @@ export class Guest implements AsyncDisposable {
     const { command, release } = await qemuCommand(options);
     const folder = mkdtempSync(join(tmpdir(), 'emudev-guest-'));
     const agent = join(folder, 'agent');
-    const [program, ...args] = command;
+    const [program, ...args] = [...(options.startedBy ?? []), ...command];
     const child = spawn(program!, [
       ...args, '-append', `${KERNEL_ARGS} ${options.kernelArgs ?? ''}`,
       '-chardev', 'stdio,id=console,signal=off', '-serial', 'chardev:console',
