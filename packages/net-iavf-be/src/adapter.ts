@@ -1,12 +1,12 @@
 /** The back end's state for one card: what the guest has negotiated and configured, and the window memory that shows it to the lcores. */
 import { Quiescence, Window } from '@emudev/dma';
 import { raiseVector, type Emudev, type ResetKind } from '@emudev/emudev';
-import { ATTR_MAC, ATTR_QUEUE_PAIRS, MAX_FRAME_BYTES, MAX_QUEUE_PAIRS, rxQueueId, txQueueId } from '@emudev/iavf-emu/contract';
+import { ATTR_MAC, ATTR_QUEUE_PAIRS, ITR_NONE, MAX_FRAME_BYTES, MAX_QUEUE_PAIRS, MISC_VECTOR, REGION_DOORBELLS, itrOffset, rxQueueId, txQueueId } from '@emudev/iavf-emu/contract';
 import { VirtchnlError, requireValue } from '@emudev/virtchnl';
 import { MacFilter, VlanFilter, macNumber } from './filters.ts';
 import {
   DEV_BYTES, DEV_FLAGS, DEV_IOTLB, DEV_MAX_FRAME, DEV_PAUSED, DEV_PEER_TX_CAPS, DEV_QUEUE_PAIRS, DEV_RX_BLOCKS, DEV_TX_BLOCKS,
-  DEVF_MULTICAST_PROMISC, DEVF_UNICAST_PROMISC, DEVF_VLAN_STRIP, Q_BYTES,
+  DEVF_MULTICAST_PROMISC, DEVF_UNICAST_PROMISC, DEVF_VLAN_STRIP, PAUSED_AWAY, PAUSED_FOR_NOW, Q_BYTES,
 } from './layout.ts';
 import { QUIESCE_DEADLINE_MS, VSI_ID } from './limits.ts';
 import { Ring } from './ring.ts';
@@ -125,7 +125,7 @@ export class Adapter implements Disposable {
   }
 
   #applyPause(): void {
-    this.#set(DEV_PAUSED, this.#locked || !this.#ready ? 1 : 0);
+    this.#set(DEV_PAUSED, !this.#ready ? PAUSED_AWAY : this.#locked ? PAUSED_FOR_NOW : 0);
   }
 
   /** Locked: finds the rings in the changed memory table. Returns those that are lost. */
@@ -156,6 +156,13 @@ export class Adapter implements Disposable {
   /** Int32 index of a vector's cells. */
   cells(vector: number): number {
     return this.emudev.irqInfo(vector).cells >>> 2;
+  }
+
+  /** Has a ring raise `vector`, no more often than the interval says that its ITR index names. */
+  setVector(ring: Ring, vector: number): void {
+    // Vector 0 has its intervals outside of the mapped pages, and no driver writes them.
+    const throttled = vector !== MISC_VECTOR && ring.itrIndex < ITR_NONE && this.emudev.regionNames().includes(REGION_DOORBELLS.name);
+    ring.setVector(vector, this.cells(vector), throttled ? this.emudev.mapRegion(REGION_DOORBELLS).offset + itrOffset(ring.itrIndex, vector) : 0);
   }
 
   /** Raises a vector: at once, or on unlock. */

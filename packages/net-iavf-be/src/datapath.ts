@@ -3,13 +3,13 @@
  * interrupts that their completions call for.
  */
 import { loadKernels } from '@emudev/dma';
-import { raiseVector } from '@emudev/emudev';
 import type { Burst, LcoreContext, PortDatapath } from '@emudev/ethdev';
 import { linux } from '@emudev/linux';
 import { KERNELS_WASM_BASE64 } from './kernels.gen.ts';
 import {
-  DEV_QUEUE_PAIRS, DEV_RX_BLOCKS, DEV_RX_KICK, DEV_TX_BLOCKS, Q_BYTES, Q_STATS, Q_VECTOR, QS_INTERRUPTS,
+  DEV_PAUSED, DEV_QUEUE_PAIRS, DEV_RX_BLOCKS, DEV_RX_KICK, DEV_TX_BLOCKS, PAUSED_FOR_NOW, Q_BYTES,
 } from './layout.ts';
+import { RingInterrupts } from './ring-interrupts.ts';
 import { createTwins, TwinMemory, type Kernels } from './twins/index.ts';
 
 /** `init` of the DatapathSpec. */
@@ -23,26 +23,19 @@ export interface IavfDatapathInit {
 const COUNT_MASK = 0xffff;
 const RAISE = 1 << 16;
 
-/** `signal` writes an eventfd; it is an argument so that tests can see it without one. */
-export function createDatapath(context: LcoreContext, init: IavfDatapathInit, signal: (fd: number) => boolean = signalEventfd): PortDatapath {
-  const { i32, u32 } = context;
+/** `signal` writes an eventfd, `clock` tells microseconds; they are arguments so that tests can do without. */
+export function createDatapath(context: LcoreContext, init: IavfDatapathInit, signal: (fd: number) => boolean = signalEventfd, clock?: () => number): PortDatapath {
+  const { u32 } = context;
   const { device } = init;
-  const kernels = init.kernels === 'ts' ? createTwins(new TwinMemory(context.view, i32)) : loadKernels<Kernels>(KERNELS_WASM_BASE64, context.memory);
+  const kernels = init.kernels === 'ts' ? createTwins(new TwinMemory(context.view, context.i32)) : loadKernels<Kernels>(KERNELS_WASM_BASE64, context.memory);
 
-  const raise = (block: number): void => {
-    const cells = u32[(block + Q_VECTOR) >>> 2]!;
-    if (cells === 0) return;
-    const counter = (block + Q_STATS + 8 * QS_INTERRUPTS) >>> 2;
-    u32[counter] = u32[counter]! + 1;
-    if (u32[counter] === 0) u32[counter + 1] = u32[counter + 1]! + 1;
-    raiseVector(i32, cells, signal);
-  };
+  const interrupts = new RingInterrupts(context, device, signal, clock);
 
   return {
     rxBurst(queue: number, burst: Burst, max: number): number {
       const limit = max < burst.capacity ? max : burst.capacity;
       const result = kernels.rxBurst(device, queue, burst.records, limit, burst.arena, burst.arenaBytes);
-      if ((result & RAISE) !== 0) raise(u32[(device + DEV_TX_BLOCKS) >>> 2]! + queue * Q_BYTES);
+      if ((result & RAISE) !== 0) interrupts.raise(u32[(device + DEV_TX_BLOCKS) >>> 2]! + queue * Q_BYTES);
       return result & COUNT_MASK;
     },
     /** Every frame is taken, whatever `queue` says: the guest's queue follows from RSS, and what it cannot take is its discard. */
@@ -53,10 +46,13 @@ export function createDatapath(context: LcoreContext, init: IavfDatapathInit, si
       const pairs = u32[(device + DEV_QUEUE_PAIRS) >>> 2]!;
       const blocks = u32[(device + DEV_RX_BLOCKS) >>> 2]!;
       for (let queue = 0; queue < pairs; queue++) {
-        if ((kick & (1 << queue)) !== 0) raise(blocks + queue * Q_BYTES);
+        if ((kick & (1 << queue)) !== 0) interrupts.raise(blocks + queue * Q_BYTES);
       }
       return taken;
     },
+    holding: () => u32[(device + DEV_PAUSED) >>> 2] === PAUSED_FOR_NOW,
+    tick: () => interrupts.tick(),
+    close: () => { interrupts.close(); },
   };
 }
 

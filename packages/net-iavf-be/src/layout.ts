@@ -9,7 +9,7 @@
  */
 
 /* ---- device block -------------------------------------------------------------------------------------------------------- */
-export const DEV_PAUSED = 0; // u32: 1 = every burst returns 0 without touching guest memory
+export const DEV_PAUSED = 0; // u32: not 0 = every burst returns 0 without touching guest memory; PAUSED_*
 export const DEV_IOTLB = 4; // u32: window offset of the device's IOTLB (@emudev/dma)
 export const DEV_FLAGS = 8; // u32: DEVF_*
 export const DEV_MAX_FRAME = 12; // u32: largest frame without FCS, either way (9728)
@@ -25,6 +25,11 @@ export const DEV_HENA = 48; // u64: hash-enable bits (iavf packet classifier typ
 export const DEV_LUT = 56; // 64 bytes: RSS look-up table, entry = Rx queue
 export const DEV_STATS = 128; // u64[]: DEVS_* counters
 export const DEV_BYTES = 256;
+
+/** Nobody is there: what is sent to the guest is lost. */
+export const PAUSED_AWAY = 1;
+/** Its memory or interrupts are being changed: what is sent to the guest had better wait. */
+export const PAUSED_FOR_NOW = 2;
 
 export const DEVF_UNICAST_PROMISC: number = 1 << 0;
 export const DEVF_MULTICAST_PROMISC: number = 1 << 1;
@@ -63,6 +68,7 @@ export const Q_TSO_TOTAL = 44; // u32: Tx: payload bytes of the staged frame
 export const Q_TSO_STATE = 48; // 16 bytes: Tx: TSOS_* of the staged frame (the kernels' own)
 export const Q_STATS = 64; // u64[]: QS_*
 export const Q_BAD_BUFFERS = 128; // u32: Rx: unmapped buffers met in a row; QFAULT_BUFFER at RX_BAD_BUFFER_LIMIT
+export const Q_ITR = 132; // u32: window offset of the interval between two interrupts (guest-written, 12 bits, 2 us), 0 = none
 export const Q_RX_ADDRESSES = 136; // u64[5]: Rx: buffer addresses of the frame being written, fetched once (the kernels' own)
 export const Q_BYTES = 192;
 

@@ -1,7 +1,7 @@
 import type { Window } from '@emudev/dma';
 import type { MemTable } from '@emudev/emudev';
 import {
-  Q_BAD_BUFFERS, Q_BUFFER, Q_DOORBELL, Q_ENABLED, Q_FAULT, Q_HEAD, Q_LENGTH, Q_MAX_PACKET, Q_RING, Q_STAGE, Q_STATS, Q_TSO_OFFSET,
+  Q_BAD_BUFFERS, Q_BUFFER, Q_DOORBELL, Q_ENABLED, Q_FAULT, Q_HEAD, Q_ITR, Q_LENGTH, Q_MAX_PACKET, Q_RING, Q_STAGE, Q_STATS, Q_TSO_OFFSET,
   Q_TSO_STATE, Q_TSO_TOTAL, Q_VECTOR, QFAULT_BUFFER, QFAULT_NEVER_EOP, QFAULT_NONE, QFAULT_RING_UNMAPPED, QFAULT_TAIL, QS_DISCARDS, RX_DESCRIPTOR_BYTES, STAGE_BYTES,
   TSOS_MSS, TX_DESCRIPTOR_BYTES,
 } from './layout.ts';
@@ -42,6 +42,8 @@ export class Ring {
   readonly block: number;
   /** Vector that CONFIG_IRQ_MAP chose; undefined = no interrupt. */
   vector: number | undefined;
+  /** ITR_INDX of CONFIG_IRQ_MAP: GUEST, 0 to 2 name an interval. */
+  itrIndex = 0;
   readonly #window: Window;
   /** By QFAULT_*: faults of this ring that are no longer latched, or were counted when they happened. */
   readonly #faults = new Map<number, bigint>();
@@ -146,12 +148,13 @@ export class Ring {
     this.disable();
     this.clear();
     this.#config = undefined;
-    this.setVector(undefined, 0);
+    this.setVector(undefined, 0, 0);
   }
 
-  /** `cells`: Int32 index of the vector's cells. One word: lcores may be running. */
-  setVector(vector: number | undefined, cells: number): void {
+  /** `cells`: Int32 index of the vector's cells; `itr`: window offset of its interval. Words that stand alone: lcores may be running. */
+  setVector(vector: number | undefined, cells: number, itr: number): void {
     this.vector = vector;
+    this.#set(Q_ITR, itr);
     this.#set(Q_VECTOR, vector === undefined ? 0 : cells);
   }
 

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import {
   DEV_FLAGS, DEV_PAUSED, DEV_PEER_TX_CAPS, DEV_RX_BLOCKS, DEV_STATS, DEV_TX_BLOCKS, DEVS_RX_FILTERED, DEVS_RX_NO_QUEUE, Q_BUFFER, Q_BYTES, Q_DOORBELL, Q_ENABLED, Q_FAULT,
   Q_HEAD, Q_LENGTH, Q_MAX_PACKET, Q_RING, Q_STAGE, Q_STATS, Q_TSO_OFFSET, Q_TSO_STATE, Q_TSO_TOTAL, Q_VECTOR, QFAULT_NONE, QFAULT_RING_UNMAPPED, QFAULT_TAIL, QS_BYTES, QS_DISCARDS, QS_ERRORS,
-  QS_MULTICAST, QS_PACKETS, QS_UNICAST, STAGE_BYTES, TSOS_MSS,
+  QS_MULTICAST, QS_PACKETS, QS_UNICAST, STAGE_BYTES, TSOS_MSS, PAUSED_FOR_NOW,
 } from '../src/layout.ts';
 import { IavfBackEndPort } from '../src/port.ts';
 import { Card, FREEBSD_CAPABILITIES, LINUX_CAPABILITIES, MAC, pair } from './card.ts';
@@ -145,7 +145,7 @@ describe('guest memory', () => {
   it('no consumer, or locked: paused', async () => {
     expect(paused()).toBe(0);
     await card.provider.lock('dma-unmap');
-    expect(paused()).toBe(1);
+    expect(paused()).toBe(PAUSED_FOR_NOW);
     card.provider.unlock();
     expect(paused()).toBe(0);
     await card.provider.destroyed('guest left');
@@ -161,7 +161,7 @@ describe('guest memory', () => {
     let done = false;
     void locked.then(() => { done = true; });
     await new Promise((resolve) => { setImmediate(resolve); });
-    expect([paused(), done]).toEqual([1, false]);
+    expect([paused(), done]).toEqual([PAUSED_FOR_NOW, false]);
     thread.reader.checkpoint();
     await locked;
     card.provider.unlock();

@@ -11,17 +11,18 @@ function map(adapter: Adapter, maps: readonly VectorMap[]): Outcome {
   const entries = maps.map((entry) => {
     adapter.requireVsi(OP, entry.vsiId);
     requireValue(entry.vectorId < numVectors, OP, `a vector below ${numVectors}`, entry.vectorId);
-    // Queues on vector 0 are legitimate: DPDK maps its Rx queues there. ITR indices are hints: we throttle nothing.
-    return { vector: entry.vectorId, rings: adapter.select(OP, entry), cells: adapter.cells(entry.vectorId) };
+    // Queues on vector 0 are legitimate: DPDK maps its Rx queues there.
+    return { ...entry, vector: entry.vectorId, rings: adapter.select(OP, entry) };
   });
   const newlyMapped = new Set<number>();
-  for (const { vector, rings, cells } of entries) {
+  for (const { vector, rings, rxItr, txItr } of entries) {
     for (const ring of [...adapter.tx, ...adapter.rx]) {
       if (rings.includes(ring)) {
         if (ring.enabled && ring.vector !== vector) newlyMapped.add(vector);
-        ring.setVector(vector, cells);
+        ring.itrIndex = ring.direction === 'rx' ? rxItr : txItr;
+        adapter.setVector(ring, vector);
       } else if (ring.vector === vector) {
-        ring.setVector(undefined, 0);
+        ring.setVector(undefined, 0, 0);
       }
     }
   }

@@ -78,7 +78,7 @@ function enable(adapter: Adapter, select: QueueSelect, opcode: number): Outcome 
   }
   for (const { ring, offset, doorbell } of located) {
     // The vector's cells may have been unknown when CONFIG_IRQ_MAP came.
-    if (ring.vector !== undefined) ring.setVector(ring.vector, adapter.cells(ring.vector));
+    if (ring.vector !== undefined) adapter.setVector(ring, ring.vector);
     ring.enable(offset, doorbell);
   }
   // No completed descriptor can be waiting: heads are zero. Rx tails written earlier are found by the next burst.

@@ -1,0 +1,166 @@
+/** Interrupts per interval (ITR), with a clock that is turned by hand. */
+import { evaluateVector, VECTOR_ARMED, VECTOR_FD, VECTOR_LAST, VECTOR_PENDING } from '@emudev/emudev';
+import * as fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { DEV_PAUSED, PAUSED_FOR_NOW, Q_BYTES, Q_ITR, Q_VECTOR } from '../src/layout.ts';
+import { RingInterrupts } from '../src/ring-interrupts.ts';
+
+const DEVICE = 256;
+const BLOCKS = 1024;
+const CELLS = [2048, 2112];
+const ITR = [2304, 2308, 2312];
+
+/** Two lcores that raise for four rings, two to a vector. */
+class Bench {
+  readonly memory = new SharedArrayBuffer(4096);
+  readonly i32 = new Int32Array(this.memory);
+  readonly u32 = new Uint32Array(this.memory);
+  readonly fired: { vector: number; at: number }[] = [];
+  now = 5_000_000;
+  readonly lcores: readonly RingInterrupts[] = [0, 1].map(() => new RingInterrupts(this, DEVICE, (fd) => this.fired.push({ vector: fd, at: this.now }) > 0, () => this.now >>> 0));
+
+  constructor() {
+    for (let ring = 0; ring < 4; ring++) {
+      this.u32[(this.block(ring) + Q_VECTOR) >>> 2] = CELLS[ring & 1]! >>> 2;
+      this.u32[(this.block(ring) + Q_ITR) >>> 2] = ITR[ring & 1]!;
+    }
+    CELLS.forEach((cells, vector) => {
+      this.i32[(cells >>> 2) + VECTOR_FD] = vector;
+      this.i32[(cells >>> 2) + VECTOR_LAST] = 0;
+    });
+  }
+
+  block(ring: number): number {
+    return BLOCKS + ring * Q_BYTES;
+  }
+
+  /** The guest sets the interval, in units of 2 us. */
+  interval(vector: number, units: number): void {
+    this.u32[ITR[vector]! >>> 2] = units;
+  }
+
+  raise(lcore: number, ring: number): void {
+    this.lcores[lcore]!.raise(this.block(ring));
+  }
+
+  /** A guest's DYN_CTLN1: what the control thread does. */
+  arm(vector: number): void {
+    const cells = CELLS[vector]! >>> 2;
+    this.i32[cells + VECTOR_ARMED] = 1;
+    evaluateVector(this.i32, cells, (fd) => this.fired.push({ vector: fd, at: this.now }) > 0, () => this.now >>> 0);
+  }
+
+  pending(vector: number): boolean {
+    return this.i32[(CELLS[vector]! >>> 2) + VECTOR_PENDING] === 1;
+  }
+
+  pause(on: boolean): void {
+    this.u32[(DEVICE + DEV_PAUSED) >>> 2] = on ? PAUSED_FOR_NOW : 0;
+  }
+}
+
+describe('interrupts of rings', () => {
+  it('wait for the interval that the guest has set, and tell the loop for how long', () => {
+    const bench = new Bench();
+    const [lcore] = bench.lcores;
+    bench.interval(0, 25);
+    bench.arm(0);
+    bench.raise(0, 0);
+    expect(bench.fired.length).toBe(1);
+    expect(lcore!.tick()).toBe(0);
+    bench.arm(0);
+    bench.raise(0, 0);
+    bench.raise(0, 0);
+    expect(lcore!.tick()).toBe(50);
+    bench.now += 49;
+    expect(lcore!.tick()).toBe(1);
+    bench.now += 1;
+    expect(lcore!.tick()).toBe(0);
+    expect(bench.fired.map(({ at }) => at - 5_000_000)).toEqual([0, 50]);
+    expect(lcore!.tick()).toBe(0);
+  });
+
+  it('bits that are none of the interval are ignored, and no interval is none', () => {
+    const bench = new Bench();
+    bench.interval(0, 0xffff_f000);
+    for (let n = 1; n <= 3; n++) {
+      bench.arm(0);
+      bench.raise(0, 0);
+      expect(bench.fired.length).toBe(n);
+    }
+    bench.u32[(bench.block(0) + Q_ITR) >>> 2] = 0;
+    bench.arm(0);
+    bench.raise(0, 0);
+    expect(bench.fired.length).toBe(4);
+  });
+
+  it('nothing is raised while the device is paused, nor for a ring without a vector', () => {
+    const bench = new Bench();
+    const [lcore] = bench.lcores;
+    bench.interval(0, 25);
+    bench.arm(0);
+    bench.raise(0, 0);
+    bench.arm(0);
+    bench.raise(0, 0);
+    bench.pause(true);
+    bench.now += 1000;
+    expect(lcore!.tick()).toBeGreaterThan(0);
+    lcore!.close();
+    expect(bench.fired.length).toBe(1);
+    bench.pause(false);
+    bench.u32[(bench.block(0) + Q_VECTOR) >>> 2] = 0;
+    expect(lcore!.tick()).toBe(0);
+    expect(bench.fired.length).toBe(1);
+  });
+
+  it('an lcore that stops fires what waits', () => {
+    const bench = new Bench();
+    bench.interval(0, 4095);
+    bench.arm(0);
+    bench.raise(0, 0);
+    bench.arm(0);
+    bench.raise(0, 0);
+    bench.lcores[0]!.close();
+    expect(bench.fired.length).toBe(2);
+    expect(bench.pending(0)).toBe(false);
+  });
+
+  it('whatever several lcores raise and the guest arms: no two within an interval, and none lost', () => {
+    const units = 30;
+    const step = fc.oneof(
+      fc.tuple(fc.constant('raise' as const), fc.nat({ max: 1 }), fc.nat({ max: 3 })),
+      fc.tuple(fc.constant('arm' as const), fc.nat({ max: 1 }), fc.constant(0)),
+      fc.tuple(fc.constant('wait' as const), fc.integer({ min: 1, max: 70 }), fc.constant(0)),
+      fc.tuple(fc.constant('loop' as const), fc.nat({ max: 1 }), fc.constant(0)),
+    );
+    fc.assert(fc.property(fc.array(step, { maxLength: 80 }), (steps) => {
+      const bench = new Bench();
+      bench.interval(0, units);
+      bench.interval(1, units);
+      const raised = [0, 0];
+      const seen = [0, 0];
+      let done = 0;
+      const handle = (): void => {
+        for (const { vector } of bench.fired.slice(done)) seen[vector] = raised[vector]!;
+        done = bench.fired.length;
+      };
+      for (const [kind, a, b] of steps) {
+        if (kind === 'raise') { raised[b & 1]!++; bench.raise(a, b); }
+        else if (kind === 'arm') bench.arm(a);
+        else if (kind === 'wait') bench.now += a;
+        else bench.lcores[a]!.tick();
+        handle();
+      }
+      // The guest arms at last; the lcores loop as they said they would.
+      bench.arm(0);
+      bench.arm(1);
+      for (let due = Math.max(...bench.lcores.map((lcore) => lcore.tick())); due > 0; due = Math.max(...bench.lcores.map((lcore) => lcore.tick()))) bench.now += due;
+      handle();
+      expect(seen).toEqual(raised);
+      for (const vector of [0, 1]) {
+        const times = bench.fired.filter((fire) => fire.vector === vector).map(({ at }) => at);
+        for (let i = 1; i < times.length; i++) expect(times[i]! - times[i - 1]!).toBeGreaterThanOrEqual(2 * units);
+      }
+    }), { numRuns: 1000 });
+  });
+});
