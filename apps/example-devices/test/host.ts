@@ -24,6 +24,7 @@ export class MemoryHost implements PciHost {
     read: (iova, into) => { into.set(this.#at(iova, into.length, 'read')); },
     write: (iova, from) => { this.#at(iova, from.length, 'write').set(from); },
     translate: (iova) => (this.pages.has(iova) ? Number(iova) : undefined),
+    pin: () => undefined,
     markDirty: () => {},
   };
 

@@ -1,36 +1,65 @@
+import { randomFillSync } from 'node:crypto';
 import {
-  CHUNK_BYTES, IOTLB_BYTES, IOTLB_MAX_KEYS, IOTLB_TABLE, PAGES_PER_CHUNK, PAGE_BYTES, PAGE_SHIFT,
-  iotlbDelete, iotlbInit, iotlbSet,
+  IOTLB_BYTES, IOTLB_MIN_SLOTS, IOTLB_TABLE, IOTLB_USED_SHIFT, PAGES_PER_CHUNK, PAGE_BYTES,
+  iotlbDelete, iotlbInitTable, iotlbSet, iotlbTableBytes, iotlbTakeUsed, type IotlbMemory,
 } from './iotlb.ts';
 import { DmaError } from './errors.ts';
+import { IOTLB_MAX_KEYS, MAX_PAGE_TABLES } from './limits.ts';
 import type { Window, WindowOffset } from './window.ts';
 
-/** A range of IOVAs with its place in the window. All multiples of 4 KiB; `flags` is a mask of IOTLB_READ and IOTLB_WRITE. */
+/** Pages of device addresses with their place in the window. `page` is IOVA >> 12; `flags` is a mask of IOTLB_READ and IOTLB_WRITE. */
 export interface MappedRange {
-  readonly iova: bigint;
-  readonly sizeBytes: number;
+  readonly page: number;
+  readonly pages: number;
   readonly offset: WindowOffset;
   readonly flags: number;
 }
 
-interface PageTable {
-  readonly offset: WindowOffset;
+/** A key of the hash table. Dead where it is not whole and has no pages: nothing of the chunk is in the window. */
+interface Chunk {
+  /** Its value where one extent covers it. */
+  whole: number;
+  /** Its page table, 0 = none. A dead chunk keeps it until the table is rebuilt: readers may be looking at it. */
+  pageTable: WindowOffset;
   pages: number;
 }
 
-/** Keeps one device's IOTLB: owns its memory and its page tables. Ranges never overlap: the caller has checked. */
+/** Memory of the table that nothing refers to any more, except readers that are not quiescent yet. */
+interface Garbage {
+  readonly offset: WindowOffset;
+  readonly isPageTable: boolean;
+}
+
+/** Page tables of all devices of a window since it was emptied last. */
+const pageTablesOf = new WeakMap<Window, { readonly epoch: number; count: number }>();
+
+/**
+ * Keeps one device's IOTLB: owns its memory and its page tables. Ranges never overlap: the caller has checked. `add`, `evict` and
+ * `takeUsed` may run beside readers; what `evict` and growing leave behind is `collectGarbage`'s.
+ */
 export class ChunkTable implements Disposable {
+  /** The handle: what readers know the table by. */
   readonly offset: WindowOffset;
   readonly #window: Window;
-  readonly #tables = new Map<number, PageTable>();
-  #keys = 0;
+  readonly #memory: IotlbMemory;
+  readonly #pageTables: { readonly epoch: number; count: number };
+  readonly #chunks = new Map<number, Chunk>();
+  #table: WindowOffset;
+  #slots = IOTLB_MIN_SLOTS;
+  #dead = 0;
+  #garbage = new Set<Garbage>();
   #generation = 0;
   #disposed = false;
 
   constructor(window: Window) {
     this.#window = window;
+    this.#memory = { u32: window.u32, u64: new BigUint64Array(window.memory.buffer) };
+    const known = pageTablesOf.get(window);
+    this.#pageTables = known?.epoch === window.epoch ? known : { epoch: window.epoch, count: 0 };
+    if (this.#pageTables !== known) pageTablesOf.set(window, this.#pageTables);
     this.offset = window.alloc(IOTLB_BYTES);
-    iotlbInit(window.u32, this.offset);
+    this.#table = this.#newTable(this.#slots);
+    window.u32[this.offset >>> 2] = this.#table;
   }
 
   get generation(): number {
@@ -39,83 +68,171 @@ export class ChunkTable implements Disposable {
 
   /** All of the range or nothing: throws ERR_DMA_LIMIT or ERR_WINDOW_FULL before anything has changed. */
   add(range: MappedRange): void {
-    const chunks = chunksOf(range);
-    const fresh: number[] = [];
-    let keys = this.#keys;
-    for (const piece of chunks) {
-      if (piece.whole || !this.#tables.has(piece.chunk)) keys++;
-      if (!piece.whole && !this.#tables.has(piece.chunk)) fresh.push(piece.chunk);
-    }
-    if (keys > IOTLB_MAX_KEYS) throw new DmaError('ERR_DMA_LIMIT', `the maps of this device touch more than ${IOTLB_MAX_KEYS} chunks of 2 MiB`);
-    this.#makeTables(fresh);
-    const { u32 } = this.#window;
-    for (const piece of chunks) {
+    const pieces = piecesOf(range);
+    let keys = 0;
+    for (const { chunk } of pieces) if (!this.#chunks.has(chunk)) keys++;
+    this.#makeRoom(keys);
+    const pageTables = this.#allocPageTables(pieces);
+    for (const piece of pieces) {
+      const { chunk } = piece;
+      let entry = this.#chunks.get(chunk);
+      if (entry === undefined) this.#chunks.set(chunk, (entry = { whole: 0, pageTable: 0, pages: 0 }));
+      else if (isDead(entry)) this.#dead--;
       if (piece.whole) {
-        iotlbSet(u32, this.offset, piece.chunk, (piece.offset | range.flags) >>> 0);
+        entry.whole = (piece.offset | range.flags) >>> 0;
+        this.#discardPageTable(entry);
+        iotlbSet(this.#memory, this.#table, chunk, entry.whole);
         continue;
       }
-      const table = this.#tables.get(piece.chunk)!;
-      for (let page = 0; page < piece.pages; page++) {
-        u32[(table.offset >>> 2) + piece.firstPage + page] = ((piece.offset + page * PAGE_BYTES) | range.flags) >>> 0;
-      }
-      table.pages += piece.pages;
+      const fresh = pageTables.get(chunk);
+      if (fresh !== undefined) entry.pageTable = fresh;
+      const first = (entry.pageTable >>> 2) + piece.firstPage;
+      for (let page = 0; page < piece.pages; page++) this.#memory.u32[first + page] = ((piece.offset + page * PAGE_BYTES) | range.flags) >>> 0;
+      entry.pages += piece.pages;
+      iotlbSet(this.#memory, this.#table, chunk, (entry.pageTable | IOTLB_TABLE) >>> 0);
     }
-    this.#keys = keys;
-    this.#changed();
   }
 
+  /** Takes a range out while readers run: they may use what it named until they are quiescent. */
+  evict(range: MappedRange): void {
+    for (const piece of piecesOf(range)) this.#clear(piece);
+  }
+
+  /** Takes a range out while no reader of this table runs. */
   remove(range: MappedRange): void {
-    const { u32 } = this.#window;
-    for (const piece of chunksOf(range)) {
-      const table = piece.whole ? undefined : this.#tables.get(piece.chunk)!;
-      if (table !== undefined) {
-        u32.fill(0, (table.offset >>> 2) + piece.firstPage, (table.offset >>> 2) + piece.firstPage + piece.pages);
-        table.pages -= piece.pages;
-        if (table.pages > 0) continue;
-        this.#tables.delete(piece.chunk);
-      }
-      iotlbDelete(u32, this.offset, piece.chunk);
-      if (table !== undefined) this.#window.free(table.offset);
-      this.#keys--;
+    for (const piece of piecesOf(range)) {
+      const entry = this.#clear(piece);
+      if (!isDead(entry)) continue;
+      this.#dead--;
+      this.#chunks.delete(piece.chunk);
+      iotlbDelete(this.#memory.u32, this.#table, piece.chunk);
+      this.#discardPageTable(entry);
     }
-    this.#changed();
+    this.collectGarbage(this.garbage());
   }
 
-  /** A change that the table itself does not show (a region reached by message came or went). */
+  /** Whether readers have used any of the range since it was asked last. */
+  takeUsed(range: MappedRange): boolean {
+    let used = 0;
+    let chunk = Math.floor(range.page / PAGES_PER_CHUNK);
+    let firstPage = range.page % PAGES_PER_CHUNK;
+    for (let left = range.pages; left > 0; ) {
+      const pages = Math.min(left, PAGES_PER_CHUNK - firstPage);
+      const whole = pages === PAGES_PER_CHUNK;
+      const first = whole ? 0 : firstPage >>> IOTLB_USED_SHIFT;
+      const last = whole ? 0 : (firstPage + pages - 1) >>> IOTLB_USED_SHIFT;
+      used |= iotlbTakeUsed(this.#memory.u32, this.#table, chunk, (2 << last) - (1 << first));
+      chunk++;
+      firstPage = 0;
+      left -= pages;
+    }
+    return used !== 0;
+  }
+
+  /** What is mapped for the device has changed, whether the table shows it or not. */
   touch(): void {
-    this.#changed();
+    this.#generation = (this.#generation + 1) >>> 0;
+    Atomics.store(this.#memory.u32, (this.offset >>> 2) + 1, this.#generation);
   }
 
-  #makeTables(chunks: number[]): void {
-    const made: number[] = [];
+  /** What readers may still be looking at; for `collectGarbage` when all that run now have been quiescent. */
+  garbage(): readonly Garbage[] {
+    return [...this.#garbage];
+  }
+
+  collectGarbage(garbage: readonly Garbage[]): void {
+    for (const piece of garbage) {
+      if (!this.#garbage.delete(piece)) continue;
+      if (piece.isPageTable) this.#pageTables.count--;
+      this.#window.free(piece.offset);
+    }
+  }
+
+  #clear({ chunk, whole, firstPage, pages }: Piece): Chunk {
+    const entry = this.#chunks.get(chunk)!;
+    if (whole) {
+      entry.whole = 0;
+      iotlbSet(this.#memory, this.#table, chunk, 0);
+    } else {
+      const first = (entry.pageTable >>> 2) + firstPage;
+      this.#memory.u32.fill(0, first, first + pages);
+      entry.pages -= pages;
+    }
+    if (isDead(entry)) this.#dead++;
+    return entry;
+  }
+
+  #discardPageTable(entry: Chunk): void {
+    if (entry.pageTable !== 0) this.#garbage.add({ offset: entry.pageTable, isPageTable: true });
+    entry.pageTable = 0;
+  }
+
+  #makeRoom(keys: number): void {
+    if (this.#chunks.size - this.#dead + keys > IOTLB_MAX_KEYS) throw new DmaError('ERR_DMA_LIMIT', `the window holds memory of ${IOTLB_MAX_KEYS} chunks of 2 MiB for this device already`);
+    if ((this.#chunks.size + keys) * 2 <= this.#slots) return;
+    let slots = IOTLB_MIN_SLOTS;
+    while ((this.#chunks.size - this.#dead + keys) * 2 > slots) slots *= 2;
+    // Dead keys alone must not make every addition rebuild.
+    if (this.#dead * 4 < this.#chunks.size && slots === this.#slots) slots *= 2;
+    this.#rebuild(slots);
+  }
+
+  /** A table without the dead keys takes the place of the one in force. */
+  #rebuild(slots: number): void {
+    const table = this.#newTable(slots);
+    for (const [chunk, entry] of this.#chunks) {
+      if (isDead(entry)) {
+        this.#discardPageTable(entry);
+        this.#chunks.delete(chunk);
+      } else {
+        iotlbSet(this.#memory, table, chunk, entry.whole !== 0 ? entry.whole : (entry.pageTable | IOTLB_TABLE) >>> 0);
+      }
+    }
+    this.#dead = 0;
+    this.#garbage.add({ offset: this.#table, isPageTable: false });
+    this.#table = table;
+    this.#slots = slots;
+    Atomics.store(this.#memory.u32, this.offset >>> 2, table);
+  }
+
+  #newTable(slots: number): WindowOffset {
+    const table = this.#window.alloc(iotlbTableBytes(slots));
+    const seed = randomFillSync(new Uint32Array(2));
+    iotlbInitTable(this.#memory.u32, table, slots, [seed[0]!, seed[1]!]);
+    return table;
+  }
+
+  /** By chunk, for those that need one and have none. */
+  #allocPageTables(pieces: readonly Piece[]): Map<number, WindowOffset> {
+    const made = new Map<number, WindowOffset>();
     try {
-      for (const chunk of chunks) {
-        const offset = this.#window.alloc(PAGES_PER_CHUNK * 4, PAGES_PER_CHUNK * 4);
-        this.#tables.set(chunk, { offset, pages: 0 });
-        made.push(chunk);
+      for (const { chunk, whole } of pieces) {
+        if (whole || (this.#chunks.get(chunk)?.pageTable ?? 0) !== 0) continue;
+        if (this.#pageTables.count >= MAX_PAGE_TABLES) throw new DmaError('ERR_DMA_LIMIT', `the window has ${MAX_PAGE_TABLES} page tables of chunks already`);
+        made.set(chunk, this.#window.alloc(PAGES_PER_CHUNK * 4, PAGES_PER_CHUNK * 4));
+        this.#pageTables.count++;
       }
     } catch (error) {
-      for (const chunk of made) {
-        this.#window.free(this.#tables.get(chunk)!.offset);
-        this.#tables.delete(chunk);
-      }
+      this.#pageTables.count -= made.size;
+      for (const offset of made.values()) this.#window.free(offset);
       throw error;
     }
-    for (const chunk of made) iotlbSet(this.#window.u32, this.offset, chunk, (this.#tables.get(chunk)!.offset | IOTLB_TABLE) >>> 0);
-  }
-
-  #changed(): void {
-    this.#generation = (this.#generation + 1) >>> 0;
-    Atomics.store(this.#window.u32, (this.offset >>> 2) + 1, this.#generation);
+    return made;
   }
 
   [Symbol.dispose](): void {
     if (this.#disposed) return;
     this.#disposed = true;
-    for (const table of this.#tables.values()) this.#window.free(table.offset);
-    this.#tables.clear();
+    for (const entry of this.#chunks.values()) this.#discardPageTable(entry);
+    this.#chunks.clear();
+    this.collectGarbage(this.garbage());
+    this.#window.free(this.#table);
     this.#window.free(this.offset);
   }
+}
+
+function isDead(entry: Chunk): boolean {
+  return entry.whole === 0 && entry.pages === 0;
 }
 
 interface Piece {
@@ -126,19 +243,18 @@ interface Piece {
   readonly offset: WindowOffset;
 }
 
-function chunksOf(range: MappedRange): Piece[] {
+function piecesOf(range: MappedRange): Piece[] {
   const pieces: Piece[] = [];
-  let chunk = Number(range.iova / BigInt(CHUNK_BYTES));
-  let within = Number(range.iova % BigInt(CHUNK_BYTES));
+  let chunk = Math.floor(range.page / PAGES_PER_CHUNK);
+  let firstPage = range.page % PAGES_PER_CHUNK;
   let offset = range.offset;
-  let left = range.sizeBytes;
-  while (left > 0) {
-    const bytes = Math.min(left, CHUNK_BYTES - within);
-    pieces.push({ chunk, whole: bytes === CHUNK_BYTES, firstPage: within >>> PAGE_SHIFT, pages: bytes >>> PAGE_SHIFT, offset });
+  for (let left = range.pages; left > 0; ) {
+    const pages = Math.min(left, PAGES_PER_CHUNK - firstPage);
+    pieces.push({ chunk, whole: pages === PAGES_PER_CHUNK, firstPage, pages, offset });
     chunk++;
-    within = 0;
-    offset += bytes;
-    left -= bytes;
+    firstPage = 0;
+    offset += pages * PAGE_BYTES;
+    left -= pages;
   }
   return pieces;
 }

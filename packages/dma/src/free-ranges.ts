@@ -3,10 +3,12 @@ export class FreeRanges {
   /** Sorted, disjoint, never adjacent. */
   readonly #starts: number[];
   readonly #ends: number[];
+  #freeBytes: number;
 
   constructor(start: number, end: number) {
     this.#starts = [start];
     this.#ends = [end];
+    this.#freeBytes = end - start;
   }
 
   /** The lowest start with (start + bias) % align === residue and `length` free bytes; undefined where there is none. */
@@ -24,6 +26,7 @@ export class FreeRanges {
       }
       this.#starts.splice(i, 1, ...starts);
       this.#ends.splice(i, 1, ...ends);
+      this.#freeBytes -= length;
       return start;
     }
     return undefined;
@@ -39,6 +42,7 @@ export class FreeRanges {
       else high = middle;
     }
     const end = start + length;
+    this.#freeBytes += length;
     const joinsLeft = low > 0 && this.#ends[low - 1] === start;
     const joinsRight = low < this.#starts.length && this.#starts[low] === end;
     if (joinsLeft && joinsRight) {
@@ -57,6 +61,6 @@ export class FreeRanges {
 
   /** Sum of all free ranges. */
   get freeBytes(): number {
-    return this.#starts.reduce((sum, start, i) => sum + this.#ends[i]! - start, 0);
+    return this.#freeBytes;
   }
 }

@@ -1,39 +1,52 @@
 /**
  * The IOTLB: one device's table from IOVA to window offset, laid out in the window so that kernels and TypeScript read the
- * same bytes. An open-addressed hash of 2 MiB chunks: a chunk that one mapping covers completely is one entry; any other
- * chunk has a table of its 512 pages of 4 KiB. A look-up is one load for the first kind, two for the second.
+ * same bytes. An open-addressed hash of 2 MiB chunks: a chunk that one extent of a mapping covers completely is one entry; any
+ * other chunk has a table of its 512 pages of 4 KiB. A look-up is one load for the first kind, two for the second.
  *
- * Written only while the device's readers are quiescent, so neither side needs a lock.
+ * It is a cache: what is mapped for the device but not in the window at present has no entry, or a value of 0. Entries come and
+ * go while readers run: a value is in place before its key, and what a value named stays where it was until every reader has
+ * been quiescent. A reader takes the hash table in force once per burst; a bigger one may be put in its place at any time.
  *
  * ```
- * offset        size  field
+ * handle, what a device is known by:
+ * 0             4     window offset of the hash table in force
+ * 4             4     generation: grows with every change of what is mapped (not of what is cached)
+ *
+ * hash table:
  * 0             4     mask: slots - 1 (slots is a power of two)
- * 4             4     generation: grows with every change
- * 8             8     reserved
+ * 4             4     multiplier of the key's low word, odd and random
+ * 8             4     multiplier of the key's high word, odd and random
+ * 12            4     shift: 32 - log2(slots)
  * 16 + 16*slot  8     key: (iova >> 21) + 1; 0 = empty, the probe ends here
- * 24 + 16*slot  4     value: window offset | flags (low 11 bits)
- * 28 + 16*slot  4     reserved
+ * 24 + 16*slot  4     value: window offset | flags (low 11 bits); 0 = nothing of the chunk is in the window
+ * 28 + 16*slot  4     used: set by readers, cleared by the clock that evicts; bit n: pages [32n, 32n+32) of a chunk with a page
+ *                     table, bit 0: a chunk without one
  *
  * value without TABLE: window offset of the chunk's first byte (4 KiB aligned), READ / WRITE apply to the whole chunk
- * value with TABLE:    window offset of 512 u32, one per page: window offset of the page | READ | WRITE; 0 = not mapped
- * slot of a key: (imul(low 32 bits of key, 0x9E3779B1) >>> 12) & mask, then linear probing
+ * value with TABLE:    window offset of 512 u32, one per page: window offset of the page | READ | WRITE; 0 = not in the window
+ * slot of a key: (low word * multiplier + high word * multiplier, modulo 2^32) >>> shift, then linear probing
  * ```
+ *
+ * The multipliers are random because the keys are the consumer's: who knows the hash can make every key share one slot.
  */
 
-/** Slots of the hash table; a power of two. */
-export const IOTLB_SLOTS = 8192;
-/** Load factor at most one half: a probe is short, and an empty slot always ends it. */
-export const IOTLB_MAX_KEYS = 4096;
-/** Bytes before slot 0: mask, generation, reserved. */
+/** Bytes of a handle; a whole cache line. */
+export const IOTLB_BYTES = 64;
+/** Slots of a new hash table; it doubles when half of them are taken. */
+export const IOTLB_MIN_SLOTS = 512;
+/** Bytes before slot 0 of a hash table. */
 export const IOTLB_HEADER_BYTES = 16;
-/** Bytes of a slot: key u64, value u32, reserved. */
+/** Bytes of a slot: key u64, value u32, used u32. */
 export const IOTLB_ENTRY_BYTES = 16;
-/** Bytes of a whole table, page tables of chunks not included. */
-export const IOTLB_BYTES: number = IOTLB_HEADER_BYTES + IOTLB_SLOTS * IOTLB_ENTRY_BYTES;
-/** Multiplier of the hash: 2^32 divided by the golden ratio (Knuth's multiplicative hashing). */
-export const IOTLB_HASH = 0x9e3779b1;
-/** Low bits of the product that do not choose the slot. */
-export const IOTLB_HASH_SHIFT = 12;
+/** Byte offsets in a hash table. */
+export const IOTLB_LOW_MULTIPLIER = 4;
+export const IOTLB_HIGH_MULTIPLIER = 8;
+export const IOTLB_SHIFT = 12;
+/** Byte offsets in a slot. */
+export const IOTLB_VALUE = 8;
+export const IOTLB_USED = 12;
+/** Pages that one bit of `used` stands for: 2 to this power. */
+export const IOTLB_USED_SHIFT = 5;
 
 /** Logarithm of `CHUNK_BYTES`: `iova >> CHUNK_SHIFT` is the number of a chunk. */
 export const CHUNK_SHIFT = 21;
@@ -57,23 +70,41 @@ export const IOTLB_OFFSET_MASK = 0xfffff800;
 
 const SLOT_WORDS = IOTLB_ENTRY_BYTES / 4;
 const HEADER_WORDS = IOTLB_HEADER_BYTES / 4;
+const VALUE_WORD = IOTLB_VALUE / 4;
+const USED_WORD = IOTLB_USED / 4;
 
-/** Writes the header of an empty table; its bytes are zero already. `iotlb` is its window offset, `u32` the whole window. */
-export function iotlbInit(u32: Uint32Array, iotlb: number): void {
-  u32[iotlb >>> 2] = IOTLB_SLOTS - 1;
-  u32[(iotlb >>> 2) + 1] = 0;
+/** The window as writers of the table see it: a key is published by one store of 64 bits. */
+export interface IotlbMemory {
+  readonly u32: Uint32Array;
+  readonly u64: BigUint64Array;
 }
 
-function slotOf(keyLo: number, mask: number): number {
-  return (Math.imul(keyLo, IOTLB_HASH) >>> IOTLB_HASH_SHIFT) & mask;
+/** Bytes of a hash table. */
+export function iotlbTableBytes(slots: number): number {
+  return IOTLB_HEADER_BYTES + slots * IOTLB_ENTRY_BYTES;
+}
+
+/** Writes the header of an empty hash table, whose bytes are zero already. `seed`: two random numbers below 2^32. */
+export function iotlbInitTable(u32: Uint32Array, table: number, slots: number, seed: readonly [number, number]): void {
+  const word = table >>> 2;
+  u32[word] = slots - 1;
+  u32[word + IOTLB_LOW_MULTIPLIER / 4] = seed[0] | 1;
+  u32[word + IOTLB_HIGH_MULTIPLIER / 4] = seed[1] | 1;
+  u32[word + IOTLB_SHIFT / 4] = Math.clz32(slots) + 1;
+}
+
+/** Multiply-shift hashing of both words: for any two keys the chance of one slot is about 2 / slots, whoever chose them. */
+function slotOf(u32: Uint32Array, table: number, keyHi: number, keyLo: number): number {
+  const word = table >>> 2;
+  return (Math.imul(keyLo, u32[word + IOTLB_LOW_MULTIPLIER / 4]!) + Math.imul(keyHi, u32[word + IOTLB_HIGH_MULTIPLIER / 4]!)) >>> u32[word + IOTLB_SHIFT / 4]!;
 }
 
 /** Word index of the key's slot, or of the empty slot where it belongs. */
-function findSlot(u32: Uint32Array, iotlb: number, keyHi: number, keyLo: number): number {
-  const mask = u32[iotlb >>> 2]!;
-  let slot = slotOf(keyLo, mask);
+function findSlot(u32: Uint32Array, table: number, keyHi: number, keyLo: number): number {
+  const mask = u32[table >>> 2]!;
+  let slot = slotOf(u32, table, keyHi, keyLo);
   for (;;) {
-    const word = (iotlb >>> 2) + HEADER_WORDS + slot * SLOT_WORDS;
+    const word = (table >>> 2) + HEADER_WORDS + slot * SLOT_WORDS;
     const lo = u32[word]!;
     const hi = u32[word + 1]!;
     if ((lo === keyLo && hi === keyHi) || (lo === 0 && hi === 0)) return word;
@@ -81,35 +112,44 @@ function findSlot(u32: Uint32Array, iotlb: number, keyHi: number, keyLo: number)
   }
 }
 
-/** The chunk's value, 0 where the table has none. */
-export function iotlbGet(u32: Uint32Array, iotlb: number, chunk: number): number {
+function wordOf(u32: Uint32Array, table: number, chunk: number): number {
   const key = chunk + 1;
-  const word = findSlot(u32, iotlb, Math.floor(key / 2 ** 32), key >>> 0);
-  return u32[word + 2]!;
+  return findSlot(u32, table, Math.floor(key / 2 ** 32), key >>> 0);
 }
 
-/** Sets the value of chunk number `chunk` (IOVA >> 21). The caller keeps the number of keys within IOTLB_MAX_KEYS. */
-export function iotlbSet(u32: Uint32Array, iotlb: number, chunk: number, value: number): void {
-  const key = chunk + 1;
-  const word = findSlot(u32, iotlb, Math.floor(key / 2 ** 32), key >>> 0);
-  u32[word] = key >>> 0;
-  u32[word + 1] = Math.floor(key / 2 ** 32);
-  u32[word + 2] = value;
+/** The value of chunk number `chunk` (IOVA >> 21), 0 where the table has none. */
+export function iotlbGet(u32: Uint32Array, table: number, chunk: number): number {
+  return u32[wordOf(u32, table, chunk) + VALUE_WORD]!;
 }
 
-/** Removes a chunk. Later entries of the same probe run move up, so that no look-up ends at the gap. */
-export function iotlbDelete(u32: Uint32Array, iotlb: number, chunk: number): void {
-  const key = chunk + 1;
-  const first = (iotlb >>> 2) + HEADER_WORDS;
-  const mask = u32[iotlb >>> 2]!;
-  let hole = findSlot(u32, iotlb, Math.floor(key / 2 ** 32), key >>> 0);
+/** Sets a chunk's value; readers may be running. A new entry counts as used. The caller keeps the table half empty. */
+export function iotlbSet({ u32, u64 }: IotlbMemory, table: number, chunk: number, value: number): void {
+  const word = wordOf(u32, table, chunk);
+  u32[word + USED_WORD] = 0xffff;
+  Atomics.store(u32, word + VALUE_WORD, value);
+  if (u32[word] === 0 && u32[word + 1] === 0) Atomics.store(u64, word >>> 1, BigInt(chunk + 1));
+}
+
+/** Which of `bits` are set in a chunk's used word; they are clear afterwards. A reader's bit that comes in between may get lost. */
+export function iotlbTakeUsed(u32: Uint32Array, table: number, chunk: number, bits: number): number {
+  const word = wordOf(u32, table, chunk) + USED_WORD;
+  const used = u32[word]! & bits;
+  if (used !== 0) u32[word]! &= ~bits;
+  return used;
+}
+
+/** Removes a chunk; no reader may be running. Later entries of the same probe run move up, so that no look-up ends at the gap. */
+export function iotlbDelete(u32: Uint32Array, table: number, chunk: number): void {
+  const first = (table >>> 2) + HEADER_WORDS;
+  const mask = u32[table >>> 2]!;
+  let hole = wordOf(u32, table, chunk);
   if (u32[hole] === 0 && u32[hole + 1] === 0) return;
   let slot = (hole - first) / SLOT_WORDS;
   for (;;) {
     slot = (slot + 1) & mask;
     const word = first + slot * SLOT_WORDS;
     if (u32[word] === 0 && u32[word + 1] === 0) break;
-    const home = slotOf(u32[word]!, mask);
+    const home = slotOf(u32, table, u32[word + 1]!, u32[word]!);
     const holeSlot = (hole - first) / SLOT_WORDS;
     // The entry may move to the hole unless its home lies behind the hole on the way to the entry.
     if (((slot - home) & mask) < ((slot - holeSlot) & mask)) continue;
@@ -120,11 +160,12 @@ export function iotlbDelete(u32: Uint32Array, iotlb: number, chunk: number): voi
 }
 
 /**
- * The twin of the kernels' look-up: window offset of [iova, iova + length) if every byte of it is mapped with all of `access`
- * (IOTLB_READ, IOTLB_WRITE) and lies contiguous in the window; 0 otherwise. Numbers only, no allocation.
- * `iovaHi`, `iovaLo` are the unsigned halves of the address, `length` at least 1.
+ * The twin of the kernels' look-up: window offset of [iova, iova + length) if every byte of it is in the window with all of
+ * `access` (IOTLB_READ, IOTLB_WRITE) and lies contiguous there; 0 otherwise. Numbers only, no allocation.
+ * `iotlb` is the handle, `iovaHi` and `iovaLo` the unsigned halves of the address, `length` at least 1.
  */
 export function iotlbTranslate(u32: Uint32Array, iotlb: number, iovaHi: number, iovaLo: number, length: number, access: number): number {
+  const table = u32[iotlb >>> 2]!;
   let hi = iovaHi;
   let lo = iovaLo;
   let left = length;
@@ -136,7 +177,7 @@ export function iotlbTranslate(u32: Uint32Array, iotlb: number, iovaHi: number, 
     let keyHi = hi >>> CHUNK_SHIFT;
     keyLo = (keyLo + 1) >>> 0;
     if (keyLo === 0) keyHi++;
-    const value = u32[findSlot(u32, iotlb, keyHi, keyLo) + 2]!;
+    const value = u32[findSlot(u32, table, keyHi, keyLo) + VALUE_WORD]!;
     let entry = value;
     let within = lo & (CHUNK_BYTES - 1);
     let room = CHUNK_BYTES - within;

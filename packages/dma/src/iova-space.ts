@@ -1,16 +1,20 @@
 /** One device's DMA table. */
+import { checkFile } from './check-file.ts';
+import type { Truncation } from './check-file.ts';
 import { ChunkTable } from './chunk-table.ts';
-import type { MappedRange } from './chunk-table.ts';
 import { DirtyLog } from './dirty-log.ts';
 import type { LoggedRegion } from './dirty-log.ts';
 import { DmaError } from './errors.ts';
-import { CHUNK_BYTES, IOTLB_READ, IOTLB_WRITE, PAGE_BYTES } from './iotlb.ts';
-import { MAX_DMA_MAPS } from './limits.ts';
-import { checkFile, mapFile } from './map-file.ts';
-import type { Truncation } from './map-file.ts';
+import { offsetIn } from './file-view.ts';
+import type { Account, Extent, FileView, ViewUser } from './file-view.ts';
+import { IOTLB_READ, IOTLB_WRITE, PAGE_BYTES } from './iotlb.ts';
+import { MAX_DMA_MAPS, MAX_PINS } from './limits.ts';
+import { MissDesk } from './misses.ts';
+import type { Brought } from './misses.ts';
 import { RegionIndex } from './region-index.ts';
 import { isPageMultiple } from './window.ts';
-import type { Window, WindowMapping, WindowOffset } from './window.ts';
+import type { Window, WindowOffset } from './window.ts';
+import { WindowCache, isFull } from './window-cache.ts';
 
 /** Memory behind a region that is not mapped: whoever serves the device asks the consumer by message, or goes through a file. */
 export interface RemoteMemory {
@@ -46,18 +50,32 @@ export interface DmaEntry {
   readonly sizeBytes: number;
   readonly readable: boolean;
   readonly writable: boolean;
-  /** Where the region lies in the window; undefined if it is reached by message. */
+  /** Where the region lies in the window; undefined if not all of it does at present, or if it is reached by message. */
   readonly offset: WindowOffset | undefined;
 }
 
-interface Region extends DmaEntry, LoggedRegion {
-  readonly mapping: WindowMapping | undefined;
-  readonly file: { readonly dev: bigint; readonly ino: bigint; readonly fdOffset: number } | undefined;
+/** A range that stays where it is in the window until it is given back or unmapped. */
+export interface PinnedRange extends Disposable {
+  readonly offset: WindowOffset;
+}
+
+interface FileBehind {
+  readonly dev: bigint;
+  readonly ino: bigint;
+  readonly fdOffset: number;
+  readonly view: FileView;
+  readonly user: ViewUser;
+}
+
+interface Region extends Omit<DmaEntry, 'offset'>, LoggedRegion {
+  readonly file: FileBehind | undefined;
   readonly remote: RemoteMemory | undefined;
+  readonly pins: Set<Disposable>;
 }
 
 type Access = 'read' | 'write';
 const ADDRESS_SPACE_END = 1n << 64n;
+const PAGE = BigInt(PAGE_BYTES);
 
 /**
  * DMA regions of one device by IOVA, as a consumer maps and unmaps them, and the accesses they permit. Satisfies the
@@ -71,13 +89,24 @@ export class IovaSpace implements Disposable {
   readonly #truncation: Truncation;
   /** Disjoint. */
   readonly #regions = new RegionIndex<Region>();
+  readonly #cache: WindowCache;
+  readonly #account: Account = { bytes: 0, extents: 0, users: 0, files: new Map() };
+  /** Mappings that pins have made for themselves. */
+  #pinMappings = 0;
   #disposed = false;
 
   constructor(window: Window, options: { truncation?: Truncation } = {}) {
     this.#window = window;
     this.#truncation = options.truncation ?? 'seal';
     this.#table = new ChunkTable(window);
+    this.#cache = WindowCache.of(window);
     this.dirtyLog = new DirtyLog(this.#regions);
+    const table = this.#table;
+    MissDesk.of(window).serve(table.offset, {
+      get generation() { return table.generation; },
+      bring: (iova, access) => this.bring(iova, access),
+      makeRoom: () => this.#cache.makeRoom(this.#account),
+    });
   }
 
   /** Grows with every change: a translation is valid for one generation. */
@@ -97,7 +126,7 @@ export class IovaSpace implements Disposable {
 
   /** The regions, lowest IOVA first. The table must not change while they are walked. */
   *entries(): Generator<DmaEntry, void, void> {
-    for (const { iova, sizeBytes, readable, writable, offset } of this.#regions) yield { iova, sizeBytes, readable, writable, offset };
+    for (const { iova, sizeBytes, readable, writable, file } of this.#regions) yield { iova, sizeBytes, readable, writable, offset: file?.view.whole?.mapping.offset };
   }
 
   /** Whether a region begins there. */
@@ -121,24 +150,17 @@ export class IovaSpace implements Disposable {
       throw new DmaError('ERR_DMA_OVERLAP', `${range(iova, sizeBytes)} overlaps a mapped region`);
     }
     if (this.#regions.size >= MAX_DMA_MAPS) throw new DmaError('ERR_DMA_LIMIT', `a device has at most ${MAX_DMA_MAPS} DMA regions`);
-    const common = { iova, end, sizeBytes, readable, writable };
+    const common = { iova, end, sizeBytes, readable, writable, pins: new Set<Disposable>() };
     if (file === undefined) {
       const { remote } = request;
-      this.#regions.insert({ ...common, offset: undefined, mapping: undefined, file: undefined, remote, logged: remote?.direct === true });
-      this.#table.touch();
-      return;
+      this.#regions.insert({ ...common, file: undefined, remote, logged: remote?.direct === true });
+    } else {
+      const status = checkFile(this.#window.sys, file, this.#truncation);
+      const user: ViewUser = { table: this.#table, page: Number(iova / PAGE), flags: (readable ? IOTLB_READ : 0) | (writable ? IOTLB_WRITE : 0), account: this.#account };
+      const view = this.#cache.open(file, status, user);
+      this.#regions.insert({ ...common, file: { dev: status.dev, ino: status.ino, fdOffset, view, user }, remote: undefined, logged: true });
     }
-    const status = checkFile(this.#window.sys, file, this.#truncation);
-    // Only a region that can hold a whole chunk gains from congruence; small ones are packed.
-    const mapping = mapFile(this.#window, file, status, sizeBytes >= CHUNK_BYTES ? iova : undefined);
-    const region: Region = { ...common, offset: mapping.offset, mapping, file: { dev: status.dev, ino: status.ino, fdOffset }, remote: undefined, logged: true };
-    try {
-      this.#table.add(mappedRange(region));
-    } catch (error) {
-      mapping[Symbol.dispose]();
-      throw error;
-    }
-    this.#regions.insert(region);
+    this.#table.touch();
   }
 
   /** Removes a region that was mapped with exactly this range; ERR_DMA_NOT_MAPPED (ENOENT) otherwise. */
@@ -166,24 +188,91 @@ export class IovaSpace implements Disposable {
     if (this.#disposed) return;
     this.#disposed = true;
     this.clear();
+    MissDesk.of(this.#window).forget(this.#table.offset);
     this.#table[Symbol.dispose]();
   }
 
-  /** Window offset of a range that is mapped, permitted and contiguous in the window; undefined otherwise. */
+  /**
+   * Window offset of a range that is mapped, permitted and contiguous in the window; undefined otherwise. What is not in the window
+   * is brought in. Holds until the thread does something else: whoever keeps an offset longer pins it.
+   */
   translate(iova: bigint, lengthBytes: number, access: Access): WindowOffset | undefined {
     if (!Number.isSafeInteger(lengthBytes) || lengthBytes <= 0) return undefined;
     let offset: number | undefined;
     let next = iova;
     const end = iova + BigInt(lengthBytes);
     while (next < end) {
-      const region = this.#regions.atOrBefore(next);
-      if (region?.offset === undefined || !covers(region, next) || !permits(region, access)) return undefined;
-      const here = region.offset + Number(next - region.iova);
+      const region = this.#find(next);
+      if (region?.file === undefined || !permits(region, access)) return undefined;
+      const at = Number(next - region.iova);
+      const extent = this.#tryBring(region.file.view, at);
+      if (extent === undefined) return undefined;
+      const here = offsetIn(extent, at);
       offset ??= here;
       if (here !== offset + Number(next - iova)) return undefined;
-      next = region.end;
+      next += BigInt(extent.start + extent.lengthBytes - at);
     }
     return offset;
+  }
+
+  /**
+   * A range that lies in one region and may be accessed so, contiguous in the window, where it stays until it is given back or the
+   * region is unmapped; for rings. undefined where there is no such range, no room, or where MAX_PINS are held already.
+   */
+  pin(iova: bigint, lengthBytes: number, access: Access): PinnedRange | undefined {
+    const region = this.#find(iova);
+    if (!Number.isSafeInteger(lengthBytes) || lengthBytes <= 0 || region?.file === undefined) return undefined;
+    if (iova + BigInt(lengthBytes) > region.end || !permits(region, access)) return undefined;
+    const at = Number(iova - region.iova);
+    const { view } = region.file;
+    const extent = this.#tryBring(view, at);
+    if (extent === undefined) return undefined;
+    // A region that is in the window whole must be able to leave it without its rings.
+    const isSmall = view.file === undefined || extent.lengthBytes <= view.largeBytes;
+    const pin = isSmall && at + lengthBytes <= extent.start + extent.lengthBytes ? pinned(extent, at) : this.#mapPinned(view, at, lengthBytes);
+    if (pin === undefined) return undefined;
+    const range: PinnedRange = {
+      offset: pin.offset,
+      [Symbol.dispose]: () => { if (region.pins.delete(range)) pin.release(); },
+    };
+    region.pins.add(range);
+    return range;
+  }
+
+  /** A mapping of its own. */
+  #mapPinned(view: FileView, at: number, lengthBytes: number): { offset: WindowOffset; release: () => void } | undefined {
+    if (this.#pinMappings >= MAX_PINS || view.file === undefined) return undefined;
+    const within = at % PAGE_BYTES;
+    try {
+      const mapping = this.#window.map({
+        fd: view.file.fd, fdOffset: view.fdOffset + at - within, lengthBytes: PAGE_BYTES * Math.ceil((within + lengthBytes) / PAGE_BYTES), write: view.write,
+        blockBytes: view.blockBytes,
+      });
+      this.#pinMappings++;
+      return { offset: mapping.offset + within, release: () => { this.#pinMappings--; mapping[Symbol.dispose](); } };
+    } catch (error) {
+      if (!isFull(error)) throw error;
+      return undefined;
+    }
+  }
+
+  /** Sees to it that an address is in the window and in the IOTLB: what a data path that misses it asks for. */
+  bring(iova: bigint, access: Access): Brought {
+    const region = this.#find(iova);
+    if (region?.file === undefined || !permits(region, access)) return 'never';
+    return this.#tryBring(region.file.view, Number(iova - region.iova)) === undefined ? 'full' : 'here';
+  }
+
+  /** undefined: there is no room now. */
+  #tryBring(view: FileView, at: number): Extent | undefined {
+    const there = view.find(at);
+    if (there !== undefined) return there;
+    try {
+      return this.#cache.bring(view, at);
+    } catch (error) {
+      if (!isFull(error)) throw error;
+      return undefined;
+    }
   }
 
   /**
@@ -209,7 +298,7 @@ export class IovaSpace implements Disposable {
     let remote = false;
     for (let next = iova; next < end; ) {
       const region = this.#reachable(next, access, iova, bytes.byteLength);
-      remote ||= region.offset === undefined;
+      remote ||= region.file === undefined;
       next = region.end;
     }
     if (remote) return this.#accessRemote(iova, bytes, access);
@@ -221,7 +310,7 @@ export class IovaSpace implements Disposable {
     for (let done = 0; done < bytes.byteLength; ) {
       const next = iova + BigInt(done);
       const region = this.#reachable(next, access, iova, bytes.byteLength);
-      if (region.offset !== undefined) {
+      if (region.file !== undefined) {
         done += this.#copy(region, iova, bytes, done, access);
         continue;
       }
@@ -238,22 +327,39 @@ export class IovaSpace implements Disposable {
 
   /** Copies what of `bytes` from `done` on lies in `region`; returns how much that was. */
   #copy(region: Region, iova: bigint, bytes: Uint8Array, done: number, access: Access): number {
-    const next = iova + BigInt(done);
-    const offset = region.offset! + Number(next - region.iova);
-    const length = Math.min(bytes.byteLength - done, Number(region.end - next));
-    const { u8 } = this.#window;
-    // GUEST: the bytes may change while they are copied; whoever asked uses the copy only.
-    if (access === 'read') bytes.set(u8.subarray(offset, offset + length), done);
-    else {
-      u8.set(bytes.subarray(done, done + length), offset);
-      this.dirtyLog.mark(next, length);
+    const { view } = region.file!;
+    const first = Number(iova + BigInt(done) - region.iova);
+    const length = Math.min(bytes.byteLength - done, region.sizeBytes - first);
+    for (let at = first; at < first + length; ) {
+      const extent = view.find(at);
+      // Looking at every byte of a big guest once must not push out what its data path uses: what is absent stays so.
+      const part = Math.min(first + length - at, extent === undefined ? view.untilExtent(at) : extent.start + extent.lengthBytes - at);
+      const from = done + at - first;
+      if (extent === undefined) this.#transfer(view, at, bytes.subarray(from, from + part), access);
+      // GUEST: the bytes may change while they are copied; whoever asked uses the copy only.
+      else if (access === 'read') bytes.set(this.#window.u8.subarray(offsetIn(extent, at), offsetIn(extent, at) + part), from);
+      else this.#window.u8.set(bytes.subarray(from, from + part), offsetIn(extent, at));
+      at += part;
     }
+    if (access === 'write') this.dirtyLog.mark(iova + BigInt(done), length);
     return length;
+  }
+
+  /** Through the file, which shows the same memory. */
+  #transfer(view: FileView, at: number, bytes: Uint8Array, access: Access): void {
+    const { sys } = this.#window;
+    for (let done = 0; done < bytes.length; ) {
+      const rest = bytes.subarray(done);
+      const n = access === 'read' ? sys.pread(view.file!.fd, rest, view.fdOffset + at + done) : sys.pwrite(view.file!.fd, rest, view.fdOffset + at + done);
+      // CLIENT: the file has been truncated.
+      if (n <= 0) throw new DmaError('ERR_DMA_FAULT', `${access}: the file ends at ${view.fdOffset + at + done}, in the middle of a region`);
+      done += n;
+    }
   }
 
   #reachable(at: bigint, access: Access, iova: bigint, lengthBytes: number): Region {
     const region = this.#find(at);
-    const why = region === undefined ? 'not mapped' : !permits(region, access) ? `not permitted to ${access}` : region.offset === undefined && region.remote === undefined ? 'no way to reach it' : '';
+    const why = region === undefined ? 'not mapped' : !permits(region, access) ? `not permitted to ${access}` : region.file === undefined && region.remote === undefined ? 'no way to reach it' : '';
     if (why !== '') throw new DmaError('ERR_DMA_FAULT', `${access} of ${range(iova, lengthBytes)}: 0x${at.toString(16)} ${why}`);
     return region!;
   }
@@ -285,13 +391,16 @@ export class IovaSpace implements Disposable {
 
   #release(region: Region): void {
     this.dirtyLog.forget(region.iova, region.end);
-    if (region.offset === undefined) {
-      this.#table.touch();
-      return;
-    }
-    this.#table.remove(mappedRange(region));
-    region.mapping![Symbol.dispose]();
+    for (const pin of region.pins) pin[Symbol.dispose]();
+    if (region.file !== undefined) this.#cache.close(region.file.view, region.file.user);
+    this.#table.touch();
   }
+}
+
+/** The extent stays while it is pinned. */
+function pinned(extent: Extent, at: number): { offset: WindowOffset; release: () => void } {
+  extent.pins++;
+  return { offset: offsetIn(extent, at), release: () => { extent.pins--; } };
 }
 
 /** CLIENT: every number of a map request comes from the consumer. */
@@ -309,10 +418,6 @@ function checkRequest(request: DmaMapRequest): { iova: bigint; end: bigint; size
     throw new DmaError('ERR_DMA_INVALID', `file offset ${request.fdOffset}: expected a multiple of ${PAGE_BYTES}`);
   }
   return { iova, end, sizeBytes, fdOffset };
-}
-
-function mappedRange(region: Region): MappedRange {
-  return { iova: region.iova, sizeBytes: region.sizeBytes, offset: region.offset!, flags: (region.readable ? IOTLB_READ : 0) | (region.writable ? IOTLB_WRITE : 0) };
 }
 
 function covers(region: Region, iova: bigint): boolean {

@@ -13,6 +13,40 @@ export const ALLOC_GRAIN_BYTES = 64;
  * vm.max_map_count (65530 by default) not only ours but V8's own mmap calls would fail.
  */
 export const MAX_WINDOW_MAPPINGS = 24576;
+/** Mappings and bytes of the window that eviction keeps free, so that a miss rarely has to wait for it: 1/16 of the window. */
+export const RESERVE_MAPPINGS = 1536;
+export const RESERVE_BYTES = 0xf00_0000;
+/** What a miss brings into the window while there is room: a chunk of the IOTLB. Hugetlbfs: at least one of its pages. */
+export const EXTENT_BYTES = 0x20_0000;
+/**
+ * What a miss brings in when the window is full. Buffers all over a big guest touch more 2 MiB extents than fit; of these as many
+ * fit as the process may have mappings.
+ */
+export const SMALL_EXTENT_BYTES = 0x2_0000;
+/** Chunks of 2 MiB of which one device may have something in the window; the keys of its IOTLB. */
+export const IOTLB_MAX_KEYS = 16384;
+/** Page tables (2 KiB) of chunks that no single extent covers, of all devices: 48 MiB of private memory. */
+export const MAX_PAGE_TABLES = 24576;
+/** Descriptors that one device keeps of the files behind its regions. Regions of further files are mapped whole, or refused. */
+export const MAX_KEPT_FILES = 64;
+/** Regions that share one range of a file in the window; more of them begin another. */
+export const MAX_VIEW_USERS = 256;
+/** Extents that leave where not room but a device's IOTLB is what is full. */
+export const EVICT_AT_LEAST = 64;
+/** An eviction that could not take anything out is not tried again for so long. */
+export const FUTILE_EVICTION_MS = 10;
+/** Addresses in one question about misses. */
+export const MAX_MISSES = 32;
+/** Evictions that one question waits for before the answer is no. */
+export const MAX_MISS_ATTEMPTS = 4;
+/** Pages of a big mapping are taken out in slices of this size ... */
+export const RELEASE_SLICE_BYTES = 0x40_0000;
+/** ... for this long at a time, ms. */
+export const RELEASE_TURN_MS = 2;
+/** A file longer than this is closed by another thread: freeing what nobody else holds takes about 0.3 s per GiB. */
+export const BACKGROUND_CLOSE_BYTES = 0x400_0000;
+/** Ranges that a device holds in place at a time, besides what its mapped regions hold. */
+export const MAX_PINS = 256;
 /** Regions of one IovaSpace: what vfio-user calls max_dma_maps. */
 export const MAX_DMA_MAPS = 65535;
 /** Regions in one node of their index: what inserting or removing one has to move. */

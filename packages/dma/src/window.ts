@@ -9,7 +9,7 @@ import type { Sys } from '@emudev/linux';
 import { DmaError } from './errors.ts';
 import { FreeRanges } from './free-ranges.ts';
 import { CHUNK_BYTES, PAGE_BYTES } from './iotlb.ts';
-import { ALLOC_GRAIN_BYTES, MAX_FILE_BLOCK_BYTES, MAX_WINDOW_MAPPINGS, PRIVATE_BYTES, WINDOW_BYTES, WINDOW_PAGES } from './limits.ts';
+import { ALLOC_GRAIN_BYTES, MAX_FILE_BLOCK_BYTES, MAX_WINDOW_MAPPINGS, PRIVATE_BYTES, RELEASE_SLICE_BYTES, RELEASE_TURN_MS, WINDOW_BYTES, WINDOW_PAGES } from './limits.ts';
 import { checkWindow } from './self-test.ts';
 
 /** Byte offset in the window; 0 never names anything, so it can mean "none". */
@@ -44,12 +44,19 @@ export interface WindowMapRequest {
   readonly write: boolean;
   /** Make the offset congruent to this address modulo 2 MiB (huge pages of the file go first). */
   readonly congruentTo?: bigint;
+  /** `FileStatus.blockBytes` of the file, for who knows it already. */
+  readonly blockBytes?: number;
 }
 
-/** Part of a file in the window. Disposing puts zero pages in its place. */
+/**
+ * Part of a file in the window. Disposing puts zero pages in its place: at once where it is small, else slice by slice between
+ * other work of the thread, because taking out gigabytes takes a second. Nobody may look there any more in either case.
+ */
 export interface WindowMapping extends Disposable {
   readonly offset: WindowOffset;
   readonly lengthBytes: number;
+  /** Disposes; `released` is called when the last page is out. */
+  release(released?: () => void): void;
 }
 
 let theWindow: Window | undefined;
@@ -74,6 +81,10 @@ export class Window implements WindowView, Disposable {
   readonly #allocated = new Map<WindowOffset, number>();
   #mappable = new FreeRanges(PRIVATE_BYTES, WINDOW_BYTES);
   readonly #mappings = new Set<WindowMapping>();
+  /** Disposed mappings whose pages still have to be taken out. */
+  readonly #releasing: { start: number; readonly end: number; readonly released: (() => void) | undefined }[] = [];
+  #releaseTurn: NodeJS.Immediate | undefined;
+  readonly #onEmptied: (() => void)[] = [];
 
   /** The window of this process: every call returns the same object, and the last `[Symbol.dispose]` empties it. */
   static open(options: { sys?: Sys } = {}): Window {
@@ -102,6 +113,16 @@ export class Window implements WindowView, Disposable {
   /** Files mapped at present. */
   get mappingCount(): number {
     return this.#mappings.size;
+  }
+
+  /** Bytes of the window in which nothing is mapped. */
+  get mappableBytes(): number {
+    return this.#mappable.freeBytes;
+  }
+
+  /** True while pages of disposed mappings are still being taken out. */
+  get releasing(): boolean {
+    return this.#releasing.length > 0;
   }
 
   /** Private bytes in use at present. */
@@ -145,7 +166,7 @@ export class Window implements WindowView, Disposable {
     if (this.#mappings.size >= MAX_WINDOW_MAPPINGS) throw new DmaError('ERR_WINDOW_FULL', `the window holds ${MAX_WINDOW_MAPPINGS} mappings already`);
     // Huge pages are mapped whole: hugetlbfs wants address, offset and length aligned, and would silently round the length up
     // over a neighbour. Other files may report a large block as well; then this costs a little room.
-    const block = blockBytes(failingAsFile(() => this.#sys.fstat(fd).blockBytes));
+    const block = usableBlock(request.blockBytes ?? failingAsFile(() => this.#sys.fstat(fd).blockBytes));
     const lead = fdOffset % block;
     const length = roundUp(lead + lengthBytes, block);
     const start = this.#place(length, lead, block, request.congruentTo);
@@ -161,12 +182,10 @@ export class Window implements WindowView, Disposable {
     }
     // Keeps guest memory out of our core dumps.
     this.#advise(start, length, MADV_DONTDUMP);
-    const dispose = (): void => {
-      if (!this.#mappings.delete(mapping)) return;
-      this.#putZeroPages(start, length);
-      this.#mappable.give(start, length);
+    const release = (released?: () => void): void => {
+      if (this.#mappings.delete(mapping)) this.#release(start, length, released);
     };
-    const mapping: WindowMapping = { offset: start + lead, lengthBytes, [Symbol.dispose]: dispose };
+    const mapping: WindowMapping = { offset: start + lead, lengthBytes, release, [Symbol.dispose]: release };
     this.#mappings.add(mapping);
     return mapping;
   }
@@ -178,6 +197,36 @@ export class Window implements WindowView, Disposable {
       return this.#mappable.take(length, CHUNK_BYTES, residue);
     }
     return this.#mappable.take(length, PAGE_BYTES);
+  }
+
+  #release(start: number, length: number, released: (() => void) | undefined): void {
+    if (length <= RELEASE_SLICE_BYTES && this.#releasing.length === 0) {
+      this.#putZeroPages(start, length);
+      this.#mappable.give(start, length);
+      released?.();
+      return;
+    }
+    this.#releasing.push({ start, end: start + length, released });
+    this.#releaseTurn ??= setImmediate(() => { this.#releaseSlices(performance.now() + RELEASE_TURN_MS); });
+  }
+
+  /** At least one slice, then as many as there is time for. */
+  #releaseSlices(until: number): void {
+    this.#releaseTurn = undefined;
+    for (let range = this.#releasing[0]; range !== undefined; range = this.#releasing[0]) {
+      const length = Math.min(RELEASE_SLICE_BYTES, range.end - range.start);
+      this.#putZeroPages(range.start, length);
+      this.#mappable.give(range.start, length);
+      range.start += length;
+      if (range.start === range.end) {
+        this.#releasing.shift();
+        range.released?.();
+      }
+      if (this.#releasing.length > 0 && performance.now() >= until) {
+        this.#releaseTurn = setImmediate(() => { this.#releaseSlices(performance.now() + RELEASE_TURN_MS); });
+        return;
+      }
+    }
   }
 
   #putZeroPages(start: number, length: number): void {
@@ -195,6 +244,11 @@ export class Window implements WindowView, Disposable {
     }
   }
 
+  /** `observer` is called once, when the last `open` is given back: whatever it still holds for the window is of no use then. */
+  onEmptied(observer: () => void): void {
+    this.#onEmptied.push(observer);
+  }
+
   /** Throws ERR_WINDOW_SELF_TEST where files do not show up in this engine's linear memory as they should. */
   selfTest(): void {
     checkWindow(this);
@@ -204,6 +258,9 @@ export class Window implements WindowView, Disposable {
   [Symbol.dispose](): void {
     if (this.#references === 0 || --this.#references > 0) return;
     for (const mapping of [...this.#mappings]) mapping[Symbol.dispose]();
+    clearImmediate(this.#releaseTurn);
+    this.#releaseSlices(Infinity);
+    for (const observer of this.#onEmptied.splice(0)) observer();
     if (this.#untouched > ALLOC_GRAIN_BYTES) this.#putZeroPages(0, roundUp(this.#untouched, PAGE_BYTES));
     this.#epoch++;
     this.#allocated.clear();
@@ -212,7 +269,8 @@ export class Window implements WindowView, Disposable {
   }
 }
 
-function blockBytes(reported: number): number {
+/** What mappings of a file have to be aligned to: its huge pages, else 4 KiB. `reported`: `FileStatus.blockBytes`. */
+export function usableBlock(reported: number): number {
   const usable = reported > PAGE_BYTES && reported <= MAX_FILE_BLOCK_BYTES && (reported & (reported - 1)) === 0;
   return usable ? reported : PAGE_BYTES;
 }

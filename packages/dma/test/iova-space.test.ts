@@ -2,7 +2,7 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { F_SEAL_SHRINK, F_SEAL_WRITE, countMappings, countOpenFds, linux, withFaults } from '@emudev/linux';
 import {
-  CHUNK_BYTES, IOTLB_MAX_KEYS, IovaSpace, MAX_DMA_MAPS, PAGE_BYTES, UNSEALED_CHANNEL, Window,
+  IovaSpace, MAX_DMA_MAPS, PAGE_BYTES, UNSEALED_CHANNEL, Window,
   iotlbLookup,
 } from '../src/index.ts';
 import type { DmaMapRequest, RemoteMemory } from '../src/index.ts';
@@ -112,17 +112,6 @@ describe('mapping', () => {
     expect(space.size).toBe(0);
   });
 
-  test('more chunks than the IOTLB holds are ENOSPC, and the table is as before', () => {
-    for (let i = 0; i < IOTLB_MAX_KEYS; i++) space.map(file(BigInt(i) * BigInt(CHUNK_BYTES), PAGE));
-    const generation = space.generation;
-    expect(() => space.map(file(2n ** 50n, PAGE))).toThrow(code('ERR_DMA_LIMIT', 28));
-    expect([space.size, space.generation, window.mappingCount]).toEqual([IOTLB_MAX_KEYS, generation, 1]);
-    for (const i of [0, 1, 2047, 4095]) {
-      const iova = BigInt(i) * BigInt(CHUNK_BYTES);
-      expect(iotlbLookup(window.u32, space.iotlb, iova, PAGE, 3)).toBe(space.translate(iova, PAGE, 'write'));
-    }
-  });
-
   test('two devices of one consumer share the mappings they agree in, and each keeps its own', () => {
     using other = new IovaSpace(window);
     space.map(file(0x10000n, 4 * PAGE));
@@ -141,9 +130,9 @@ describe('mapping', () => {
   test('a failure half-way leaves nothing behind', () => {
     space[Symbol.dispose]();
     window[Symbol.dispose]();
-    window = Window.open({ sys: withFaults(linux, [{ call: 'mmap', nth: 1, errno: 'ENOMEM' }, { call: 'fstat', nth: 3, errno: 'EIO' }]) });
+    window = Window.open({ sys: withFaults(linux, [{ call: 'mmap', nth: 1, errno: 'ENODEV' }, { call: 'fstat', nth: 2, errno: 'EIO' }]) });
     space = new IovaSpace(window);
-    expect(() => space.map(file(0n, PAGE))).toThrow(code('ERR_DMA_FILE', 12));
+    expect(() => space.map(file(0n, PAGE))).toThrow(code('ERR_DMA_FILE', 19));
     expect(() => space.map(file(0n, PAGE))).toThrow(expect.objectContaining({ errno: 5 }) as unknown as Error);
     expect([space.size, space.generation, window.mappingCount]).toEqual([0, 0, 0]);
     space.map(file(0n, PAGE));

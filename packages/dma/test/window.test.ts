@@ -8,6 +8,7 @@ import type { DmaMapRequest } from '../src/index.ts';
 import { MAX_WINDOW_MAPPINGS } from '../src/limits.ts';
 
 const ENOMEM = 12;
+const ENODEV = 19;
 
 function memfd(sizeBytes: number, name = 'dma-test'): number {
   const fd = linux.memfdCreate(name, { allowSealing: true });
@@ -151,7 +152,7 @@ describe('mapped files', () => {
     linux.close(fd);
   });
 
-  test('fill the window up to a typed error, and not for ever', () => {
+  test('fill the window up to a typed error, and not for ever', async () => {
     const fd = memfd(8 * 2 ** 30);
     const all = WINDOW_BYTES - PRIVATE_BYTES;
     const whole = window.map({ fd, fdOffset: 0, lengthBytes: all, write: true });
@@ -161,7 +162,8 @@ describe('mapped files', () => {
     const byte = new Uint8Array(1);
     linux.pread(fd, byte, all - 1);
     expect(byte[0]).toBe(9);
-    whole[Symbol.dispose]();
+    await new Promise<void>((resolve) => { whole.release(resolve); });
+    expect([window.u8[WINDOW_BYTES - 1], window.releasing]).toEqual([0, false]);
     window.map({ fd, fdOffset: 0, lengthBytes: PAGE_BYTES, write: true })[Symbol.dispose]();
     expect(() => window.map({ fd, fdOffset: 0, lengthBytes: all + PAGE_BYTES, write: true })).toThrow(code('ERR_WINDOW_FULL') as Error);
     linux.close(fd);
@@ -280,12 +282,12 @@ describe('a region of an IovaSpace', () => {
     const mmap: Sys['mmap'] = (request) => {
       if (request.fd === undefined) return linux.mmap(request);
       asked.push(request.write);
-      throw new LinuxError(ENOMEM, 'mmap', 'injected');
+      throw new LinuxError(ENODEV, 'mmap', 'injected');
     };
     using window = Window.open({ sys: { ...linux, mmap } });
     using space = new IovaSpace(window);
     const fd = memfd(PAGE_BYTES);
-    expect(() => { space.map(region(fd, false)); }).toThrow(code('ERR_DMA_FILE', ENOMEM) as Error);
+    expect(() => { space.map(region(fd, false)); }).toThrow(code('ERR_DMA_FILE', ENODEV) as Error);
     expect(asked).toEqual([true]);
     linux.close(fd);
   });

@@ -70,8 +70,16 @@ export interface MemTable {
   read(iova: bigint, into: Uint8Array): void | Promise<void>;
   /** Copies `from` to the guest's memory at `iova`. A promise where it goes by message; fails where the range is not mapped for writing. */
   write(iova: bigint, from: Uint8Array): void | Promise<void>;
-  /** Window offset of a range that lies in one mapping and may be accessed so; undefined otherwise, and for memory reached by message. Void once `generation` changes. */
+  /**
+   * Window offset of a range that is contiguous there and may be accessed so; undefined otherwise, and for memory reached by message.
+   * Holds until the thread does something else: for longer, `pin`.
+   */
   translate(iova: bigint, lengthBytes: number, access: 'read' | 'write'): number | undefined;
+  /**
+   * A range of one mapping that stays where it is in the window: for rings. undefined as for `translate`, or where there is no room.
+   * Until it is disposed of, or the mapping ends, which shows as a change of `generation`.
+   */
+  pin(iova: bigint, lengthBytes: number, access: 'read' | 'write'): (Disposable & { readonly offset: number }) | undefined;
 }
 
 declare const valueType: unique symbol;

@@ -20,7 +20,7 @@ class Lamp extends EmulatedPciDevice {
   }
 }
 
-const memory = { generation: 1, iotlb: 0, read: () => {}, write: () => {}, translate: () => undefined, markDirty: () => {} };
+const memory = { generation: 1, iotlb: 0, read: () => {}, write: () => {}, translate: () => undefined, pin: () => undefined, markDirty: () => {} };
 const host = { memory, irqFd: () => -1, trigger: () => false, setIntx: () => {}, functionLevelReset: () => Promise.resolve() } satisfies PciHost;
 
 async function change(lamp: Lamp, body: () => void | Promise<void>): Promise<void> {

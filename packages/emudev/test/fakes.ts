@@ -8,7 +8,7 @@ export const SERIAL: AttrKey<number> = attrKey('serial');
 export const PAGE: RegionKey = regionKey('page');
 export const TALK: ChannelKey<string, string> = channelKey('talk');
 
-const memory: MemTable = { generation: 1, iotlb: 0, read: () => {}, write: () => {}, translate: () => undefined };
+const memory: MemTable = { generation: 1, iotlb: 0, read: () => {}, write: () => {}, translate: () => undefined, pin: () => undefined };
 
 export interface ToyProvider extends EmudevProvider {
   readonly log: string[];

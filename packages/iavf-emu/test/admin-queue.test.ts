@@ -282,7 +282,7 @@ describe('admin queues, iavf register and AQ test list', () => {
         get iotlb() { return space.iotlb; },
         read: async (iova, into) => { accesses++; await settle(); await space.read(iova, into); },
         write: async (iova, from) => { accesses++; await settle(); await space.write(iova, from); },
-        translate: () => undefined, markDirty() {},
+        translate: () => undefined, pin: () => undefined, markDirty() {},
       }),
     });
     for (let i = 0; i < 5; i++) c.mailbox.place(requestDescriptor(100 + i, 4, RAM_IOVA + 0x10000n));
@@ -305,7 +305,7 @@ describe('admin queues, iavf register and AQ test list', () => {
         get iotlb() { return space.iotlb; },
         read: async (iova, into) => { await new Promise<void>((resolve) => { held.push(resolve); }); await space.read(iova, into); },
         write: (iova, from) => space.write(iova, from),
-        translate: () => undefined, markDirty() {},
+        translate: () => undefined, pin: () => undefined, markDirty() {},
       }),
     });
     c.mailbox.send(1);

@@ -25,7 +25,7 @@ beforeEach(async () => {
     memory: (space): PciHost['memory'] => ({
       get generation() { return space.generation; },
       iotlb: space.iotlb,
-      translate: (...args) => space.translate(...args), markDirty() {},
+      translate: (...args) => space.translate(...args), pin: (...args) => space.pin(...args), markDirty() {},
       read: (iova, into) => whenReleased(() => space.read(iova, into)),
       write: (iova, from) => whenReleased(() => space.write(iova, from)),
     }),

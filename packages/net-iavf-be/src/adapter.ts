@@ -1,5 +1,5 @@
 /** The back end's state for one card: what the guest has negotiated and configured, and the window memory that shows it to the lcores. */
-import { Quiescence, Window } from '@emudev/dma';
+import { MissDesk, Quiescence, Window, type MissCells } from '@emudev/dma';
 import { raiseVector, type Emudev, type ResetKind } from '@emudev/emudev';
 import { ATTR_MAC, ATTR_QUEUE_PAIRS, ITR_NONE, MAX_FRAME_BYTES, MAX_QUEUE_PAIRS, MISC_VECTOR, REGION_DOORBELLS, itrOffset, rxQueueId, txQueueId } from '@emudev/iavf-emu/contract';
 import { VirtchnlError, requireValue } from '@emudev/virtchnl';
@@ -26,6 +26,8 @@ export class Adapter implements Disposable {
   readonly vlans: VlanFilter;
   readonly rss: Rss;
   readonly statistics: Statistics;
+  /** How lcores ask for memory that is not in the window: one cell for each Tx ring, and one for what is sent to the guest. */
+  readonly misses: MissCells;
   /** Grows with every reset: what began before one must not be answered after it. */
   generation = 0;
   /** Granted capabilities; undefined until GET_VF_RESOURCES, and again after a reset. */
@@ -54,6 +56,7 @@ export class Adapter implements Disposable {
     this.#quiescence = Quiescence.of(window);
     const alloc = (bytes: number): number => resources.adopt(window.alloc(bytes), (offset) => { window.free(offset); });
     this.device = alloc(DEV_BYTES);
+    this.misses = resources.adopt(MissDesk.of(window).alloc(MAX_QUEUE_PAIRS + 1), (cells) => { MissDesk.of(window).free(cells); });
     const txBlocks = alloc(BLOCKS_BYTES);
     const rxBlocks = alloc(BLOCKS_BYTES);
     this.tx = Array.from({ length: MAX_QUEUE_PAIRS }, (_, q) => new Ring(window, 'tx', q, txBlocks + q * Q_BYTES));

@@ -2,13 +2,15 @@
  * The data path of an iavf back end, as an lcore loads it: kernels (or their twins) over the state blocks of layout.ts, and the
  * interrupts that their completions call for.
  */
-import { loadKernels } from '@emudev/dma';
-import type { Burst, LcoreContext, PortDatapath } from '@emudev/ethdev';
+import { loadKernels, type MissCells } from '@emudev/dma';
+import { FRAME_RECORD_BYTES, type Burst, type LcoreContext, type PortDatapath } from '@emudev/ethdev';
 import { linux } from '@emudev/linux';
 import { KERNELS_WASM_BASE64 } from './kernels.gen.ts';
 import {
   DEV_PAUSED, DEV_QUEUE_PAIRS, DEV_RX_BLOCKS, DEV_RX_KICK, DEV_TX_BLOCKS, PAUSED_FOR_NOW, Q_BYTES,
 } from './layout.ts';
+import { MISS_PATIENCE_MS, MISS_WAIT_MS } from './limits.ts';
+import { RingMisses } from './ring-misses.ts';
 import { RingInterrupts } from './ring-interrupts.ts';
 import { createTwins, TwinMemory, type Kernels } from './twins/index.ts';
 
@@ -16,39 +18,66 @@ import { createTwins, TwinMemory, type Kernels } from './twins/index.ts';
 export interface IavfDatapathInit {
   /** Window offset of the device block. */
   readonly device: number;
+  /** How to ask for memory that is not in the window: a cell for each Tx ring, then one for what is sent to the guest. Without, such memory is a fault. */
+  readonly misses?: MissCells;
   /** `ts`: the TypeScript twins, for where WebAssembly over mapped memory does not work. Default `wasm`. */
   readonly kernels?: 'wasm' | 'ts';
 }
 
 const COUNT_MASK = 0xffff;
 const RAISE = 1 << 16;
+const MISS = 1 << 17;
 
 /** `signal` writes an eventfd, `clock` tells microseconds; they are arguments so that tests can do without. */
 export function createDatapath(context: LcoreContext, init: IavfDatapathInit, signal: (fd: number) => boolean = signalEventfd, clock?: () => number): PortDatapath {
-  const { u32 } = context;
+  const { i32, u32 } = context;
   const { device } = init;
-  const kernels = init.kernels === 'ts' ? createTwins(new TwinMemory(context.view, context.i32)) : loadKernels<Kernels>(KERNELS_WASM_BASE64, context.memory);
+  const kernels = init.kernels === 'ts' ? createTwins(new TwinMemory(context.view, i32)) : loadKernels<Kernels>(KERNELS_WASM_BASE64, context.memory);
+  kernels.setStoreOrder(process.arch === 'x64' ? 1 : 0);
 
   const interrupts = new RingInterrupts(context, device, signal, clock);
 
+  const raiseRx = (): void => {
+    const kick = u32[(device + DEV_RX_KICK) >>> 2]!;
+    if (kick === 0) return;
+    const pairs = u32[(device + DEV_QUEUE_PAIRS) >>> 2]!;
+    const blocks = u32[(device + DEV_RX_BLOCKS) >>> 2]!;
+    for (let queue = 0; queue < pairs; queue++) {
+      if ((kick & (1 << queue)) !== 0) interrupts.raise(blocks + queue * Q_BYTES);
+    }
+  };
+
+  const misses = init.misses === undefined ? undefined : new RingMisses(context, kernels, device, init.misses);
+
   return {
+    /** A miss ends the burst; its answer is there in some later loop, and other queues have their turn meanwhile. */
     rxBurst(queue: number, burst: Burst, max: number): number {
+      if (misses !== undefined && misses.mustWait(queue)) return 0;
       const limit = max < burst.capacity ? max : burst.capacity;
       const result = kernels.rxBurst(device, queue, burst.records, limit, burst.arena, burst.arenaBytes);
+      misses?.heeded(queue);
       if ((result & RAISE) !== 0) interrupts.raise(u32[(device + DEV_TX_BLOCKS) >>> 2]! + queue * Q_BYTES);
+      if ((result & MISS) !== 0) misses!.askForTx(queue);
       return result & COUNT_MASK;
     },
-    /** Every frame is taken, whatever `queue` says: the guest's queue follows from RSS, and what it cannot take is its discard. */
+    /**
+     * Every frame is taken, whatever `queue` says: the guest's queue follows from RSS, and what it cannot take is its discard. Only
+     * where a buffer has to be brought in, and that takes longer than a moment, the rest is not.
+     */
     txBurst(_queue: number, burst: Burst, count: number): number {
-      const taken = kernels.txBurst(device, burst.records, count);
-      const kick = u32[(device + DEV_RX_KICK) >>> 2]!;
-      if (kick === 0) return taken;
-      const pairs = u32[(device + DEV_QUEUE_PAIRS) >>> 2]!;
-      const blocks = u32[(device + DEV_RX_BLOCKS) >>> 2]!;
-      for (let queue = 0; queue < pairs; queue++) {
-        if ((kick & (1 << queue)) !== 0) interrupts.raise(blocks + queue * Q_BYTES);
+      let taken = 0;
+      let waited = 0;
+      for (;;) {
+        if (misses !== undefined && misses.mustWaitToSend()) return taken;
+        const result = kernels.txBurst(device, burst.records + taken * FRAME_RECORD_BYTES, count - taken);
+        misses?.heededToSend();
+        taken += result & COUNT_MASK;
+        raiseRx();
+        if ((result & MISS) === 0) return taken;
+        misses!.askForRx();
+        if (waited >= MISS_PATIENCE_MS || !misses!.waitToSend()) return taken;
+        waited += MISS_WAIT_MS;
       }
-      return taken;
     },
     holding: () => u32[(device + DEV_PAUSED) >>> 2] === PAUSED_FOR_NOW,
     tick: () => interrupts.tick(),

@@ -24,7 +24,18 @@ export const DEV_RX_KICK = 44; // u32: out: bit q = Rx queue q got a write-back 
 export const DEV_HENA = 48; // u64: hash-enable bits (iavf packet classifier types)
 export const DEV_LUT = 56; // 64 bytes: RSS look-up table, entry = Rx queue
 export const DEV_STATS = 128; // u64[]: DEVS_* counters
-export const DEV_BYTES = 256;
+/** Answers of the first pass of txBurst for its second one, SCRATCH_ENTRIES frames at a time (the kernels' own). */
+export const DEV_SCRATCH = 256;
+export const SCRATCH_ENTRIES = 32;
+export const SCRATCH_ENTRY_BYTES = 32;
+export const SCRATCH_QW0 = 0; // u64: of the write-back
+export const SCRATCH_STATUS = 8; // u64: qw1 of the write-back without the length
+export const SCRATCH_QUEUE = 16; // u32: Rx queue, or SCRATCH_NOWHERE: the frame is not delivered (and counted already)
+export const SCRATCH_STRIP = 20; // u32: 1 = take the VLAN tag out
+export const SCRATCH_CAST = 24; // u32: UMBCAST; of a frame that goes nowhere the DEVS_* that counted it
+export const SCRATCH_NOWHERE = 0xff;
+export const SCRATCH_TOUCHED: number = DEV_SCRATCH + SCRATCH_ENTRIES * SCRATCH_ENTRY_BYTES; // u32: where reads go that only fill the cache
+export const DEV_BYTES: number = SCRATCH_TOUCHED + 64;
 
 /** Nobody is there: what is sent to the guest is lost. */
 export const PAUSED_AWAY = 1;

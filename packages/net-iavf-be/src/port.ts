@@ -109,7 +109,7 @@ export class IavfBackEndPort extends SoftwarePort {
 
   /** The module that lcores load, and what it is started with. */
   datapath(): DatapathSpec {
-    return { module: new URL('./datapath.js', import.meta.url).href, init: { device: this.#adapter.device } };
+    return { module: new URL('./datapath.js', import.meta.url).href, init: { device: this.#adapter.device, misses: this.#adapter.misses } };
   }
 
   protected override onConfigure(config: PortConfig): void {

@@ -1,4 +1,4 @@
-import type { Window } from '@emudev/dma';
+import type { PinnedRange, Window } from '@emudev/dma';
 import type { MemTable } from '@emudev/emudev';
 import {
   Q_BAD_BUFFERS, Q_BUFFER, Q_DOORBELL, Q_ENABLED, Q_FAULT, Q_HEAD, Q_ITR, Q_LENGTH, Q_MAX_PACKET, Q_RING, Q_STAGE, Q_STATS, Q_TSO_OFFSET,
@@ -50,6 +50,8 @@ export class Ring {
   #config: RingConfig | undefined;
   #wanted = false;
   #stage = 0;
+  /** Where the ring is, as long as lcores may use it. */
+  #pin: PinnedRange | undefined;
 
   constructor(window: Window, direction: Direction, pair: number, block: number) {
     this.#window = window;
@@ -84,14 +86,15 @@ export class Ring {
     this.#set(Q_HEAD, 0);
   }
 
-  /** Window offset of the ring; undefined where a part of it is unmapped, not permitted, or elsewhere. */
-  locate(memory: MemTable): number | undefined {
+  /** The ring in the window; undefined where a part of it is unmapped, not permitted, or elsewhere. Whoever does not hand it to `enable` disposes of it. */
+  locate(memory: MemTable): PinnedRange | undefined {
     if (this.#config === undefined) return undefined;
     // GUEST: address and length are the guest's. A ring is read and written back.
     const { address, descriptors } = this.#config;
     const bytes = descriptors * (this.direction === 'tx' ? TX_DESCRIPTOR_BYTES : RX_DESCRIPTOR_BYTES);
-    const offset = memory.translate(address, bytes, 'read');
-    return offset !== undefined && offset === memory.translate(address, bytes, 'write') ? offset : undefined;
+    if (memory.translate(address, 1, 'read') === undefined) return undefined;
+    // One mapping, so one permission.
+    return memory.pin(address, bytes, 'write');
   }
 
   /** What `enable` needs, so that it cannot fail half way. ERR_WINDOW_FULL where the staging buffer does not fit. */
@@ -100,9 +103,10 @@ export class Ring {
   }
 
   /** After `reserve`. `ring` from `locate`; `doorbell`: window offset of the tail word. */
-  enable(ring: number, doorbell: number): void {
-    if (this.#wanted || this.#config === undefined) return;
-    this.#set(Q_RING, ring);
+  enable(ring: PinnedRange, doorbell: number): void {
+    if (this.#wanted || this.#config === undefined) return ring[Symbol.dispose]();
+    this.#hold(ring);
+    this.#set(Q_RING, ring.offset);
     this.#set(Q_LENGTH, this.#config.descriptors);
     this.#set(Q_HEAD, 0);
     this.#set(Q_DOORBELL, doorbell);
@@ -128,6 +132,7 @@ export class Ring {
     if (fault !== QFAULT_NONE && fault !== QFAULT_RING_UNMAPPED) this.#count(fault);
     this.#set(Q_FAULT, QFAULT_NONE);
     this.#set(Q_RING, 0);
+    this.#hold(undefined);
     this.#set(Q_HEAD, 0);
     this.#countPartialFrame();
     this.#forgetPartialFrame();
@@ -163,8 +168,9 @@ export class Ring {
     if (!this.#wanted) return false;
     const ring = this.locate(memory);
     const fault = this.#get(Q_FAULT);
+    this.#hold(ring);
     if (ring !== undefined) {
-      this.#set(Q_RING, ring);
+      this.#set(Q_RING, ring.offset);
       if (fault === QFAULT_RING_UNMAPPED) this.#set(Q_FAULT, QFAULT_NONE);
       this.#set(Q_ENABLED, 1);
       return false;
@@ -193,8 +199,14 @@ export class Ring {
     this.#set(Q_BAD_BUFFERS, 0);
   }
 
+  #hold(ring: PinnedRange | undefined): void {
+    this.#pin?.[Symbol.dispose]();
+    this.#pin = ring;
+  }
+
   /** No lcore uses the port any more. */
   free(): void {
+    this.#hold(undefined);
     if (this.#stage !== 0) this.#window.free(this.#stage);
     this.#stage = 0;
   }

@@ -1,7 +1,7 @@
 /** Runs something on the kernels and on the twins from the same state, and tells where results or memory differ. */
 import { loadKernels } from '@emudev/dma';
 import { KERNELS_WASM_BASE64 } from '../src/kernels.gen.ts';
-import { Q_BYTES, Q_RX_ADDRESSES } from '../src/layout.ts';
+import { DEV_BYTES, DEV_SCRATCH, Q_BYTES, Q_RX_ADDRESSES } from '../src/layout.ts';
 import { createTwins, TwinMemory, type Kernels } from '../src/twins/index.ts';
 import { RIG_BYTES, type Rig } from './rig.ts';
 
@@ -28,7 +28,8 @@ export function bothWays(rig: Rig, { wasm, twins }: Implementations, run: (kerne
   const results = run(twins);
   const after = rig.bytes(0, RIG_BYTES);
   if (JSON.stringify(results) !== JSON.stringify(wasmResults)) throw new Error(`kernels returned ${wasmResults.join()}, twins ${results.join()}`);
-  // The one place that is scratch of the kernels alone
+  // What is scratch of the kernels alone
+  wasmMemory.fill(0, rig.device + DEV_SCRATCH, rig.device + DEV_BYTES);
   for (let q = 0; q < 16; q++) {
     wasmMemory.fill(0, rig.rxBlock(0) + q * Q_BYTES + Q_RX_ADDRESSES, rig.rxBlock(0) + q * Q_BYTES + Q_RX_ADDRESSES + 40);
   }

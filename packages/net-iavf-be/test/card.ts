@@ -82,6 +82,10 @@ export class Card implements AsyncDisposable {
           const at = Number(iova - RAM_IOVA);
           return card.access[access] && at >= 0 && at + length <= RAM_BYTES ? card.ram + card.access.moved + at : undefined;
         },
+        pin(iova, length, access) {
+          const offset = this.translate(iova, length, access);
+          return offset === undefined ? undefined : { offset, [Symbol.dispose]: () => {} };
+        },
       }),
       queueInfo: (queue) => ({ base: 0n, size: 0, doorbellId: queue, irqVector: 0 }),
       irqInfo: (vector) => (vector < card.vectors ? { vector, fd: -1, cells: card.cells + vector * VECTOR_CELLS_BYTES } : undefined),

@@ -21,6 +21,7 @@ const VLAN_BITMAP = 0x7000;
 const RECORDS = 0x8000;
 const RSS_TABLE = 0x10000;
 const IOTLB = 0x20000;
+const HASH_TABLE = IOTLB + 64;
 const PAGE_TABLES = 0x48000;
 const STAGES = 0x80000;
 const ARENA = 0x200000;
@@ -54,6 +55,8 @@ export class Rig {
   readonly view: DataView;
   readonly device: number = DEVICE;
   readonly burst: Burst = { records: RECORDS, capacity: CAPACITY, arena: ARENA, arenaBytes: ARENA_BYTES };
+  /** Offsets of slots that have a chunk. */
+  readonly entries = new Set<number>();
   #pageTables = 0;
 
   constructor() {
@@ -70,6 +73,7 @@ export class Rig {
   reset(): void {
     this.u8.fill(0, 0, RIG_BYTES);
     this.#pageTables = 0;
+    this.entries.clear();
     const d = DEVICE;
     this.set(d + DEV_PAUSED, 0);
     this.set(d + DEV_IOTLB, IOTLB);
@@ -81,7 +85,11 @@ export class Rig {
     this.set(d + DEV_TX_BLOCKS, TX_BLOCKS);
     this.set(d + DEV_RX_BLOCKS, RX_BLOCKS);
     this.view.setBigUint64(d + DEV_HENA, 0x00007f9fe0000000n, true);
-    this.set(IOTLB, 8191);
+    this.set(IOTLB, HASH_TABLE);
+    this.set(HASH_TABLE, 8191);
+    this.set(HASH_TABLE + 4, 0x9e3779b1);
+    this.set(HASH_TABLE + 8, 0x85ebca6b);
+    this.set(HASH_TABLE + 12, 19);
     this.setKey(RSS_KEY);
   }
 
@@ -155,12 +163,19 @@ export class Rig {
     return this.get(this.rxBlock(queue) + Q_RING) + 32 * index;
   }
 
-  #entry(iova: bigint, value: number): void {
+  /** Offset of the chunk's slot: the one that has it, or where it belongs. */
+  entryOf(iova: bigint): number {
     const key = (iova >> 21n) + 1n;
-    let slot = (Math.imul(Number(key & 0xffffffffn), 0x9e3779b1) >>> 12) & 8191;
-    while (this.get64(IOTLB + 16 + 16 * slot) !== 0n) slot = (slot + 1) & 8191;
-    this.set64(IOTLB + 16 + 16 * slot, key);
-    this.set(IOTLB + 24 + 16 * slot, value);
+    let slot = Number(((key & 0xffffffffn) * 0x9e3779b1n + (key >> 32n) * 0x85ebca6bn) & 0xffffffffn) >>> 19;
+    const found = (): bigint => this.get64(HASH_TABLE + 16 + 16 * slot);
+    while (found() !== 0n && found() !== key) slot = (slot + 1) & 8191;
+    return HASH_TABLE + 16 + 16 * slot;
+  }
+  #entry(iova: bigint, value: number): void {
+    const entry = this.entryOf(iova);
+    this.set64(entry, (iova >> 21n) + 1n);
+    this.set(entry + 8, value);
+    this.entries.add(entry);
   }
   mapChunk(iova: bigint, offset: number, permission: number): void {
     this.#entry(iova, offset | permission);

@@ -164,6 +164,8 @@ function assertContained(before: Buffer, after: Buffer): void {
   }
   allow(rig.burst.records, rig.burst.capacity * 32);
   allow(rig.burst.arena, rig.burst.arenaBytes);
+  // That an entry was used is noted in it
+  for (const entry of rig.entries) allow(entry + 12, 4);
   if (received) {
     // The chunk's entry and the page table as the rig laid them out
     for (let n = 0; n < 512; n++) {
@@ -175,9 +177,7 @@ function assertContained(before: Buffer, after: Buffer): void {
   if (after.compare(before) !== 0) throw new Error(`0x${after.findIndex((byte, n) => byte !== before[n]).toString(16)} was changed`);
 }
 function chunkIsWritable(): boolean {
-  const key = (CHUNK_IOVA >> 21n) + 1n;
-  const slot = (Math.imul(Number(key), 0x9e3779b1) >>> 12) & 8191;
-  return (rig.get(0x20000 + 24 + 16 * slot) & WRITE) !== 0;
+  return (rig.get(rig.entryOf(CHUNK_IOVA) + 8) & WRITE) !== 0;
 }
 
 const arenaBytes = (next: () => number): number => choose(next, [rig.burst.arenaBytes, rig.burst.arenaBytes, 16384, 3000, 40]);

@@ -103,7 +103,7 @@ export type Access = 'read' | 'write';
 
 /** The consumer's memory as the device may see it. */
 export interface GuestMemory {
-  /** Grows with every change of the DMA table: a cached translation is valid for one generation. */
+  /** Grows with every change of the DMA table. */
   readonly generation: number;
   /** Window offset of this device's IOTLB (see @emudev/dma), for kernels. */
   readonly iotlb: number;
@@ -114,8 +114,16 @@ export interface GuestMemory {
   read(iova: bigint, into: Uint8Array): void | Promise<void>;
   /** Copies into guest memory, and marks it dirty where pages are logged. As `read` in everything else. */
   write(iova: bigint, from: Uint8Array): void | Promise<void>;
-  /** Window offset of a range that is mapped, permitted and contiguous in the window; undefined otherwise. */
+  /**
+   * Window offset of a range that is mapped, permitted and contiguous in the window; undefined otherwise. Holds until the thread does
+   * something else: for longer, `pin`.
+   */
   translate(iova: bigint, lengthBytes: number, access: Access): number | undefined;
+  /**
+   * A range of one mapping that stays where it is in the window: for rings. undefined as for `translate`, or where there is no room.
+   * Until it is disposed of, or the mapping ends, which shows as a change of `generation`.
+   */
+  pin(iova: bigint, lengthBytes: number, access: Access): (Disposable & { readonly offset: number }) | undefined;
   /**
    * A device that writes through `translate` (not `write`) says here what it has written, after it has. Costs nothing while
    * no consumer logs dirty pages.

@@ -47,7 +47,7 @@ const MUTANTS: readonly Mutant[] = [
   { defect: 'a shared region reaches out of the window', make: class extends Lamp { override region(name: string): SharedRegion | undefined { return name === 'page' ? { offset: this.page, sizeBytes: 2 ** 33 } : undefined; } }, caughtBy: ['provider.regions-shared', 'provider.self-test'] },
   { defect: 'a region of any name is there', make: class extends Lamp { override region(_name: string): SharedRegion { return { offset: this.page, sizeBytes: 4096 }; } }, caughtBy: ['provider.unknown-names'] },
   { defect: 'the self-test fails', make: class extends Lamp { override selfTest() { return Promise.resolve([{ name: 'bulb', passed: false, text: 'dark' }]); } }, caughtBy: ['provider.self-test'] },
-  { defect: 'guest memory is handed out shifted', make: class extends Lamp { override memTable() { const memory = super.memTable(); return { generation: 0, iotlb: 0, read: (iova: bigint, into: Uint8Array) => memory.read(iova + 1n, into), write: memory.write.bind(memory), translate: memory.translate.bind(memory) }; } }, caughtBy: ['provider.mem-table'] },
+  { defect: 'guest memory is handed out shifted', make: class extends Lamp { override memTable() { const memory = super.memTable(); return { generation: 0, iotlb: 0, read: (iova: bigint, into: Uint8Array) => memory.read(iova + 1n, into), write: memory.write.bind(memory), translate: memory.translate.bind(memory), pin: memory.pin.bind(memory) }; } }, caughtBy: ['provider.mem-table'] },
 ];
 
 judge(MUTANTS);

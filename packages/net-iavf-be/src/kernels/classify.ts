@@ -20,7 +20,7 @@ const SLOT_SCTP: u32 = 5;
 const SLOT_ICMP: u32 = 6;
 
 /** EtherTypes as a little-endian load sees them. */
-const ETHERTYPE_IPV4: u32 = 0x0008;
+export const ETHERTYPE_IPV4: u32 = 0x0008;
 const ETHERTYPE_IPV6: u32 = 0xdd86;
 const ETHERTYPE_ARP: u32 = 0x0608;
 const ETHERTYPE_LLDP: u32 = 0xcc88;
@@ -50,7 +50,6 @@ export let ipv4HeaderBytes: u32 = 0;
 /** IPv6 with extension headers. */
 export let hasExtensions: bool = false;
 
-@inline
 export function classify(frame: u32, length: u32, l3: u32, etherType: u32, cast: u32): void {
   ptype = PTYPE_L2_PAYLOAD;
   hashTypes = 0;

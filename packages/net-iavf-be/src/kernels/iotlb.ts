@@ -1,10 +1,14 @@
 /**
  * IOVA to window offset. One burst uses one device and one permission, so both are set once; the last chunk that was hit is
  * kept, because the buffers of a ring mostly lie in few chunks. The variables are WebAssembly globals: private to the instance.
+ *
+ * The table is a cache: an address that it does not have may be mapped for the device all the same. So where somebody brings in
+ * what is missing (`setAsking`), such an address ends the burst before its packet, `missed`, and is a fault only when the answer
+ * was no (`deny`). An address whose entry forbids the access is a fault at once.
  */
 import {
-  CHUNK_BYTES, CHUNK_SHIFT, IOTLB_ENTRY_BYTES, IOTLB_HASH, IOTLB_HASH_SHIFT, IOTLB_HEADER_BYTES, IOTLB_OFFSET_MASK, IOTLB_TABLE,
-  PAGE_BYTES, PAGE_SHIFT, PAGES_PER_CHUNK,
+  CHUNK_BYTES, CHUNK_SHIFT, IOTLB_ENTRY_BYTES, IOTLB_HEADER_BYTES, IOTLB_HIGH_MULTIPLIER, IOTLB_LOW_MULTIPLIER, IOTLB_OFFSET_MASK,
+  IOTLB_SHIFT, IOTLB_TABLE, IOTLB_USED, IOTLB_USED_SHIFT, IOTLB_VALUE, PAGE_BYTES, PAGE_SHIFT, PAGES_PER_CHUNK,
 } from './layout';
 import { copy, zero } from './copy';
 
@@ -12,19 +16,50 @@ let table: u32 = 0;
 let permission: u32 = 0;
 let cachedKey: u64 = 0;
 let cachedBase: u32 = 0;
+let asking: bool = false;
+/** Number of a page plus one. */
+let deniedPage: u64 = 0;
+let missAddress: u64 = 0;
 
 /** Bytes from the address translated last to the end of its chunk or page. */
 export let span: u32 = 0;
+/** The burst needs an address that has to be brought in first. */
+export let missed: bool = false;
+
+/** Whether a burst ends at what the table does not have, instead of taking it for a fault. */
+export function setAsking(on: bool): void {
+  asking = on;
+}
+
+/** What the table does not have of this page is a fault; until it is called again. `any` = 0: of no page. */
+export function deny(high: u32, low: u32, any: u32): void {
+  deniedPage = any != 0 ? (((<u64>high << 32) | <u64>low) >> PAGE_SHIFT) + 1 : 0;
+}
+
+/** The address that ended the burst. */
+export function missHigh(): u32 {
+  return <u32>(missAddress >> 32);
+}
+export function missLow(): u32 {
+  return <u32>missAddress;
+}
+
+/** The packet in hand ends otherwise: the burst goes on. */
+@inline
+export function forgetMiss(): void {
+  missed = false;
+}
 
 /** At the start of every burst: the table may have changed since the last one. */
 @inline
 export function useIotlb(iotlb: u32, access: u32): void {
-  table = iotlb;
+  table = load<u32>(iotlb);
   permission = access;
   cachedKey = 0;
+  missed = false;
 }
 
-/** Window offset of `iova`, 0 = not mapped with the permission of this burst. Sets `span`. */
+/** Window offset of `iova`, 0 = not there with the permission of this burst (or `missed`). Sets `span`. */
 @inline
 export function translate(iova: u64): u32 {
   // GUEST: any 64-bit address; the key is exact, so nothing outside the table's chunks is ever reached.
@@ -39,27 +74,33 @@ export function translate(iova: u64): u32 {
 function lookUp(iova: u64): u32 {
   const key: u64 = (iova >> CHUNK_SHIFT) + 1;
   const mask = load<u32>(table);
-  let slot = ((<u32>key * IOTLB_HASH) >> IOTLB_HASH_SHIFT) & mask;
+  let slot = (<u32>key * load<u32>(table, IOTLB_LOW_MULTIPLIER) + <u32>(key >> 32) * load<u32>(table, IOTLB_HIGH_MULTIPLIER)) >> load<u32>(table, IOTLB_SHIFT);
   for (let probes: u32 = 0; probes <= mask; ++probes) {
     const entry = table + IOTLB_HEADER_BYTES + slot * IOTLB_ENTRY_BYTES;
     const found = load<u64>(entry);
-    if (found == 0) return 0;
-    if (found == key) return resolve(iova, key, load<u32>(entry, 8));
+    if (found == 0) break;
+    if (found == key) return resolve(iova, key, entry);
     slot = (slot + 1) & mask;
   }
-  return 0;
+  return absent(iova);
 }
 
 @inline
-function resolve(iova: u64, key: u64, value: u32): u32 {
+function resolve(iova: u64, key: u64, entry: u32): u32 {
+  const value = load<u32>(entry, IOTLB_VALUE);
   if (value & IOTLB_TABLE) {
-    const page = load<u32>((value & IOTLB_OFFSET_MASK) + ((<u32>(iova >> PAGE_SHIFT) & (PAGES_PER_CHUNK - 1)) << 2));
+    const index = <u32>(iova >> PAGE_SHIFT) & (PAGES_PER_CHUNK - 1);
+    const page = load<u32>((value & IOTLB_OFFSET_MASK) + (index << 2));
+    if (page == 0) return absent(iova);
     if ((page & permission) == 0) return 0;
+    use(entry, 1 << (index >> IOTLB_USED_SHIFT));
     const within = <u32>iova & (PAGE_BYTES - 1);
     span = PAGE_BYTES - within;
     return (page & IOTLB_OFFSET_MASK) + within;
   }
+  if (value == 0) return absent(iova);
   if ((value & permission) == 0) return 0;
+  use(entry, 1);
   cachedKey = key;
   cachedBase = value & IOTLB_OFFSET_MASK;
   const within = <u32>iova & (CHUNK_BYTES - 1);
@@ -67,12 +108,27 @@ function resolve(iova: u64, key: u64, value: u32): u32 {
   return cachedBase + within;
 }
 
+/** For the clock that evicts; stored only once per round of it, so that lcores share the line in peace. A lost bit costs nothing but time. */
+@inline
+function use(entry: u32, bit: u32): void {
+  const used = load<u32>(entry, IOTLB_USED);
+  if ((used & bit) == 0) store<u32>(entry, used | bit, IOTLB_USED);
+}
+
+function absent(iova: u64): u32 {
+  if (asking && (iova >> PAGE_SHIFT) + 1 != deniedPage) {
+    missed = true;
+    missAddress = iova;
+  }
+  return 0;
+}
+
 @inline
 function wraps(iova: u64, bytes: u32): bool {
   return bytes != 0 && iova + bytes - 1 < iova;
 }
 
-/** Is every byte of [iova, iova + bytes) mapped? A range that wraps at 2^64 is not. */
+/** Is every byte of [iova, iova + bytes) there? A range that wraps at 2^64 is not. */
 export function isMapped(iova: u64, bytes: u32): bool {
   if (wraps(iova, bytes)) return false;
   while (bytes != 0) {
@@ -84,7 +140,7 @@ export function isMapped(iova: u64, bytes: u32): bool {
   return true;
 }
 
-/** Guest memory to the window; false = something in between is not mapped (what came before it has been copied). */
+/** Guest memory to the window; false = something in between is not there (what came before it has been copied). */
 export function copyFromGuest(to: u32, iova: u64, bytes: u32): bool {
   if (wraps(iova, bytes)) return false;
   while (bytes != 0) {
@@ -99,25 +155,29 @@ export function copyFromGuest(to: u32, iova: u64, bytes: u32): bool {
   return true;
 }
 
-/** The window to guest memory that `isMapped` has approved. */
-export function copyToGuest(iova: u64, from: u32, bytes: u32): void {
+/** The window to guest memory that `isMapped` has approved; false = part of it has been evicted since. */
+export function copyToGuest(iova: u64, from: u32, bytes: u32): bool {
   while (bytes != 0) {
     const to = translate(iova);
+    if (to == 0) return false;
     const part = min<u32>(bytes, span);
     copy(to, from, part);
     from += part;
     iova += part;
     bytes -= part;
   }
+  return true;
 }
 
-/** Zeroes to guest memory that `isMapped` has approved. */
-export function zeroGuest(iova: u64, bytes: u32): void {
+/** As `copyToGuest`, zeroes. */
+export function zeroGuest(iova: u64, bytes: u32): bool {
   while (bytes != 0) {
     const to = translate(iova);
+    if (to == 0) return false;
     const part = min<u32>(bytes, span);
     zero(to, part);
     iova += part;
     bytes -= part;
   }
+  return true;
 }

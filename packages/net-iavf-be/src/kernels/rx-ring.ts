@@ -1,141 +1,187 @@
 /**
  * The guest's Rx ring: frames of a burst to guest buffers. Like a NIC it takes every frame: what the guest does not want is
  * filtered, what it has no room for is discarded and counted. Write-back is the legacy 32-byte format (RXDID 0 and 1).
+ *
+ * Two passes over each chunk of the burst: `describe` looks at the frames only, this file at the rings only. So a run of frames
+ * for one queue keeps the ring's state in locals, and the descriptors' cache lines, which the guest's processor has written last,
+ * are asked for all at once instead of one after the other.
  */
 import {
-  DEV_FLAGS, DEV_HENA, DEV_IOTLB, DEV_LUT, DEV_MAX_FRAME, DEV_PAUSED, DEV_QUEUE_PAIRS, DEV_RSS_TABLE, DEV_RX_BLOCKS, DEV_RX_KICK,
-  DEV_STATS, DEVF_VLAN_STRIP, DEVS_RX_FILTERED, DEVS_RX_NO_QUEUE, DEVS_RX_OVERSIZE, DEVS_RX_RUNT, FRAME_DATA, FRAME_FLAGS,
-  FRAME_LENGTH, FRAME_RECORD_BYTES, IOTLB_WRITE, MAX_RX_BUFFERS, PADDED_FRAME_BYTES, Q_BAD_BUFFERS, Q_BUFFER, Q_BYTES, Q_DOORBELL,
-  Q_ENABLED, Q_FAULT, Q_HEAD, Q_LENGTH, Q_MAX_PACKET, Q_RING, Q_RX_ADDRESSES, Q_STATS, QFAULT_BUFFER, QFAULT_TAIL, QS_DISCARDS,
-  QS_ERRORS, RSS_LUT_ENTRIES, RX_BAD_BUFFER_LIMIT,
+  DEV_IOTLB, DEV_PAUSED, DEV_RX_BLOCKS, DEV_RX_KICK, DEV_SCRATCH, DEV_STATS, DEVS_RX_NO_QUEUE, DEVS_RX_OVERSIZE, FRAME_RECORD_BYTES,
+  IOTLB_WRITE, MAX_RX_BUFFERS, PADDED_FRAME_BYTES, Q_BAD_BUFFERS, Q_BUFFER, Q_BYTES, Q_DOORBELL, Q_ENABLED, Q_FAULT, Q_HEAD, Q_LENGTH,
+  Q_MAX_PACKET, Q_RING, Q_RX_ADDRESSES, Q_STATS, QFAULT_BUFFER, QFAULT_TAIL, QS_BYTES, QS_DISCARDS, QS_ERRORS, QS_PACKETS, QS_UNICAST,
+  RX_BAD_BUFFER_LIMIT, SCRATCH_CAST, SCRATCH_ENTRIES, SCRATCH_ENTRY_BYTES, SCRATCH_NOWHERE, SCRATCH_QUEUE, SCRATCH_QW0, SCRATCH_STATUS,
+  SCRATCH_STRIP, SCRATCH_TOUCHED,
 } from './layout';
-import { swap16 } from './checksum';
-import { classify, hashTypes, isIpv6, l4, ptype } from './classify';
 import { copy, zero } from './copy';
-import { castOf, isAddressed, isPruned, MAC_MASK } from './filter';
-import { copyToGuest, isMapped, span, translate, useIotlb, zeroGuest } from './iotlb';
-import { toeplitz4, toeplitz6 } from './rss';
-import { countCast, increment } from './statistics';
-import { verdict } from './verify';
+import { UNICAST } from './filter';
+import { copyToGuest, forgetMiss, isMapped, missed, span, translate, useIotlb, zeroGuest } from './iotlb';
+import { publish } from './publish';
+import { DD, describe, EOP, PTYPE_SHIFT, takeBack } from './rx-describe';
+import { add, countCast, increment } from './statistics';
 
-const ETHERNET_HEADER_BYTES: u32 = 14;
 const FCS_BYTES: u32 = 4;
-/** 0x8100 as a little-endian load sees it. */
-const ETHERTYPE_VLAN: u32 = 0x0081;
-
 /** Bits of qw1. */
-const DD: u64 = 1;
-const EOP: u64 = 2;
-const L2TAG1P: u64 = 1 << 2;
-const UMBCAST_SHIFT: u64 = 9;
-const FLTSTAT_RSS: u64 = 3 << 12;
 const RXE: u64 = 1 << 19;
-const PTYPE_SHIFT: u64 = 30;
 const LENGTH_SHIFT: u64 = 38;
 
-/** Takes all `count` frames (0 while paused); DEV_RX_KICK tells which queues got a write-back. */
+/** Of the result: the burst ended early. */
+const MISS: u32 = 1 << 17;
+
+/**
+ * Takes all `count` frames (0 while paused), or with MISS those before the first one whose buffer has to be brought in. DEV_RX_KICK
+ * tells which queues got a write-back.
+ */
 export function txBurst(device: u32, records: u32, count: u32): u32 {
   let kick: u32 = 0;
   if (atomic.load<u32>(device + DEV_PAUSED) != 0) count = 0;
   useIotlb(load<u32>(device, DEV_IOTLB), IOTLB_WRITE);
-  const end = records + count * FRAME_RECORD_BYTES;
-  for (let record = records; record < end; record += FRAME_RECORD_BYTES) kick |= deliver(device, record);
+  for (let done: u32 = 0; done < count; done += SCRATCH_ENTRIES) {
+    const chunk = min<u32>(count - done, SCRATCH_ENTRIES);
+    const first = records + done * FRAME_RECORD_BYTES;
+    describe(device, first, chunk);
+    let at: u32 = 0;
+    while (at < chunk) {
+      const queue = load<u32>(device + DEV_SCRATCH + at * SCRATCH_ENTRY_BYTES, SCRATCH_QUEUE);
+      if (queue == SCRATCH_NOWHERE) {
+        ++at;
+        continue;
+      }
+      if (deliver(device, queue, first, at, chunk)) kick |= <u32>1 << queue;
+      at = runEnd;
+      if (missed) {
+        takeBack(device, at, chunk);
+        store<u32>(device, kick, DEV_RX_KICK);
+        return (done + at) | MISS;
+      }
+    }
+  }
   store<u32>(device, kick, DEV_RX_KICK);
   return count;
 }
 
 @inline
-function discard(device: u32, counter: u32): u32 {
+function discard(device: u32, counter: u32): void {
   increment(device + DEV_STATS + (counter << 3));
-  return 0;
 }
 
-/** Filter, classify, choose the queue; returns the bit of a queue that got a write-back. */
-function deliver(device: u32, record: u32): u32 {
-  const data = load<u32>(record, FRAME_DATA);
-  const length = load<u32>(record, FRAME_LENGTH);
-  if (length < ETHERNET_HEADER_BYTES) return discard(device, DEVS_RX_RUNT);
-  if (length > load<u32>(device, DEV_MAX_FRAME)) return discard(device, DEVS_RX_OVERSIZE);
-  const flags = load<u32>(device, DEV_FLAGS);
-  const address = load<u64>(data) & MAC_MASK;
-  const cast = castOf(address);
-  if (!isAddressed(device, flags, address, cast)) return discard(device, DEVS_RX_FILTERED);
-  let l3 = ETHERNET_HEADER_BYTES;
-  let tci: u32 = 0;
-  let etherType: u32 = load<u16>(data, 12);
-  let strip = false;
-  if (etherType == ETHERTYPE_VLAN && length >= ETHERNET_HEADER_BYTES + 4) {
-    tci = swap16(load<u16>(data, 14));
-    etherType = load<u16>(data, 16);
-    l3 = ETHERNET_HEADER_BYTES + 4;
-    if (isPruned(device, flags, tci & 0xfff)) return discard(device, DEVS_RX_FILTERED);
-    strip = (flags & DEVF_VLAN_STRIP) != 0;
-  }
-  classify(data, length, l3, etherType, cast);
+/** Where the run that `deliver` was given has ended: the first frame it has not dealt with. */
+let runEnd: u32 = 0;
 
-  let status: u64 = DD | EOP | (<u64>cast << UMBCAST_SHIFT) | (<u64>ptype << PTYPE_SHIFT);
-  let hash: u32 = 0;
-  if ((hashTypes & load<u64>(device, DEV_HENA)) != 0) {
-    const table = load<u32>(device, DEV_RSS_TABLE);
-    const ports = l4 != 0 ? data + l4 : 0;
-    hash = isIpv6 ? toeplitz6(table, data + l3 + 8, ports) : toeplitz4(table, data + l3 + 12, ports);
-    status |= FLTSTAT_RSS;
+/** Frames [at, end) of the chunk as far as they are for this queue; true = descriptors were written back. */
+function deliver(device: u32, queue: u32, records: u32, at: u32, end: u32): bool {
+  let entry = device + DEV_SCRATCH + at * SCRATCH_ENTRY_BYTES;
+  {
+    let last = at + 1;
+    for (let next = entry + SCRATCH_ENTRY_BYTES; last < end && load<u32>(next, SCRATCH_QUEUE) == queue; next += SCRATCH_ENTRY_BYTES) ++last;
+    end = last;
   }
-  const queue = <u32>load<u8>(device + (hash & (RSS_LUT_ENTRIES - 1)), DEV_LUT);
-  if (queue >= load<u32>(device, DEV_QUEUE_PAIRS)) return discard(device, DEVS_RX_NO_QUEUE);
+  runEnd = end;
   const block = load<u32>(device, DEV_RX_BLOCKS) + queue * Q_BYTES;
-  if (load<u32>(block, Q_ENABLED) == 0 || load<u32>(block, Q_FAULT) != 0 || load<u32>(block, Q_RING) == 0) {
-    return discard(device, DEVS_RX_NO_QUEUE);
-  }
-  if (length + FCS_BYTES > load<u32>(block, Q_MAX_PACKET)) return discard(device, DEVS_RX_OVERSIZE);
-
-  let qw0: u64 = <u64>hash << 32;
-  if (strip) {
-    qw0 |= <u64>tci << 16;
-    status |= L2TAG1P;
-  }
-  status |= verdict(data, l3, load<u32>(record, FRAME_FLAGS));
-  return place(block, data, length, strip, cast, qw0, status) ? <u32>1 << queue : 0;
-}
-
-/** Puts the frame into as many buffers as it takes, or discards it; true = descriptors were written back. */
-@inline
-function place(block: u32, data: u32, length: u32, strip: bool, cast: u32, qw0: u64, status: u64): bool {
-  const ringLength = load<u32>(block, Q_LENGTH);
-  const tail = atomic.load<u32>(load<u32>(block, Q_DOORBELL)); // GUEST: any value
-  if (tail >= ringLength) {
-    store<u32>(block, QFAULT_TAIL, Q_FAULT);
-    increment(block + Q_STATS + (QS_DISCARDS << 3));
+  const ring = load<u32>(block, Q_RING);
+  if (load<u32>(block, Q_ENABLED) == 0 || load<u32>(block, Q_FAULT) != 0 || ring == 0) {
+    add(device + DEV_STATS + (DEVS_RX_NO_QUEUE << 3), end - at);
     return false;
   }
-  const ring = load<u32>(block, Q_RING);
-  const head = load<u32>(block, Q_HEAD);
-  const available = tail >= head ? tail - head : tail + ringLength - head;
-  const content = strip ? length - 4 : length;
-  const bytes = content < PADDED_FRAME_BYTES ? PADDED_FRAME_BYTES : content;
-  if (bytes <= load<u32>(block, Q_BUFFER) && available != 0) {
-    const descriptor = ring + (head << 5);
-    const iova = load<u64>(descriptor); // GUEST: fetched once
-    const to = translate(iova);
-    if (to != 0 && span >= bytes) {
-      // The common frame: one buffer in one piece
-      if (strip) {
-        v128.store(to, v128.load(data)); // 12 bytes of addresses; the other four are overwritten by what follows the tag
-        copy(to + 12, data + 16, length - 16);
-      } else {
-        copy(to, data, length);
-      }
-      if (content < PADDED_FRAME_BYTES) zero(to + content, PADDED_FRAME_BYTES - content);
-      writeBack(descriptor, qw0, status | (<u64>bytes << LENGTH_SHIFT));
-      store<u32>(block, head + 1 == ringLength ? 0 : head + 1, Q_HEAD);
-      store<u32>(block, 0, Q_BAD_BUFFERS);
-      countCast(block + Q_STATS, cast, 1, length);
-      return true;
+  const ringLength = load<u32>(block, Q_LENGTH);
+  const maxPacket = load<u32>(block, Q_MAX_PACKET);
+  const buffer = load<u32>(block, Q_BUFFER);
+  const tail = atomic.load<u32>(load<u32>(block, Q_DOORBELL)); // GUEST: any value
+  let head = load<u32>(block, Q_HEAD);
+  let available = tail >= head ? tail - head : tail + ringLength - head;
+  touch(device, ring, ringLength, head, end - at);
+
+  let packets: u32 = 0;
+  let bytesTotal: u32 = 0;
+  let unicast: u32 = 0;
+  let written = false;
+  let record = records + at * FRAME_RECORD_BYTES;
+  for (; at < end; ++at, record += FRAME_RECORD_BYTES, entry += SCRATCH_ENTRY_BYTES) {
+    const word = load<u64>(record);
+    const length = <u32>(word >> 32);
+    if (length + FCS_BYTES > maxPacket) {
+      discard(device, DEVS_RX_OVERSIZE);
+      continue;
     }
-    store<u64>(block, iova, Q_RX_ADDRESSES);
-    return scatter(block, ring, ringLength, head, available, data, length, content, bytes, strip, cast, qw0, status, 1);
+    if (tail >= ringLength) {
+      // The rest of the run finds the queue faulted
+      store<u32>(block, QFAULT_TAIL, Q_FAULT);
+      increment(block + Q_STATS + (QS_DISCARDS << 3));
+      add(device + DEV_STATS + (DEVS_RX_NO_QUEUE << 3), end - at - 1);
+      return false;
+    }
+    const data = <u32>word;
+    const strip = load<u32>(entry, SCRATCH_STRIP) != 0;
+    const content = strip ? length - 4 : length;
+    const bytes = content < PADDED_FRAME_BYTES ? PADDED_FRAME_BYTES : content;
+    const cast = load<u32>(entry, SCRATCH_CAST);
+    const qw0 = load<u64>(entry, SCRATCH_QW0);
+    const status = load<u64>(entry, SCRATCH_STATUS);
+    let fetched: u32 = 0;
+    if (bytes <= buffer && available != 0) {
+      const descriptor = ring + (head << 5);
+      const iova = load<u64>(descriptor); // GUEST: fetched once
+      const to = translate(iova);
+      if (to != 0 && span >= bytes) {
+        // The common frame: one buffer in one piece
+        if (strip) {
+          v128.store(to, v128.load(data)); // 12 bytes of addresses; the other four are overwritten by what follows the tag
+          copy(to + 12, data + 16, length - 16);
+        } else {
+          copy(to, data, length);
+        }
+        if (content < PADDED_FRAME_BYTES) zero(to + content, PADDED_FRAME_BYTES - content);
+        writeBack(descriptor, qw0, status | (<u64>bytes << LENGTH_SHIFT));
+        if (++head == ringLength) head = 0;
+        --available;
+        if (cast == UNICAST) ++unicast;
+        else increment(block + Q_STATS + ((QS_UNICAST + cast) << 3));
+        bytesTotal += length;
+        ++packets;
+        continue;
+      }
+      store<u64>(block, iova, Q_RX_ADDRESSES);
+      fetched = 1;
+    }
+    // Rare, and it works on the block: what is in locals must be there first
+    settle(block, head, packets, bytesTotal, unicast);
+    written = written || packets != 0;
+    packets = 0;
+    bytesTotal = 0;
+    unicast = 0;
+    if (scatter(block, ring, ringLength, head, available, data, length, content, bytes, strip, cast, qw0, status, fetched)) written = true;
+    const now = load<u32>(block, Q_HEAD);
+    available -= now >= head ? now - head : now + ringLength - head;
+    head = now;
+    if (missed) {
+      runEnd = at;
+      return written;
+    }
+    if (load<u32>(block, Q_FAULT) != 0) {
+      add(device + DEV_STATS + (DEVS_RX_NO_QUEUE << 3), end - at - 1);
+      return written;
+    }
   }
-  return scatter(block, ring, ringLength, head, available, data, length, content, bytes, strip, cast, qw0, status, 0);
+  settle(block, head, packets, bytesTotal, unicast);
+  return written || packets != 0;
+}
+
+@inline
+function settle(block: u32, head: u32, packets: u32, bytes: u32, unicast: u32): void {
+  if (packets == 0) return;
+  store<u32>(block, head, Q_HEAD);
+  store<u32>(block, 0, Q_BAD_BUFFERS);
+  add(block + Q_STATS + (QS_PACKETS << 3), packets);
+  add(block + Q_STATS + (QS_BYTES << 3), bytes);
+  add(block + Q_STATS + (QS_UNICAST << 3), unicast);
+}
+
+/** Asks for the lines of `count` descriptors from `head` on. What is read is not used: every field is fetched when its turn comes. */
+@inline
+function touch(device: u32, ring: u32, ringLength: u32, head: u32, count: u32): void {
+  let sum: u32 = 0;
+  for (let n: u32 = 0; n < count; n += 2) sum += load<u32>(ring + (wrap(head + n, ringLength) << 5));
+  store<u32>(device, sum, SCRATCH_TOUCHED); // so that no compiler leaves the loads out
 }
 
 /** Any number of buffers, crossing any borders. `fetched`: addresses that are in Q_RX_ADDRESSES already. */
@@ -148,6 +194,7 @@ function scatter(
   let needed: u32 = 0;
   for (let room: u32 = 0; room < bytes && needed <= MAX_RX_BUFFERS; room += buffer) ++needed;
   if (needed > MAX_RX_BUFFERS || needed > available) {
+    forgetMiss();
     increment(block + Q_STATS + (QS_DISCARDS << 3));
     return false;
   }
@@ -157,6 +204,7 @@ function scatter(
     if (n >= fetched) store<u64>(addresses + (n << 3), load<u64>(ring + (wrap(head + n, ringLength) << 5))); // GUEST: fetched once
     const part = min<u32>(left, buffer);
     if (!isMapped(load<u64>(addresses + (n << 3)), part)) {
+      if (missed) return false;
       refuse(block, ring, ringLength, head, n + 1);
       return true;
     }
@@ -165,7 +213,8 @@ function scatter(
   let at: u32 = 0;
   for (let n: u32 = 0; n < needed; ++n) {
     const part = min<u32>(bytes - at, buffer);
-    fill(load<u64>(addresses + (n << 3)), data, at, part, content, strip);
+    // What has been written so far, the guest does not look at: the descriptors are still ours.
+    if (!fill(load<u64>(addresses + (n << 3)), data, at, part, content, strip)) return false;
     at += part;
   }
   // Last one first: a driver that has seen the first DD finds the whole frame
@@ -186,30 +235,29 @@ function wrap(index: u32, length: u32): u32 {
 }
 
 /** Bytes [at, at + bytes) of what the guest gets: the frame, without its tag when stripped, zeroes behind `content`. */
-function fill(iova: u64, data: u32, at: u32, bytes: u32, content: u32, strip: bool): void {
+function fill(iova: u64, data: u32, at: u32, bytes: u32, content: u32, strip: bool): bool {
   if (strip && at < 12) {
     const part = min<u32>(12 - at, bytes);
-    copyToGuest(iova, data + at, part);
+    if (!copyToGuest(iova, data + at, part)) return false;
     iova += part;
     at += part;
     bytes -= part;
   }
   if (at < content) {
     const part = min<u32>(content - at, bytes);
-    copyToGuest(iova, data + at + (strip ? 4 : 0), part);
+    if (!copyToGuest(iova, data + at + (strip ? 4 : 0), part)) return false;
     iova += part;
     bytes -= part;
   }
-  zeroGuest(iova, bytes);
+  return zeroGuest(iova, bytes);
 }
 
 /** Ownership bit in one store after the other words: the guest's driver may look at any time. */
 @inline
 function writeBack(descriptor: u32, qw0: u64, qw1: u64): void {
+  v128.store(descriptor, i64x2.splat(0), 16);
   store<u64>(descriptor, qw0);
-  store<u64>(descriptor, 0, 16);
-  store<u64>(descriptor, 0, 24);
-  atomic.store<u64>(descriptor + 8, qw1);
+  publish(descriptor + 8, qw1);
 }
 
 /**

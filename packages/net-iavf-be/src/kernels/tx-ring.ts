@@ -10,7 +10,8 @@ import {
 } from './layout';
 import { copy, zero } from './copy';
 import { castOf, MAC_MASK, UNICAST } from './filter';
-import { copyFromGuest, span, translate, useIotlb } from './iotlb';
+import { copyFromGuest, missed, span, translate, useIotlb } from './iotlb';
+import { publish } from './publish';
 import { writeRecord } from './record';
 import { add, countFrame, increment } from './statistics';
 import { emitSegments, segmentsEnd, startSegments, tsoFits } from './tso';
@@ -22,6 +23,7 @@ import {
 import { finishChecksums, headersFit, insertTag } from './tx-offload';
 
 const RAISE: u32 = 1 << 16;
+const MISS: u32 = 1 << 17;
 const MAX_BURST: u32 = 0xffff;
 /**
  * Packets this burst has refused. One may have cost as much as a good one (a quarter of a megabyte gathered before its last buffer
@@ -29,7 +31,10 @@ const MAX_BURST: u32 = 0xffff;
  */
 let refused: u32 = 0;
 
-/** Frames in the low 16 bits; bit 16: a descriptor with RS was completed, raise the queue's vector. */
+/**
+ * Frames in the low 16 bits; bit 16: a descriptor with RS was completed, raise the queue's vector; bit 17: the packet at head needs
+ * memory that has to be brought in first.
+ */
 export function rxBurst(device: u32, queue: u32, records: u32, max: u32, arena: u32, arenaBytes: u32): u32 {
   if (atomic.load<u32>(device + DEV_PAUSED) != 0 || queue >= load<u32>(device, DEV_QUEUE_PAIRS)) return 0;
   const block = load<u32>(device, DEV_TX_BLOCKS) + queue * Q_BYTES;
@@ -76,9 +81,10 @@ export function rxBurst(device: u32, queue: u32, records: u32, max: u32, arena: 
         (!works || headersFit(cmd, l2Of(qw1), l3Of(qw1), l4Of(qw1), bytes));
       if (valid && !fits && produced != 0) break;
       if (!valid || !fits || !fetch(cursor, load<u64>(descriptor), bytes)) {
+        if (missed) break;
         increment(stats + (QS_ERRORS << 3));
         if ((qw1 & QW1_RS) != 0) {
-          atomic.store<u64>(descriptor + 8, qw1 | 0xf);
+          publish(descriptor + 8, qw1 | 0xf);
           raise = RAISE;
         }
         if (++head == length) head = 0;
@@ -102,7 +108,7 @@ export function rxBurst(device: u32, queue: u32, records: u32, max: u32, arena: 
       ++produced;
       cursor = min<u32>((cursor + bytes + 63) & ~63, end);
       if ((qw1 & QW1_RS) != 0) {
-        atomic.store<u64>(descriptor + 8, qw1 | 0xf);
+        publish(descriptor + 8, qw1 | 0xf);
         raise = RAISE;
       }
       if (++head == length) head = 0;
@@ -113,7 +119,7 @@ export function rxBurst(device: u32, queue: u32, records: u32, max: u32, arena: 
       if (type != DTYPE_DONE) {
         increment(stats + (QS_ERRORS << 3));
         if ((qw1 & QW1_RS) != 0) {
-          atomic.store<u64>(descriptor + 8, qw1 | 0xf);
+          publish(descriptor + 8, qw1 | 0xf);
           raise = RAISE;
         }
       }
@@ -144,7 +150,7 @@ export function rxBurst(device: u32, queue: u32, records: u32, max: u32, arena: 
   add(stats + (QS_PACKETS << 3), plain);
   add(stats + (QS_BYTES << 3), plainBytes);
   add(stats + (QS_UNICAST << 3), unicast);
-  return produced | raise;
+  return produced | raise | (missed ? MISS : 0);
 }
 
 /** copyFromGuest with a short cut for a buffer in one piece. */
@@ -196,7 +202,7 @@ function assemble(
     const handOver = (caps & FRAME_TX_TSO) != 0 && (cmd & CMD_L4T) == CMD_L4T_TCP && bytes - headers > mssOf(context) &&
       bytes - l2Of(first) <= TSO_HANDOVER_IP_BYTES && (end - cursor >= room || !isFirst);
     if (!handOver) {
-      if (!gather(load<u32>(block, Q_STAGE), descriptors)) return fail(block);
+      if (!gather(load<u32>(block, Q_STAGE), descriptors)) return unread(block);
       startSegments(block, first, context, cmd, bytes, peerTag ? TSOF_TAG_PEER : tagged ? TSOF_TAG : 0, tag1Of(first));
       outcome = STAGED;
       return 0;
@@ -207,7 +213,7 @@ function assemble(
     outcome = NO_ROOM;
     return 0;
   }
-  if (!gather(cursor + gap, descriptors)) return fail(block);
+  if (!gather(cursor + gap, descriptors)) return unread(block);
 
   let flags: u32 = peerTag ? FRAME_TX_VLAN : 0;
   let packets: u32 = 1;
@@ -242,7 +248,14 @@ function fail(block: u32): u32 {
   return 0;
 }
 
-/** The buffers of the collected packet, one after the other; false = one is not mapped for reading. */
+/** A buffer could not be read: it is bad, or it has to be brought in, and the packet waits. */
+function unread(block: u32): u32 {
+  if (!missed) return fail(block);
+  outcome = NO_ROOM;
+  return 0;
+}
+
+/** The buffers of the collected packet, one after the other; false = one is not there for reading. */
 function gather(to: u32, descriptors: u32): bool {
   for (let n: u32 = 0; n < packetDescriptors; ++n) {
     const qw1 = load<u64>(descriptors + (n << 4), 8);
@@ -260,7 +273,7 @@ function complete(ring: u32, length: u32, head: u32, descriptors: u32): u32 {
     const qw1 = load<u64>(descriptors + (n << 4), 8);
     const type = dtypeOf(qw1);
     if ((qw1 & QW1_RS) != 0 && type != DTYPE_CONTEXT && type != DTYPE_DONE) {
-      atomic.store<u64>(ring + (head << 4) + 8, qw1 | 0xf);
+      publish(ring + (head << 4) + 8, qw1 | 0xf);
       raise = RAISE;
     }
     if (++head == length) head = 0;

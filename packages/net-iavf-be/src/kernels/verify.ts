@@ -1,7 +1,7 @@
 /** Rx checksum verdict of a classified frame, as bits of qw1 of the write-back. */
 import { FRAME_RX_IP_BAD, FRAME_RX_IP_GOOD, FRAME_RX_L4_BAD, FRAME_RX_L4_GOOD } from './layout';
 import { fold, sumIpv4Header, sumWords, swap16 } from './checksum';
-import { hasExtensions, ipv4HeaderBytes, isIpv6, l4, l4Bytes, protocol, PROTOCOL_SCTP, PROTOCOL_UDP } from './classify';
+import { PROTOCOL_SCTP, PROTOCOL_UDP } from './classify';
 
 const L3L4P: u32 = 1 << 3;
 const IPE: u32 = 1 << 22;
@@ -9,11 +9,12 @@ const L4E: u32 = 1 << 23;
 
 /**
  * L3L4P only for complete TCP, UDP and (when the sending port vouches for it) SCTP: L3L4P = 0 is always safe, the driver then
- * verifies itself. `flags`: what the sending port has found out (FRAME_RX_*).
+ * verifies itself. `flags`: what the sending port has found out (FRAME_RX_*). `l4` is not 0, and IPv6 has no extension headers.
  */
 @inline
-export function verdict(frame: u32, l3: u32, flags: u32): u32 {
-  if (l4 == 0 || hasExtensions) return 0;
+export function verdict(
+  frame: u32, l3: u32, flags: u32, l4: u32, l4Bytes: u32, protocol: u32, isIpv6: bool, ipv4HeaderBytes: u32,
+): u32 {
   let bits = L3L4P;
   if (!isIpv6) {
     if (flags & FRAME_RX_IP_BAD) bits |= IPE;

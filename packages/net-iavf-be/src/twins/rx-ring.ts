@@ -9,7 +9,7 @@ import {
 } from '../layout.ts';
 import { classify } from './classify.ts';
 import { isAddressed, isPruned } from './filter.ts';
-import { TwinIotlb } from './iotlb.ts';
+import { TwinIotlb, type MissState } from './iotlb.ts';
 import type { TwinMemory } from './memory.ts';
 import { toeplitz } from './rss.ts';
 import { countFrame, isBroadcast } from './tx-burst.ts';
@@ -36,16 +36,20 @@ interface Description {
   readonly hash: number;
 }
 
-export function txBurst(memory: TwinMemory, device: number, records: number, count: number): number {
+const MISS = 1 << 17;
+
+export function txBurst(memory: TwinMemory, misses: MissState, device: number, records: number, count: number): number {
   if (memory.acquire(device + DEV_PAUSED) !== 0) count = 0;
-  const iotlb = new TwinIotlb(memory, memory.u32(device + DEV_IOTLB), IOTLB_WRITE);
+  const iotlb = new TwinIotlb(memory, memory.u32(device + DEV_IOTLB), IOTLB_WRITE, misses);
   let kick = 0;
-  for (let n = 0; n < count; n++) {
-    const queue = deliver(memory, iotlb, device, records + n * FRAME_RECORD_BYTES);
+  let taken = 0;
+  for (; taken < count; taken++) {
+    const queue = deliver(memory, iotlb, device, records + taken * FRAME_RECORD_BYTES);
+    if (iotlb.missed) break;
     if (queue !== undefined) kick |= 1 << queue;
   }
   memory.setU32(device + DEV_RX_KICK, kick);
-  return count;
+  return taken | (iotlb.missed ? MISS : 0);
 }
 
 /** The queue that got a write-back. */
@@ -112,6 +116,7 @@ function place(memory: TwinMemory, iotlb: TwinIotlb, block: number, frame: numbe
     addresses.push({ high, low });
     const mapped = iotlb.forEachPiece(high, low, Math.min(buffer, bytes - n * buffer), () => undefined);
     if (!mapped) {
+      if (iotlb.missed) return false;
       refuse(memory, block, descriptorOf, n + 1, ringLength);
       return true;
     }

@@ -7,7 +7,7 @@ import {
   QS_ERRORS, STAGE_CRC_TABLE, STAGE_DESCRIPTORS, TSO_HANDOVER_IP_BYTES, TSOF_TAG, TSOF_TAG_PEER,
 } from '../layout.ts';
 import { crc32c, foldSum, setIpv4Checksum, sumBytes } from './checksum.ts';
-import { TwinIotlb } from './iotlb.ts';
+import { TwinIotlb, type MissState } from './iotlb.ts';
 import type { TwinMemory } from './memory.ts';
 import { emitSegments, startSegments, tsoFits } from './tso.ts';
 import { insertTag, TxBurst } from './tx-burst.ts';
@@ -18,8 +18,10 @@ import {
 
 type Outcome = 'done' | 'refused' | 'staged' | 'no room';
 
+const MISS = 1 << 17;
+
 export function rxBurst(
-  memory: TwinMemory, device: number, queue: number, records: number, max: number, arena: number, arenaBytes: number,
+  memory: TwinMemory, misses: MissState, device: number, queue: number, records: number, max: number, arena: number, arenaBytes: number,
 ): number {
   if (memory.acquire(device + DEV_PAUSED) !== 0 || queue >= memory.u32(device + DEV_QUEUE_PAIRS)) return 0;
   const block = memory.u32(device + DEV_TX_BLOCKS) + queue * Q_BYTES;
@@ -31,7 +33,7 @@ export function rxBurst(
     memory.setU32(block + Q_FAULT, QFAULT_TAIL);
     return 0;
   }
-  const iotlb = new TwinIotlb(memory, memory.u32(device + DEV_IOTLB), IOTLB_READ);
+  const iotlb = new TwinIotlb(memory, memory.u32(device + DEV_IOTLB), IOTLB_READ, misses);
   const burst = new TxBurst(memory, records, max, arena, arenaBytes, queue, block);
   if (memory.u32(block + Q_TSO_TOTAL) !== 0 && !emitSegments(memory, block, burst)) return burst.produced;
 
@@ -61,7 +63,7 @@ export function rxBurst(
     }
   }
   memory.setU32(block + Q_HEAD, head);
-  return burst.produced | (raise ? 1 << 16 : 0);
+  return burst.produced | (raise ? 1 << 16 : 0) | (iotlb.missed ? MISS : 0);
 }
 
 const endsPacket = (d: TxDescriptor): boolean => dtypeOf(d) === DTYPE_DATA && (cmdOf(d) & CMD_EOP) !== 0;
@@ -89,6 +91,7 @@ function assemble(memory: TwinMemory, iotlb: TwinIotlb, device: number, block: n
     memory.count(block + Q_STATS + 8 * QS_ERRORS);
     return 'refused';
   };
+  const unread = (): Outcome => (iotlb.missed ? 'no room' : fail());
   if (p.malformed || p.secondTag) return fail();
   if (p.cmd & CMD_DUMMY) return 'done';
   const fits = p.segmented
@@ -107,14 +110,14 @@ function assemble(memory: TwinMemory, iotlb: TwinIotlb, device: number, block: n
       (caps & FRAME_TX_TSO) !== 0 && p.l4t === L4T_TCP && p.bytes - header > p.mss && p.bytes - p.l2 <= TSO_HANDOVER_IP_BYTES &&
       (burst.hasRoom(room) || burst.produced > 0);
     if (!handOver) {
-      if (!gather(memory, iotlb, p, memory.u32(block + Q_STAGE))) return fail();
+      if (!gather(memory, iotlb, p, memory.u32(block + Q_STAGE))) return unread();
       startSegments(memory, block, p, peerTag ? TSOF_TAG_PEER : tagged ? TSOF_TAG : 0);
       return 'staged';
     }
   }
   if (!burst.hasRoom(room)) return burst.produced === 0 ? fail() : 'no room';
   const frame = burst.cursor + gap;
-  if (!gather(memory, iotlb, p, frame)) return fail();
+  if (!gather(memory, iotlb, p, frame)) return unread();
 
   const tag = { flags: peerTag ? FRAME_TX_VLAN : 0, vlanTci: peerTag ? p.tag1 : 0 };
   const lengths = { l2: p.l2 + gap, l3: p.l3, l4: p.l4 };

@@ -63,23 +63,26 @@ function enable(adapter: Adapter, select: QueueSelect, opcode: number): Outcome 
   const rings = adapter.select(opcode, select).filter((ring) => !ring.enabled);
   const memory = adapter.emudev.memTable();
   // All of them or none: find every ring first.
+  using pins = new DisposableStack();
   const located = rings.map((ring) => {
     requireValue(ring.configured, opcode, `${ring.direction} queue ${ring.pair} configured`, 'not configured');
-    const offset = ring.locate(memory);
-    requireValue(offset !== undefined, opcode, `${ring.direction} ring ${ring.pair} in mapped memory that may be read and written`, 'it is not');
+    const place = ring.locate(memory);
+    pins.use(place);
+    requireValue(place !== undefined, opcode, `${ring.direction} ring ${ring.pair} in mapped memory that may be read and written`, 'it is not');
     const doorbell = adapter.doorbell(ring);
     if (doorbell === 0) throw new Error(`the doorbell of ${ring.direction} queue ${ring.pair} is not in memory`);
-    return { ring, offset, doorbell };
+    return { ring, place, doorbell };
   });
   try {
     for (const ring of rings) ring.reserve();
   } catch (error) {
     throw noMemory(opcode, 'room for a staging buffer', error instanceof Error ? error.message : String(error));
   }
-  for (const { ring, offset, doorbell } of located) {
+  pins.move();
+  for (const { ring, place, doorbell } of located) {
     // The vector's cells may have been unknown when CONFIG_IRQ_MAP came.
     if (ring.vector !== undefined) adapter.setVector(ring, ring.vector);
-    ring.enable(offset, doorbell);
+    ring.enable(place, doorbell);
   }
   // No completed descriptor can be waiting: heads are zero. Rx tails written earlier are found by the next burst.
   return { linkEvent: true };

@@ -1,6 +1,6 @@
 /** Guest memory for tests: everything a device does to it is seen, and it may be as treacherous as a guest. */
 import { fail } from 'node:assert/strict';
-import { IovaSpace, Window } from '@emudev/dma';
+import { IovaSpace, Window, type PinnedRange } from '@emudev/dma';
 import { linux } from '@emudev/linux';
 import type { Access, GuestMemory } from '@emudev/pci';
 
@@ -57,7 +57,7 @@ export class TestMemory implements GuestMemory, Disposable {
   get writes(): readonly MemoryAccess[] {
     return this.#accesses.filter(({ access }) => access === 'write');
   }
-  /** How often `translate` was asked since the last `forget`. */
+  /** How often `translate` or `pin` was asked since the last `forget`. */
   get translations(): number {
     return this.#translations;
   }
@@ -152,6 +152,11 @@ export class TestMemory implements GuestMemory, Disposable {
   translate(iova: bigint, lengthBytes: number, access: Access): number | undefined {
     this.#translations++;
     return this.#space.translate(iova, lengthBytes, access);
+  }
+
+  pin(iova: bigint, lengthBytes: number, access: Access): PinnedRange | undefined {
+    this.#translations++;
+    return this.#space.pin(iova, lengthBytes, access);
   }
 
   markDirty(iova: bigint, lengthBytes: number): void {

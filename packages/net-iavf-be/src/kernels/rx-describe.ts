@@ -1,0 +1,157 @@
+/**
+ * What a frame for the guest is: does the guest want it, which queue gets it, what the write-back says about it. Looks at frames
+ * and filters only; the answers go to the device's scratch, one entry per frame of the chunk.
+ */
+import {
+  DEV_FLAGS, DEV_HENA, DEV_LUT, DEV_MAX_FRAME, DEV_QUEUE_PAIRS, DEV_RSS_TABLE, DEV_SCRATCH, DEV_STATS, DEVF_VLAN_STRIP,
+  DEVS_RX_FILTERED, DEVS_RX_NO_QUEUE, DEVS_RX_OVERSIZE, DEVS_RX_RUNT, FRAME_FLAGS, FRAME_RECORD_BYTES, RSS_LUT_ENTRIES, SCRATCH_CAST,
+  SCRATCH_ENTRY_BYTES, SCRATCH_NOWHERE, SCRATCH_QUEUE, SCRATCH_QW0, SCRATCH_STATUS, SCRATCH_STRIP,
+} from './layout';
+import { swap16 } from './checksum';
+import {
+  classify, ETHERTYPE_IPV4, hashTypes, hasExtensions, ipv4HeaderBytes, isIpv6, l4, l4Bytes, protocol, PROTOCOL_TCP, PROTOCOL_UDP, ptype,
+} from './classify';
+import { castOf, isAddressed, isPruned, MAC_MASK, UNICAST } from './filter';
+import { toeplitz4, toeplitz6 } from './rss';
+import { add, increment } from './statistics';
+import { verdict } from './verify';
+
+const ETHERNET_HEADER_BYTES: u32 = 14;
+/** 0x8100 as a little-endian load sees it. */
+const ETHERTYPE_VLAN: u32 = 0x0081;
+
+/** Bits of qw1. */
+export const DD: u64 = 1;
+export const EOP: u64 = 2;
+export const PTYPE_SHIFT: u64 = 30;
+const L2TAG1P: u64 = 1 << 2;
+const UMBCAST_SHIFT: u64 = 9;
+const FLTSTAT_RSS: u64 = 3 << 12;
+
+const PTYPE_IPV4_UDP: u64 = 24;
+const PTYPE_IPV4_TCP: u64 = 26;
+/** HENA bits of IPv4: 29 and 31 unicast UDP, 30 and 31 other UDP, 33 TCP, 32 its SYN. */
+const HENA_UDP_UNICAST: u64 = 0b101 << 29;
+const HENA_UDP_OTHER: u64 = 0b110 << 29;
+const HENA_TCP: u64 = <u64>1 << 33;
+const HENA_TCP_SYN: u64 = <u64>1 << 32;
+
+@inline
+function discard(device: u32, entry: u32, counter: u32): void {
+  increment(device + DEV_STATS + (counter << 3));
+  store<u32>(entry, counter, SCRATCH_CAST);
+}
+
+/** Frames [from, count) of the chunk will be described once more: what was counted for them is not. */
+export function takeBack(device: u32, from: u32, count: u32): void {
+  for (let n = from; n < count; ++n) {
+    const entry = device + DEV_SCRATCH + n * SCRATCH_ENTRY_BYTES;
+    if (load<u32>(entry, SCRATCH_QUEUE) == SCRATCH_NOWHERE) add(device + DEV_STATS + (load<u32>(entry, SCRATCH_CAST) << 3), -1);
+  }
+}
+
+export function describe(device: u32, records: u32, count: u32): void {
+  const maxFrame = load<u32>(device, DEV_MAX_FRAME);
+  const flags = load<u32>(device, DEV_FLAGS);
+  const hena = load<u64>(device, DEV_HENA);
+  const table = load<u32>(device, DEV_RSS_TABLE);
+  const pairs = load<u32>(device, DEV_QUEUE_PAIRS);
+  /** The unicast address that was found in the filter last: mostly the guest has but one. */
+  let accepted: u64 = -1;
+  let entry = device + DEV_SCRATCH;
+  const end = records + count * FRAME_RECORD_BYTES;
+  for (let record = records; record < end; record += FRAME_RECORD_BYTES, entry += SCRATCH_ENTRY_BYTES) {
+    const word = load<u64>(record);
+    const data = <u32>word;
+    const length = <u32>(word >> 32);
+    store<u32>(entry, SCRATCH_NOWHERE, SCRATCH_QUEUE);
+    if (length < ETHERNET_HEADER_BYTES) {
+      discard(device, entry, DEVS_RX_RUNT);
+      continue;
+    }
+    if (length > maxFrame) {
+      discard(device, entry, DEVS_RX_OVERSIZE);
+      continue;
+    }
+    const address = load<u64>(data) & MAC_MASK;
+    const cast = castOf(address);
+    if (address != accepted) {
+      if (!isAddressed(device, flags, address, cast)) {
+        discard(device, entry, DEVS_RX_FILTERED);
+        continue;
+      }
+      accepted = address;
+    }
+    let l3 = ETHERNET_HEADER_BYTES;
+    let etherType: u32 = load<u16>(data, 12);
+    let qw0: u64 = 0;
+    let status: u64 = DD | EOP | (<u64>cast << UMBCAST_SHIFT);
+    let strip: u32 = 0;
+    if (etherType == ETHERTYPE_VLAN && length >= ETHERNET_HEADER_BYTES + 4) {
+      const tci = swap16(load<u16>(data, 14));
+      etherType = load<u16>(data, 16);
+      l3 = ETHERNET_HEADER_BYTES + 4;
+      if (isPruned(device, flags, tci & 0xfff)) {
+        discard(device, entry, DEVS_RX_FILTERED);
+        continue;
+      }
+      if ((flags & DEVF_VLAN_STRIP) != 0) {
+        strip = 1;
+        status |= L2TAG1P;
+        qw0 = <u64>tci << 16;
+      }
+    }
+    let hash: u32 = 0;
+    const ip = data + l3;
+    if (etherType == ETHERTYPE_IPV4 && isPlain(ip, length - l3)) {
+      // The common packet: nothing of it goes through the globals of classify.ts
+      const isTcp = load<u8>(ip, 9) == PROTOCOL_TCP;
+      let types: u64 = cast == UNICAST ? HENA_UDP_UNICAST : HENA_UDP_OTHER;
+      if (isTcp) types = (load<u8>(ip, 33) & 0x12) == 0x02 ? HENA_TCP | HENA_TCP_SYN : HENA_TCP;
+      if ((types & hena) != 0) {
+        hash = toeplitz4(table, ip + 12, ip + 20);
+        status |= FLTSTAT_RSS;
+      }
+      status |= (isTcp ? PTYPE_IPV4_TCP : PTYPE_IPV4_UDP) << PTYPE_SHIFT;
+      status |= verdict(
+        data, l3, load<u32>(record, FRAME_FLAGS), l3 + 20, swap16(load<u16>(ip, 2)) - 20, isTcp ? PROTOCOL_TCP : PROTOCOL_UDP, false, 20,
+      );
+    } else {
+      classify(data, length, l3, etherType, cast);
+      if ((hashTypes & hena) != 0) {
+        const ports = l4 != 0 ? data + l4 : 0;
+        hash = isIpv6 ? toeplitz6(table, ip + 8, ports) : toeplitz4(table, ip + 12, ports);
+        status |= FLTSTAT_RSS;
+      }
+      status |= <u64>ptype << PTYPE_SHIFT;
+      if (l4 != 0 && !hasExtensions) {
+        status |= verdictOfClassified(data, l3, load<u32>(record, FRAME_FLAGS));
+      }
+    }
+    const queue = <u32>load<u8>(device + (hash & (RSS_LUT_ENTRIES - 1)), DEV_LUT);
+    if (queue >= pairs) {
+      discard(device, entry, DEVS_RX_NO_QUEUE);
+      continue;
+    }
+    store<u64>(entry, qw0 | (<u64>hash << 32), SCRATCH_QW0);
+    store<u64>(entry, status, SCRATCH_STATUS);
+    store<u32>(entry, queue, SCRATCH_QUEUE);
+    store<u32>(entry, strip, SCRATCH_STRIP);
+    store<u32>(entry, cast, SCRATCH_CAST);
+  }
+}
+
+/** A whole IPv4 packet without options in `bytes` bytes, with a whole TCP or UDP header in it. */
+@inline
+function isPlain(ip: u32, bytes: u32): bool {
+  if (bytes < 28) return false;
+  const start = load<u32>(ip);
+  const total = swap16(start >>> 16);
+  if ((start & 0xff) != 0x45 || total > bytes || (load<u16>(ip, 6) & 0xff3f) != 0) return false;
+  const next = load<u8>(ip, 9);
+  return next == PROTOCOL_UDP ? total >= 28 : next == PROTOCOL_TCP && total >= 40;
+}
+
+function verdictOfClassified(data: u32, l3: u32, flags: u32): u32 {
+  return verdict(data, l3, flags, l4, l4Bytes, protocol, isIpv6, ipv4HeaderBytes);
+}
