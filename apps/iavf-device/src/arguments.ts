@@ -3,7 +3,7 @@
  * them. Short cuts (`--socket`, `--tap`, …) are only other spellings of vdevs and a pair.
  */
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import { ENGINE_NAMES, type EngineName } from '@emudev/ethdev';
+import { ENGINE_NAMES, IDLE_LATENCY_US, MAX_CPU, MAX_IDLE_LATENCY_US, MAX_LCORES, type EngineName } from '@emudev/ethdev';
 
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as const;
 export const UNSEALED_MEMORY = ['map', 'refuse'] as const;
@@ -15,7 +15,10 @@ export interface Plan {
   /** `A=B` or `A`. */
   readonly pairs: readonly string[];
   readonly engine: EngineName;
-  readonly lcores: number;
+  /** Polling threads: one for each entry, the number of the processor it is bound to; undefined: the scheduler chooses. */
+  readonly lcores: readonly (number | undefined)[];
+  /** Microseconds between two looks of an idle lcore at its guests' doorbells. */
+  readonly idleLatencyUs: number;
   readonly burst: number | undefined;
   /** What becomes of a guest whose memory its VMM could truncate under us. */
   readonly unsealedMemory: (typeof UNSEALED_MEMORY)[number];
@@ -47,7 +50,8 @@ interface Flags {
   queues: string | undefined;
   mac: string | undefined;
   doorbell: string | undefined;
-  lcores: number;
+  lcores: Plan['lcores'];
+  idleLatency: number;
   burst: number | undefined;
   unsealedMemory: Plan['unsealedMemory'];
   logLevel: Plan['logLevel'];
@@ -69,6 +73,20 @@ export function integer(min: number, max: number): (text: string) => number {
     if (!/^\d+$/.test(text) || n < min || n > max) throw new InvalidArgumentError(`It must be a whole number from ${min} to ${max}.`);
     return n;
   };
+}
+
+/** `N`, or `0@CPU,1@CPU,…` as DPDK writes it: lcore 0 on that processor, lcore 1 on that one. */
+export function lcoreList(text: string): Plan['lcores'] {
+  if (!text.includes('@')) return Array.from({ length: integer(1, MAX_LCORES)(text) }, () => undefined);
+  const cpus = new Map<number, number>();
+  for (const entry of text.split(',')) {
+    const [lcore, cpu] = /^(\d{1,2})@(\d{1,4})$/.exec(entry)?.slice(1).map(Number) ?? [];
+    if (lcore === undefined || cpu === undefined || cpu > MAX_CPU || cpus.has(lcore)) throw new InvalidArgumentError(`It must be a number, or LCORE@PROCESSOR for each lcore, like 0@2,1@3; "${entry}" is not.`);
+    cpus.set(lcore, cpu);
+  }
+  const all = Array.from({ length: cpus.size }, (_, lcore) => cpus.get(lcore));
+  if (all.includes(undefined) || all.length > MAX_LCORES) throw new InvalidArgumentError(`Lcores are numbered from 0 without a gap, at most ${MAX_LCORES} of them.`);
+  return all;
 }
 
 const EXAMPLES = `
@@ -102,7 +120,8 @@ export function createProgram(drivers: string): Command {
     .addOption(new Option('--vdev <device>', 'a device the DPDK way: name,key=value,… (repeatable; see below)').argParser(collect))
     .addOption(new Option('--forward <pair>', "ports to connect: 'A=B', or 'A' to loop A back to itself (repeatable)").argParser(collect))
     .addOption(new Option('--forward-mode <engine>', 'what happens to frames on the way').choices(ENGINE_NAMES).default('io'))
-    .addOption(new Option('--lcores <n>', 'polling threads, 1 to 64').argParser(integer(1, 64)).default(1))
+    .addOption(new Option('--lcores <n>', 'polling threads, 1 to 64, or each with the processor it stays on, the DPDK way: 0@2,1@3').argParser(lcoreList).default([undefined], '1'))
+    .addOption(new Option('--idle-latency <us>', "how long an idle lcore may overlook a guest's first frame, 1 to 100000 us: each look costs 2 to 20 us of a processor").argParser(integer(1, MAX_IDLE_LATENCY_US)).default(IDLE_LATENCY_US))
     .addOption(new Option('--unsealed-memory <how>', 'guest memory in a file that cannot be sealed (on /dev/shm, say; not memfd), whose truncation would end this process: map it with a warning, or refuse it').choices(UNSEALED_MEMORY).default('map'))
     .addOption(new Option('--burst <n>', 'frames per burst, 1 to 1024').argParser(integer(1, 1024)))
     .addOption(new Option('--stats <seconds>', 'log statistics this often (0: at the end only)').argParser(integer(0, 86_400)).default(0))
@@ -186,6 +205,7 @@ export function parseArguments(argv: readonly string[], drivers = ''): Plan {
     pairs: [...short.pairs, ...(flags.forward ?? [])],
     engine: flags.forwardMode,
     lcores: flags.lcores,
+    idleLatencyUs: flags.idleLatency,
     burst: flags.burst,
     unsealedMemory: flags.unsealedMemory,
     logLevel: flags.logLevel,

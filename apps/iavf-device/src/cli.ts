@@ -7,6 +7,7 @@ import { ctl } from './control/ctl.ts';
 import { ControlServer } from './control/server.ts';
 import { driverCatalog, Launcher } from './launcher.ts';
 import { createLogger, type Logger } from './log.ts';
+import { lcoreAdvice } from './lcore-advice.ts';
 import { logEvents, logHotPlug } from './log-events.ts';
 import { wiring } from './wiring.ts';
 
@@ -51,6 +52,7 @@ async function serve(plan: Plan): Promise<void> {
   // Before anything is made that a signal would leave behind.
   const ended = endSignal();
   await using launcher = await Launcher.start(plan);
+  for (const advice of lcoreAdvice(plan.lcores)) log.warn({ lcores: plan.lcores.length }, advice);
   launcher.onEvent((event) => { log.error(event, 'lcore'); });
   // Where a guest's bytes come out of standard output, nothing else does.
   const say = launcher.bus.list().some(({ device }) => device.ownsStdio === true) ? console.error : console.log;

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { HelpRequested, parseArguments, UsageError } from '../src/arguments.ts';
+import { HelpRequested, parseArguments, UsageError, type Plan } from '../src/arguments.ts';
+import { lcoreAdvice } from '../src/lcore-advice.ts';
 import { cloudHypervisorLine, libvirtLines, qemuLine } from '../src/wiring.ts';
 
 describe('short cuts', () => {
@@ -8,7 +9,8 @@ describe('short cuts', () => {
       vdevs: ['emu_iavf0,path=/run/vm0.sock', 'net_iavf_be0,emu=emu_iavf0', 'net_echo0'],
       pairs: ['net_iavf_be0=net_echo0'],
       engine: 'io',
-      lcores: 1,
+      lcores: [undefined],
+      idleLatencyUs: 100,
     });
   });
 
@@ -66,4 +68,22 @@ describe('wiring lines survive a shell and an XML parser', () => {
     expect(cloudHypervisorLine('/run/a.sock')).toMatch(/--user-device socket=\/run\/a\.sock$/);
     expect(cloudHypervisorLine(path)).toContain("'socket=");
   });
+});
+
+test('lcores are a number, or each has a processor', () => {
+  const lcores = (text: string): Plan['lcores'] => parseArguments(['--socket', '/tmp/a', '--lcores', text]).lcores;
+  expect(lcores('3')).toEqual([undefined, undefined, undefined]);
+  expect(lcores('0@2')).toEqual([2]);
+  expect(lcores('1@3,0@2')).toEqual([2, 3]);
+  for (const text of ['0', '65', '0@', '@1', '0@1,0@2', '1@1', '0@1,2@2', '0@1024', '0@1,2', '0@x']) {
+    expect(() => lcores(text), text).toThrow(expect.objectContaining({ code: 'ERR_USAGE', message: expect.stringMatching(/--lcores/) as string }));
+  }
+});
+
+test('advice about processors is given where it is needed', () => {
+  expect(lcoreAdvice([undefined], [0, 1])).toEqual([]);
+  expect(lcoreAdvice([2, 3], [0, 1, 2, 3])).toEqual([]);
+  expect(lcoreAdvice([2, 2], [0, 1, 2, 3])[0]).toMatch(/bound to processor 2/);
+  expect(lcoreAdvice([undefined, undefined], [0, 1])[0]).toMatch(/2 lcores on 2 processors/);
+  expect(lcoreAdvice([undefined], [0])).toEqual([]);
 });

@@ -22,6 +22,6 @@ export { FrameRingReader, FrameRingWriter, allocateFrameRing, copyInWindow, type
 export type { Engine, EngineName, EngineSpec } from './engines/engine.ts';
 export { ENGINE_NAMES, createEngine } from './engines/create.ts';
 export { LCORE_EVENTS_CHANNEL, Lcore, type LcoreEvent, type LcoreOptions, type LcoreResources, type Stream, type StreamSpec, type StreamStats } from './lcore.ts';
-export { LcorePool } from './lcore-pool.ts';
+export { LcorePool, type LcorePoolOptions } from './lcore-pool.ts';
 export { LearningSwitch, type SwitchAddress, type SwitchOptions, type SwitchPortStats } from './switch.ts';
 export { Forwarding, parsePairs, type EngineChoice, type ForwardingOptions, type Pair, type StreamReport } from './forwarding.ts';

@@ -2,6 +2,12 @@ import { EthdevError } from './errors.ts';
 import { Lcore, type LcoreEvent, type LcoreOptions, type LcoreResources } from './lcore.ts';
 import { MAX_LCORES } from './limits.ts';
 
+/** For all lcores of a pool alike, but for where they run. */
+export interface LcorePoolOptions extends Omit<LcoreOptions, 'cpu'> {
+  /** The processor of lcore n; none: the scheduler chooses. */
+  readonly cpus?: readonly (number | undefined)[];
+}
+
 /** The polling threads of a process. */
 export class LcorePool {
   readonly lcores: readonly Lcore[];
@@ -11,11 +17,14 @@ export class LcorePool {
   }
 
   /** Starts `count` threads; all of them, or none. */
-  static async start(count: number, resources: LcoreResources, options: LcoreOptions = {}): Promise<LcorePool> {
+  static async start(count: number, resources: LcoreResources, options: LcorePoolOptions = {}): Promise<LcorePool> {
     if (!Number.isInteger(count) || count < 1 || count > MAX_LCORES) {
       throw new EthdevError('ERR_ETHDEV_CONFIG', `${String(count)} lcores: want 1 to ${String(MAX_LCORES)}`);
     }
-    const started = await Promise.allSettled(Array.from({ length: count }, (_, id) => Lcore.start(id, resources, options)));
+    const started = await Promise.allSettled(Array.from({ length: count }, (_, id) => {
+      const cpu = options.cpus?.[id];
+      return Lcore.start(id, resources, cpu === undefined ? options : { ...options, cpu });
+    }));
     const lcores = started.filter((s) => s.status === 'fulfilled').map((s) => s.value);
     const failed = started.find((s) => s.status === 'rejected');
     if (failed !== undefined) {
