@@ -70,9 +70,20 @@ async function neighbour(): Promise<Steady> {
 
 /** A session that did nothing wrong yet. Waits for the end of the one before it. */
 async function connect(version: Uint8Array | null = LVU_VERSION): Promise<RawClient> {
-  const client = RawClient.connect(socket);
+  const client = served(() => RawClient.connect(socket));
   if (version !== null) await client.request(VERSION, version);
   return client;
+}
+
+/** A device that serves nobody any more says why. */
+function served<T>(attach: () => T): T {
+  const explain = (error: unknown): never => { throw new Error(`nobody is served: ${device.state()}`, { cause: error }); };
+  try {
+    const result = attach();
+    return result instanceof Promise ? (result.catch(explain) as T) : result;
+  } catch (error) {
+    return explain(error);
+  }
 }
 
 async function session(use: (client: RawClient) => Promise<void>): Promise<void> {
@@ -85,7 +96,7 @@ async function session(use: (client: RawClient) => Promise<void>): Promise<void>
 }
 
 async function guest(use: (driver: HandDriver) => Promise<void>): Promise<void> {
-  await using driver = await HandDriver.attach(socket);
+  await using driver = await served(() => HandDriver.attach(socket));
   await use(driver);
 }
 

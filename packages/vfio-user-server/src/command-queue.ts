@@ -60,6 +60,12 @@ export class CommandQueue {
     this.regulate();
   }
 
+  /** The client has taken replies: commands that waited for that go on, and with fewer of them waiting it may be read again. */
+  drained(): void {
+    this.pump();
+    this.regulate();
+  }
+
   /** Runs `work` (which neither throws nor rejects) when no command is being executed; not at all if the queue is closed before. Resolves in either case. */
   between(work: () => Promise<void>): Promise<void> {
     if (this.#closed) return Promise.resolve();

@@ -162,7 +162,7 @@ export class Session implements SessionView, CommandContext, PciHost {
     this.#connection = new Connection(sys, fd, { maxFrameBytes: MAX_VERSION_FRAME_BYTES, maxFds: 0 }, {
       onTurn: () => { this.#queue.beginTurn(); },
       onFrame: (frame) => { this.#onFrame(frame); },
-      onDrained: () => { this.#queue.pump(); },
+      onDrained: () => { this.#queue.drained(); },
       onEnd: (reason, error) => { this.#end(this.state === 'negotiating' && reason === 'protocol-error' ? 'negotiation-failed' : reason, error); },
       get awaiting() { return isBusy(); },
     }, { messageTimeoutMs: limits.messageTimeoutMs, spin: options.spin });

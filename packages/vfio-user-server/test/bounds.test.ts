@@ -65,6 +65,25 @@ describe('while a command runs', () => {
   });
 });
 
+it('a client that takes its replies late is read again, and gets all of them', async () => {
+  await using s = await serve({ server: { limits: { maxPendingMessages: 2, maxPendingOutputBytes: 64 } } });
+  s.client.reading = false;
+  const commands = 2000;
+  let sent = 0;
+  const sending = (async () => {
+    for (; sent < commands; sent++) await s.client.sendPatiently(message(sent, GET_INFO, info));
+  })();
+  // Until the server takes nothing any more: replies fill the one direction, commands the other.
+  for (let before = -1; before !== sent;) {
+    before = sent;
+    for (let i = 0; i < 20; i++) await turn();
+  }
+  expect(sent).toBeLessThan(commands);
+  s.client.reading = true;
+  for (let id = 0; id < commands; id++) expect((await s.client.next()).id).toBe(id);
+  await sending;
+});
+
 describe('the DMA table', () => {
   it('that is full takes what it has once more', async () => {
     await using s = await serve({ server: { limits: { maxDmaMaps: 2 } } });

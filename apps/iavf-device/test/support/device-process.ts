@@ -60,6 +60,18 @@ export class DeviceProcess implements AsyncDisposable {
     return readdirSync(`/proc/${this.pid}/fd`).length;
   }
 
+  /** What it is doing and what it said last: for the message of a test that waits for it in vain. */
+  state(): string {
+    const tasks = `/proc/${this.pid}/task`;
+    const threads = readdirSync(tasks).map((id) => {
+      const word = (file: string): string => readFileSync(`${tasks}/${id}/${file}`, 'utf8').trim();
+      const [, state, ...rest] = /^\d+ \(.*\) (\S) (.*)$/.exec(word('stat'))!;
+      const times = rest[0]!.split(' ');
+      return `${word('comm')} ${state} ${word('wchan')} ${times[10]}+${times[11]}`;
+    });
+    return `${this.descriptors()} descriptors; threads (state, waits in, user + system ticks): ${threads.join(', ')}; it said: ${(this.stdout + this.stderr).slice(-1500)}`;
+  }
+
   mappings(): number {
     return readFileSync(`/proc/${this.pid}/maps`, 'utf8').split('\n').length;
   }
