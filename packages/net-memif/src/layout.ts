@@ -97,6 +97,27 @@ export const QUEUE_IDLE = 36;
 /** u32: why the queue was given up, `FAULT_*`. */
 export const QUEUE_FAULT = 40;
 
+/** u32, the lcore's: what its last burst asks for, `OUTCOME_*` together. */
+export const QUEUE_OUTCOME = 44;
+/** u32, the lcore's: bytes of the frames its last burst received or sent. */
+export const QUEUE_BURST_BYTES = 48;
+/** u32, the lcore's: frames that its last burst dropped. */
+export const QUEUE_BURST_ERRORS = 52;
+/** u32: 1 if the port is the server. */
+export const QUEUE_SERVER = 56;
+/** u32: which of the Rx or Tx queues it is. */
+export const QUEUE_NUMBER = 60;
+
+/** The ring held nothing. */
+export const OUTCOME_EMPTY = 1;
+/** Frames were sent, and the peer wants to be signalled. */
+export const OUTCOME_SIGNAL = 2;
+/** The queue cannot go on, for the reason in `QUEUE_FAULT`. */
+export const OUTCOME_FAULT = 4;
+
+/** Where the frames of a burst begin in the arena: a cache line. */
+export const ARENA_ALIGNMENT = 64;
+
 /** The peer's index is farther away than the ring is long. */
 export const FAULT_INDEX = 1;
 /** A buffer that the peer supplied lies outside its memory. */

@@ -10,7 +10,7 @@ import { MemifError } from './errors.ts';
 import { MEMIF_CHANNEL, type MemifEvent } from './events.ts';
 import {
   CELL_EVENTS, CELL_QUEUES, CELL_REGIONS, CELL_REGION_TABLE, DESCRIPTOR_BYTES, DESCRIPTOR_LENGTH, DESCRIPTOR_OFFSET, FAULT_BUFFER, QUEUE_BUFFERS, QUEUE_BUFFERS_OFFSET, QUEUE_BUFFER_BYTES, QUEUE_BUFFER_STRIDE, QUEUE_BYTES,
-  QUEUE_DOWN, QUEUE_FAULT, QUEUE_FAULTED, QUEUE_IDLE, QUEUE_INDEX, QUEUE_MASK, QUEUE_RING, QUEUE_STATE, QUEUE_UP, REGION_ENTRY_BYTES, RING_DESCRIPTORS, RING_FLAGS, RING_HEAD,
+  QUEUE_DOWN, QUEUE_FAULT, QUEUE_FAULTED, QUEUE_IDLE, QUEUE_INDEX, QUEUE_MASK, QUEUE_NUMBER, QUEUE_RING, QUEUE_SERVER, QUEUE_STATE, QUEUE_UP, REGION_ENTRY_BYTES, RING_DESCRIPTORS, RING_FLAGS, RING_HEAD,
   RING_TAIL, cellsBytes,
 } from './layout.ts';
 import {
@@ -181,7 +181,6 @@ export class MemifPort extends SoftwarePort implements ServerInterface, ClientIn
   /** The module that lcores load, and what it is started with. The eventfds stay the same whoever is connected. */
   datapath(): DatapathSpec {
     const init: MemifInit = {
-      server: this.role === 'server',
       cells: this.#cells,
       rxQueues: this.info.maxRxQueues,
       rxFds: this.#rxFds,
@@ -273,6 +272,8 @@ export class MemifPort extends SoftwarePort implements ServerInterface, ClientIn
     u32.fill(0, cell, cell + QUEUE_BYTES / 4);
     u32[cell + QUEUE_RING / 4] = at;
     u32[cell + QUEUE_MASK / 4] = size - 1;
+    u32[cell + QUEUE_SERVER / 4] = this.role === 'server' ? 1 : 0;
+    u32[cell + QUEUE_NUMBER / 4] = ring.index;
     let index = 0;
     if (ring.buffers !== undefined) {
       const { offset, strideBytes, bytes } = ring.buffers;

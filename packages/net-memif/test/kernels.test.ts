@@ -1,0 +1,158 @@
+/**
+ * Kernels and twins were written separately: on random rings, buffers and bursts they agree in every byte. And whatever the peer's
+ * memory holds, nothing changes outside of that memory, the queue's block and the burst.
+ */
+import { FRAME_RECORD_BYTES } from '@emudev/ethdev';
+import fc from 'fast-check';
+import { beforeEach, describe, expect, test } from 'vitest';
+import {
+  FAULT_BUFFER, FAULT_INDEX, OUTCOME_EMPTY, OUTCOME_FAULT, OUTCOME_SIGNAL, QUEUE_BURST_BYTES, QUEUE_BURST_ERRORS, QUEUE_BYTES, QUEUE_DOWN, QUEUE_FAULT, QUEUE_INDEX, QUEUE_NEXT, QUEUE_OUTCOME,
+  QUEUE_STATE, RING_FLAGS, RING_HEAD, RING_MASK_INTERRUPT, RING_TAIL,
+} from '../src/layout.ts';
+import { MAX_FRAME_BYTES } from '../src/limits.ts';
+import { rxBurstTwin } from '../src/twins/rx.ts';
+import { txBurstTwin } from '../src/twins/tx.ts';
+import {
+  ARENA, ARENA_BYTES, BUFFERS_OFFSET, BUFFER_BYTES, CELLS, FRAMES, QUEUE, RECORDS, REGIONS, RING, SIZE, STRIDE, changedOutside, field, fresh, kernels, runBoth, setDescriptor, setField, u8, view,
+} from './support/rig.ts';
+
+const RUNS = { numRuns: 2000 };
+const memory = { view, u8 };
+const OWN = [{ at: QUEUE, bytes: QUEUE_BYTES }];
+
+/** Mostly what a peer would write, often at an edge, sometimes anything. */
+const length = fc.oneof(fc.nat(300), fc.constantFrom(0, 13, 14, 64, 1500, MAX_FRAME_BYTES, MAX_FRAME_BYTES + 1, 0x8003, 0xffffffff), fc.nat(0xffffffff));
+const offset = fc.oneof(fc.nat(0x9000), fc.constantFrom(0x7fff, 0x8002, 0x8003, 0xffffffff), fc.nat(0xffffffff));
+const descriptor = fc.record({ flags: fc.constantFrom(0, 0, 0, 1, 1, 2, 0xffff), region: fc.constantFrom(0, 0, 0, 1, 1, 2, 0xffff), length, offset });
+const ring = fc.array(descriptor, { minLength: SIZE, maxLength: SIZE });
+const peer = fc.record({
+  server: fc.boolean(),
+  /** Where we are, near the wrap of 2^16 as often as not. */
+  at: fc.oneof(fc.nat(0xffff), fc.integer({ min: 0xfff0, max: 0xffff })),
+  /** How far the peer is ahead; more than a ring is a fault. */
+  ahead: fc.oneof({ weight: 20, arbitrary: fc.nat(SIZE) }, fc.constantFrom(SIZE + 1, 0x8000, 0xffff)),
+  /** Client: how many buffers it has supplied and not got back. */
+  supplied: fc.nat(SIZE),
+  up: fc.integer({ min: 0, max: 30 }).map((n) => n > 0),
+  ring,
+});
+
+function writeRing(descriptors: readonly { flags: number; region: number; length: number; offset: number }[]): void {
+  for (const [slot, { flags, region, length: bytes, offset: at }] of descriptors.entries()) setDescriptor(slot, flags, region, bytes, at);
+}
+
+describe('rxBurst', () => {
+  test('agrees with its twin in every byte, and changes nothing else', () => {
+    const burst = fc.record({ max: fc.nat(SIZE + 2), arenaBytes: fc.constantFrom(0, MAX_FRAME_BYTES - 1, MAX_FRAME_BYTES, MAX_FRAME_BYTES + 64, ARENA_BYTES) });
+    fc.assert(fc.property(peer, burst, ({ server, at, ahead, supplied, up, ring: descriptors }, { max, arenaBytes }) => {
+      fresh(server);
+      writeRing(descriptors);
+      if (!up) setField(QUEUE_STATE, QUEUE_DOWN);
+      setField(QUEUE_INDEX, server ? at : (at + supplied) & 0xffff);
+      setField(QUEUE_NEXT, at);
+      view.setUint16(RING + (server ? RING_HEAD : RING_TAIL), at + ahead, true);
+      const { results, before, images } = runBoth(
+        () => kernels.rxBurst(CELLS, QUEUE, RECORDS, max, ARENA, arenaBytes),
+        () => rxBurstTwin(memory, CELLS, QUEUE, RECORDS, max, ARENA, arenaBytes),
+      );
+      expect(results[0]).toBe(results[1]);
+      expect(images[0].equals(images[1])).toBe(true);
+      const written = [...OWN, { at: RING, bytes: BUFFERS_OFFSET }, { at: RECORDS, bytes: results[0] * FRAME_RECORD_BYTES }, { at: ARENA, bytes: arenaBytes }];
+      expect(changedOutside(before, images[0], written)).toBe(false);
+    }), RUNS);
+  });
+
+  describe.each([['server', true], ['client', false]] as const)('%s', (_, server) => {
+    beforeEach(() => {
+      fresh(server);
+      setField(QUEUE_INDEX, server ? 0 : SIZE);
+    });
+    const publish = (index: number): void => {
+      view.setUint16(RING + (server ? RING_HEAD : RING_TAIL), index, true);
+    };
+    const burst = (max = 32): number => kernels.rxBurst(CELLS, QUEUE, RECORDS, max, ARENA, ARENA_BYTES);
+
+    test('frames of one buffer and of several, from the last byte of a region, in order', () => {
+      const { at, bytes } = REGIONS[1]!;
+      setDescriptor(0, 0, 1, 100, bytes - 100);
+      setDescriptor(1, 1, 0, 16, 0x500);
+      setDescriptor(2, 0, 0, 7, 0x700);
+      publish(3);
+      expect(burst()).toBe(2);
+      expect([0, 4, 28].map((word) => view.getUint32(RECORDS + word, true))).toEqual([ARENA, 100, 5]);
+      expect([0, 4].map((word) => view.getUint32(RECORDS + 32 + word, true))).toEqual([ARENA + 128, 23]);
+      expect(u8.slice(ARENA, ARENA + 100)).toEqual(u8.slice(at + bytes - 100, at + bytes));
+      expect([...u8.slice(ARENA + 128, ARENA + 151)]).toEqual([...u8.slice(RING + 0x500, RING + 0x510), ...u8.slice(RING + 0x700, RING + 0x707)]);
+      expect([QUEUE_OUTCOME, QUEUE_BURST_BYTES, QUEUE_BURST_ERRORS].map(field)).toEqual([0, 123, 0]);
+      // A server gives descriptors back by its tail, a client by new ones behind its head.
+      expect(view.getUint16(RING + (server ? RING_TAIL : RING_HEAD), true)).toBe(server ? 3 : SIZE + 3);
+    });
+
+    test('an empty ring is one, an index too far is a fault, and a queue that is down neither', () => {
+      publish(0);
+      expect([burst(), field(QUEUE_OUTCOME)]).toEqual([0, OUTCOME_EMPTY]);
+      publish(SIZE + 1);
+      expect([burst(), field(QUEUE_OUTCOME), field(QUEUE_FAULT)]).toEqual([0, OUTCOME_FAULT, FAULT_INDEX]);
+      setField(QUEUE_STATE, QUEUE_DOWN);
+      expect([burst(), field(QUEUE_OUTCOME)]).toEqual([0, 0]);
+    });
+  });
+});
+
+describe('txBurst', () => {
+  function writeFrames(lengths: readonly number[]): void {
+    for (const [i, bytes] of lengths.entries()) {
+      view.setUint32(RECORDS + i * FRAME_RECORD_BYTES, FRAMES + i * 64, true);
+      view.setUint32(RECORDS + i * FRAME_RECORD_BYTES + 4, bytes, true);
+    }
+  }
+
+  test('agrees with its twin in every byte, and changes nothing else', () => {
+    const frames = fc.array(fc.oneof(fc.nat(1600), fc.constantFrom(0, 1, BUFFER_BYTES, BUFFER_BYTES + 1, SIZE * BUFFER_BYTES, SIZE * BUFFER_BYTES + 1, MAX_FRAME_BYTES, MAX_FRAME_BYTES + 1, 0xffffffff)), { maxLength: SIZE + 2 });
+    // A server's peer mostly names buffers that can be: else the first one ends it all.
+    const good = fc.record({ flags: fc.constantFrom(0, 1), region: fc.constant(0), length: fc.integer({ min: 1, max: 2000 }), offset: fc.integer({ min: BUFFERS_OFFSET, max: 0x6000 }) });
+    const anyRing = fc.oneof(ring, fc.array(good, { minLength: SIZE, maxLength: SIZE }));
+    fc.assert(fc.property(peer, anyRing, frames, fc.boolean(), ({ server, at, ahead, up }, descriptors, lengths, masked) => {
+      fresh(server);
+      writeRing(descriptors);
+      if (!up) setField(QUEUE_STATE, QUEUE_DOWN);
+      setField(QUEUE_INDEX, at);
+      // A server is to fill what lies ahead of it; a client has filled what lies behind it.
+      view.setUint16(RING + (server ? RING_HEAD : RING_TAIL), server ? at + ahead : at - ahead, true);
+      view.setUint16(RING + RING_FLAGS, masked ? RING_MASK_INTERRUPT : 0, true);
+      writeFrames(lengths);
+      const { results, before, images } = runBoth(
+        () => kernels.txBurst(CELLS, QUEUE, RECORDS, lengths.length),
+        () => txBurstTwin(memory, CELLS, QUEUE, RECORDS, lengths.length),
+      );
+      expect(results[0]).toBe(results[1]);
+      expect(images[0].equals(images[1])).toBe(true);
+      expect(changedOutside(before, images[0], [...OWN, ...REGIONS])).toBe(false);
+    }), RUNS);
+  });
+
+  test('a client fills its own buffers, whatever the server has made of their descriptors', () => {
+    fresh(false);
+    writeRing(Array.from({ length: SIZE }, () => ({ flags: 0xffff, region: 0xffff, length: 0xffffffff, offset: 0xffffffff })));
+    view.setUint16(RING + RING_TAIL, 0, true);
+    view.setUint16(RING + RING_FLAGS, 0, true);
+    writeFrames([64, BUFFER_BYTES + 1]);
+    expect(kernels.txBurst(CELLS, QUEUE, RECORDS, 2)).toBe(2);
+    expect([QUEUE_OUTCOME, QUEUE_BURST_BYTES, QUEUE_INDEX].map(field)).toEqual([OUTCOME_SIGNAL, 64 + BUFFER_BYTES + 1, 3]);
+    expect(view.getUint16(RING + RING_HEAD, true)).toBe(3);
+    const second = RING + BUFFERS_OFFSET + STRIDE;
+    expect(u8.slice(second, second + BUFFER_BYTES)).toEqual(u8.slice(FRAMES + 64, FRAMES + 64 + BUFFER_BYTES));
+  });
+
+  test('a server sends what fits before a buffer that cannot be, then gives up', () => {
+    fresh(true);
+    setDescriptor(0, 0, 0, 100, 0x1000);
+    setDescriptor(1, 0, 1, 0x1006, 0);
+    view.setUint16(RING + RING_HEAD, 2, true);
+    view.setUint16(RING + RING_FLAGS, RING_MASK_INTERRUPT, true);
+    writeFrames([64, 64, 64]);
+    expect(kernels.txBurst(CELLS, QUEUE, RECORDS, 3)).toBe(1);
+    expect([QUEUE_OUTCOME, QUEUE_FAULT, QUEUE_BURST_BYTES].map(field)).toEqual([OUTCOME_FAULT, FAULT_BUFFER, 64]);
+    expect(view.getUint16(RING + RING_TAIL, true)).toBe(1);
+  });
+});
