@@ -7,12 +7,12 @@ import { ENGINE_NAMES, IDLE_LATENCY_US, MAX_CPU, MAX_IDLE_LATENCY_US, MAX_LCORES
 
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as const;
 export const UNSEALED_MEMORY = ['map', 'refuse'] as const;
-export const FAR_ENDS = ['echo', 'null', 'loop'] as const;
+export const FAR_ENDS = ['echo', 'null', 'loop', 'switch'] as const;
 
 export interface Plan {
   /** `name,key=value…` in probe order. `path=` and `fd=` of an emulated device say where it is served. */
   readonly vdevs: readonly string[];
-  /** `A=B` or `A`. */
+  /** `A=B`, `A` or `A+B+C`. */
   readonly pairs: readonly string[];
   readonly engine: EngineName;
   /** Polling threads: one for each entry, the number of the processor it is bound to; undefined: the scheduler chooses. */
@@ -94,6 +94,8 @@ Examples:
   iavf-device --socket /run/vm0.sock                     a card with a small host behind it (DHCP, ping, echo)
   iavf-device --socket /run/vm0.sock --tap dtap0         a card behind the TAP interface dtap0
   iavf-device --socket /run/vm0.sock --far loop --forward-mode macswap
+  iavf-device --socket /run/vm0.sock --socket /run/vm1.sock --tap dtap0 --far switch
+                                                         two cards and the host on one switch
   iavf-device --vdev 'emu_iavf0,path=/run/vm0.sock,queues=4,mac=52:54:00:00:00:01' \\
               --vdev 'net_iavf_be0,emu=emu_iavf0' --vdev 'net_tap0,iface=dtap0' --forward 'net_iavf_be0=net_tap0'
   iavf-device --vdev emu_serial0,path=/run/com.sock --vdev serial_be0,emu=emu_serial0,link=/tmp/com0
@@ -111,14 +113,14 @@ export function createProgram(drivers: string): Command {
     .addOption(new Option('--socket-path <path>', 'the same, by the name the vfio-user specification uses').argParser(collect))
     .addOption(new Option('--fd <n>', 'serve a card on this inherited socket, listening or connected (repeatable)').argParser((t: string, p: readonly number[] = []) => [...p, integer(0, 0xffff)(t)]))
     .addOption(new Option('-t, --tap <iface>', 'connect the card to this TAP interface (repeatable: one for each card)').argParser(collect))
-    .addOption(new Option('--far <what>', 'or what else is behind it: an embedded host, a hole that swallows all, or the card itself (default: "echo")').choices(FAR_ENDS))
+    .addOption(new Option('--far <what>', 'or what else is behind it: an embedded host, a hole that swallows all, the card itself, or a switch with all cards and the TAP interfaces on it (default: "echo")').choices(FAR_ENDS))
     .option('--rx-pcap <file>', 'or a capture file: the guest receives its frames')
     .option('--tx-pcap <file>', '… and what the guest sends is written to this one')
     .option('-q, --queues <n>', 'queue pairs of the card(s), 1 to 16 (default: 4)')
     .option('-m, --mac <address>', 'MAC address of the card (further cards: counted up; default: random)')
     .addOption(new Option('--doorbell <how>', 'doorbell pages: mapped into the guest, or trapped (default: "map")').choices(['map', 'trap']))
     .addOption(new Option('--vdev <device>', 'a device the DPDK way: name,key=value,… (repeatable; see below)').argParser(collect))
-    .addOption(new Option('--forward <pair>', "ports to connect: 'A=B', or 'A' to loop A back to itself (repeatable)").argParser(collect))
+    .addOption(new Option('--forward <pair>', "ports to connect: 'A=B', 'A' to loop A back to itself, or 'A+B+C' for a learning switch (repeatable)").argParser(collect))
     .addOption(new Option('--forward-mode <engine>', 'what happens to frames on the way').choices(ENGINE_NAMES).default('io'))
     .addOption(new Option('--lcores <n>', 'polling threads, 1 to 64, or each with the processor it stays on, the DPDK way: 0@2,1@3').argParser(lcoreList).default([undefined], '1'))
     .addOption(new Option('--idle-latency <us>', "how long an idle lcore may overlook a guest's first frame, 1 to 100000 us: each look costs 2 to 20 us of a processor").argParser(integer(1, MAX_IDLE_LATENCY_US)).default(IDLE_LATENCY_US))
@@ -148,12 +150,14 @@ function nextMac(mac: string, index: number): string {
 function expand(flags: Flags): { vdevs: string[]; pairs: string[] } {
   const taps = flags.tap ?? [];
   const places = [...(flags.socket ?? []), ...(flags.socketPath ?? [])].map((p) => `path=${p}`).concat((flags.fd ?? []).map((n) => `fd=${n}`));
-  const farEnds = [taps.length > 0, flags.far !== undefined, flags.rxPcap !== undefined || flags.txPcap !== undefined].filter(Boolean).length;
-  if (farEnds > 1) throw new UsageError('--tap, --far and --rx-pcap/--tx-pcap are different far ends of one card: give one of them');
+  const isSwitch = flags.far === 'switch';
+  const farEnds = [taps.length > 0 && !isSwitch, flags.far !== undefined, flags.rxPcap !== undefined || flags.txPcap !== undefined].filter(Boolean).length;
+  if (farEnds > 1) throw new UsageError('--tap, --far and --rx-pcap/--tx-pcap are different far ends of one card: give one of them (--far switch takes --tap)');
   if (places.length === 0 && (farEnds > 0 || flags.queues !== undefined || flags.mac !== undefined || flags.doorbell !== undefined)) {
     throw new UsageError('--tap, --far, --rx-pcap, --tx-pcap, --queues, --mac and --doorbell describe the card of a --socket or --fd: give one');
   }
-  if (taps.length > 0 && taps.length !== places.length) throw new UsageError(`${places.length} cards need ${places.length} --tap, there are ${taps.length}`);
+  if (isSwitch && places.length + taps.length < 2) throw new UsageError('--far switch needs two cards, or a card and a --tap');
+  if (taps.length > 0 && !isSwitch && taps.length !== places.length) throw new UsageError(`${places.length} cards need ${places.length} --tap, there are ${taps.length}`);
   if (places.length > 1 && (flags.rxPcap !== undefined || flags.txPcap !== undefined)) throw new UsageError('--rx-pcap and --tx-pcap are for one card: use --vdev and --forward for more');
   const vdevs: string[] = [];
   const pairs: string[] = [];
@@ -163,10 +167,15 @@ function expand(flags: Flags): { vdevs: string[]; pairs: string[] } {
     if (flags.mac !== undefined) card.push(`mac=${nextMac(flags.mac, i)}`);
     if (flags.doorbell !== undefined) card.push(`doorbell=${flags.doorbell}`);
     vdevs.push(card.join(','), `net_iavf_be${i},emu=emu_iavf${i}`);
+    if (isSwitch) return;
     const far = farEnd(flags, i);
     if (far !== undefined) vdevs.push(far);
     pairs.push(far === undefined ? `net_iavf_be${i}` : `net_iavf_be${i}=${far.split(',')[0]}`);
   });
+  if (isSwitch) {
+    vdevs.push(...taps.map((iface, i) => `net_tap${i},iface=${iface}`));
+    pairs.push([...places.map((_, i) => `net_iavf_be${i}`), ...taps.map((_, i) => `net_tap${i}`)].join('+'));
+  }
   return { vdevs, pairs };
 }
 

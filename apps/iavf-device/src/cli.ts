@@ -29,6 +29,9 @@ function logStatistics(launcher: Launcher, log: Logger): void {
     const counted = [...port.xstats()].filter(([, value]) => value !== 0n);
     if (counted.length > 0) log.debug({ port: name, ...Object.fromEntries(counted) }, 'extended statistics, those that are not zero');
   }
+  for (const { ports } of launcher.switches) {
+    for (const { port, ...counters } of ports) log.info({ port, ...Object.fromEntries(Object.entries(counters).filter(([, value]) => BigInt(value) !== 0n)) }, 'switch');
+  }
   for (const { rxPort, txPort, dropped } of launcher.report()) if (dropped > 0n) log.info({ from: rxPort, to: txPort, dropped }, 'frames the far end did not take');
 }
 
@@ -58,7 +61,7 @@ async function serve(plan: Plan): Promise<void> {
   const say = launcher.bus.list().some(({ device }) => device.ownsStdio === true) ? console.error : console.log;
   for (const { name, path, connected } of launcher.served) {
     say(path === undefined ? `${name} is served on the descriptor it was handed` : wiring(name, resolve(path)));
-    if (!connected) log.warn({ device: name }, 'a card without link: it needs a back end (--vdev net_iavf_be0,emu=…) and a pair (--forward net_iavf_be0=…)');
+    if (!connected) log.warn({ device: name }, 'a card without link: it needs a back end (--vdev net_iavf_be0,emu=…) and a far end (--forward net_iavf_be0=…)');
   }
   for (const { name, device } of launcher.bus.list()) if (device.place !== undefined) say(`${name} is at ${device.place}`);
   await using control = plan.control === undefined ? undefined : await ControlServer.listen(plan.control, launcher);

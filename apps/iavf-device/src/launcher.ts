@@ -5,7 +5,7 @@
 import { fileURLToPath } from 'node:url';
 import { Quiescence, Window } from '@emudev/dma';
 import { discoverDrivers, EmudevError, parseVdev, VdevBus, type DriverCatalog, type Emudev, type VdevDevice } from '@emudev/emudev';
-import { Forwarding, LcorePool, parsePairs, type LcoreEvent, type Pair, type Port, type StreamReport } from '@emudev/ethdev';
+import { Forwarding, LcorePool, parseRoutes, portsOf, routeText, type LcoreEvent, type Port, type Route, type StreamReport, type SwitchReport } from '@emudev/ethdev';
 import type { PciDevice } from '@emudev/pci';
 import { VfioUserServer, type SessionView } from '@emudev/vfio-user-server';
 import { UsageError, type Plan } from './arguments.ts';
@@ -25,7 +25,7 @@ export interface Served {
 export interface PlugRequest {
   /** `name,key=value…` in probe order. `path=` and `fd=` of an emulated device say where it is served. */
   readonly vdevs: readonly string[];
-  /** `A=B` or `A`. */
+  /** `A=B`, `A` or `A+B+C`. */
   readonly pairs?: readonly string[];
 }
 
@@ -83,11 +83,11 @@ export class Launcher implements AsyncDisposable {
 
   /** What is served, in the order it was plugged. */
   get served(): readonly Served[] {
-    const pairs = this.#forwarding.pairs;
+    const polled = new Set<VdevDevice>(this.#forwarding.routes.flatMap(portsOf) as (Port & VdevDevice)[]);
     return [...this.#servers].map(([name, { place, server }]) => {
       const backEnds = this.#bus.usersOf(name).map((user) => this.#bus.byName(user)?.device);
       const { maxQueuePairs } = this.#emudev(name)?.info ?? { maxQueuePairs: 0 };
-      const connected = maxQueuePairs === 0 || backEnds.some((device) => device !== undefined && pairs.some(({ a, b }) => a === device || b === device));
+      const connected = maxQueuePairs === 0 || backEnds.some((device) => device !== undefined && polled.has(device));
       return { name, path: place.path, server, connected };
     });
   }
@@ -108,7 +108,12 @@ export class Launcher implements AsyncDisposable {
 
   /** What is connected to what, as `--forward` writes it. */
   get pairs(): readonly string[] {
-    return this.#forwarding.pairs.map(pairText);
+    return this.#forwarding.routes.map(routeText);
+  }
+
+  /** Counters and addresses of every switch. */
+  get switches(): readonly SwitchReport[] {
+    return this.#forwarding.switches();
   }
 
   session(name: string): SessionView | undefined {
@@ -164,18 +169,21 @@ export class Launcher implements AsyncDisposable {
     return this.#exclusive(() => this.emudev(name).reset());
   }
 
-  /** Connects two ports (`A=B`), or loops one back (`A`). Throws EthdevError. */
+  /** Connects two ports (`A=B`), loops one back (`A`), or puts ports on a switch (`A+B+C`). Throws EthdevError. */
   connect(pair: string): Promise<void> {
     return this.#exclusive(async () => {
-      for (const each of parsePairs(pair, this.ports)) await this.#forwarding.connect(each);
+      for (const each of parseRoutes(pair, this.ports)) await this.#forwarding.connect(each);
     });
   }
 
-  /** Disconnects a pair, named as `connect` names it or by one of its ports. EMUDEV_NOENT: there is none. */
+  /** Disconnects a pair or a switch, named as `connect` names it, in any order, or by one of its ports. EMUDEV_NOENT: there is none. */
   disconnect(pair: string): Promise<void> {
     return this.#exclusive(async () => {
-      const [left = '', right] = pair.split('=').map((port) => port.trim());
-      const found = this.#forwarding.pairs.find(({ a, b }) => right === undefined ? a.name === left || b.name === left : (a.name === left && b.name === right) || (a.name === right && b.name === left));
+      const named = pair.split(/[=+]/).map((port) => port.trim());
+      const found = this.#forwarding.routes.find((route) => {
+        const ports = portsOf(route).map((port) => port.name);
+        return named.length === 1 ? ports.includes(named[0]!) : named.toSorted().join() === ports.toSorted().join();
+      });
       if (found === undefined) throw new EmudevError('EMUDEV_NOENT', `${pair} is not connected; there are ${this.pairs.join(', ') || 'no pairs'}`);
       await this.#forwarding.disconnect(found);
     });
@@ -228,9 +236,9 @@ export class Launcher implements AsyncDisposable {
       if (place !== undefined) places.set(name, place);
       if (isEmulated(device)) emulated.push(device.emudev);
     }
-    for (const pair of parsePairs(pairs.join(','), this.ports)) {
-      await this.#forwarding.connect(pair);
-      undo(() => this.#forwarding.disconnect(pair));
+    for (const route of parseRoutes(pairs.join(','), this.ports)) {
+      await this.#forwarding.connect(route);
+      undo(() => this.#forwarding.disconnect(route));
     }
     // After all are probed: a back end may have wanted to configure it.
     for (const emudev of emulated) await start(emudev);
@@ -265,22 +273,22 @@ export class Launcher implements AsyncDisposable {
     const missing = names.find((name) => this.#bus.byName(name) === undefined);
     if (missing !== undefined) throw new EmudevError('EMUDEV_NOENT', `there is no device ${missing}; there are ${this.#bus.list().map((probed) => probed.name).join(', ') || 'none'}`);
     const going = this.#withUsers(names);
-    const pairs = this.#forwarding.pairs.filter(({ a, b }) => going.includes(a.name) || going.includes(b.name));
+    const routes = this.#forwarding.routes.filter((route) => portsOf(route).some(({ name }) => going.includes(name)));
     const users = going.filter((name) => !names.includes(name));
-    const open = pairs.filter(({ a, b }) => !names.includes(a.name) || !names.includes(b.name));
+    const open = routes.filter((route: Route) => portsOf(route).some(({ name }) => !names.includes(name)));
     const busy = going.filter((name) => this.session(name) !== undefined);
     if (!force && busy.length > 0) {
       throw new EmudevError('EMUDEV_BAD_STATE', `${busy.join(', ')} ${busy.length === 1 ? 'is' : 'are'} plugged into a virtual machine: take it out there first (QEMU: device_del), or cut the connection by force`);
     }
     if (!force && (users.length > 0 || open.length > 0)) {
-      const why = [...users, ...open.map((pair) => `the connection ${pairText(pair)}`)].join(', ');
+      const why = [...users, ...open.map((route) => `the connection ${routeText(route)}`)].join(', ');
       throw new EmudevError('EMUDEV_BAD_STATE', `${names.join(', ')} ${names.length === 1 ? 'is' : 'are'} used by ${why}: unplug that together with it, or all by force`);
     }
     const failures: unknown[] = [];
     const attempt = async (step: Promise<void>): Promise<void> => {
       await step.catch((error: unknown) => { failures.push(error); });
     };
-    for (const pair of pairs) await attempt(this.#forwarding.disconnect(pair));
+    for (const route of routes) await attempt(this.#forwarding.disconnect(route));
     for (const each of going) await attempt(this.#closeServer(each));
     for (const each of going) await attempt(this.#bus.remove(each));
     if (failures.length > 0) throw failures[0];
@@ -302,8 +310,6 @@ export class Launcher implements AsyncDisposable {
     return device !== undefined && isEmulated(device) ? device.emudev : undefined;
   }
 }
-
-const pairText = ({ a, b }: Pair): string => (a === b ? a.name : `${a.name}=${b.name}`);
 
 /** Where nobody else has: a back end may configure and start its device itself. */
 async function start(emudev: Emudev): Promise<void> {

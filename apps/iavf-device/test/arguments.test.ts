@@ -32,6 +32,12 @@ describe('short cuts', () => {
   });
 });
 
+test('--far switch puts all cards and TAP interfaces on one switch', () => {
+  const plan = parseArguments(['--socket', '/a', '--socket', '/b', '--tap', 't0', '--far', 'switch']);
+  expect(plan.vdevs).toEqual(['emu_iavf0,path=/a', 'net_iavf_be0,emu=emu_iavf0', 'emu_iavf1,path=/b', 'net_iavf_be1,emu=emu_iavf1', 'net_tap0,iface=t0']);
+  expect(plan.pairs).toEqual(['net_iavf_be0+net_iavf_be1+net_tap0']);
+});
+
 test('vdevs and pairs are taken as they are, after the short cuts', () => {
   const plan = parseArguments(['--vdev', 'net_null0,size=64', '--vdev', 'net_ring0', '--forward', 'net_null0=net_ring0', '--socket', '/a']);
   expect(plan.vdevs).toEqual(['emu_iavf0,path=/a', 'net_iavf_be0,emu=emu_iavf0', 'net_echo0', 'net_null0,size=64', 'net_ring0']);
@@ -42,6 +48,8 @@ test.each<[string[], RegExp]>([
   [[], /nothing to serve/],
   [['--queues', '4'], /--socket or --fd/],
   [['--socket', '/a', '--socket', '/b', '--tap', 't0'], /2 cards need 2 --tap, there are 1/],
+  [['--socket', '/a', '--far', 'switch'], /two cards, or a card and a --tap/],
+  [['--socket', '/a', '--socket', '/b', '--far', 'switch', '--tx-pcap', 'f'], /different far ends/],
   [['--socket', '/a', '--forward-mode', 'fast'], /io, mac, macswap/],
   [['--socket', '/a', 'stray'], /too many arguments/],
 ])('%j is refused', (argv, message) => {

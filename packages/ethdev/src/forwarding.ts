@@ -4,12 +4,9 @@ import type { Lcore, LcoreEvent } from './lcore.ts';
 import type { Stream, StreamStats } from './stream.ts';
 import type { LcorePool } from './lcore-pool.ts';
 import type { Port } from './port.ts';
-
-/** Two ports that forward to each other; `a === b` loops a port back to itself. */
-export interface Pair {
-  readonly a: Port;
-  readonly b: Port;
-}
+import { portsOf, type Pair, type Route } from './routes.ts';
+import type { SwitchAddress, SwitchOptions, SwitchPortStats } from './switch.ts';
+import { SwitchWiring } from './switch-wiring.ts';
 
 /** An engine for every stream, or one chosen per stream (`icmpecho` wants the MAC of the port that answers). */
 export type EngineChoice = EngineSpec | ((rx: Port, tx: Port) => EngineSpec);
@@ -22,6 +19,8 @@ export interface ForwardingOptions {
   readonly arenaBytes?: number;
   /** Rx queues used per port; default: all a port has, because a guest chooses by itself which of its queues it sends on. */
   readonly rxQueues?: number;
+  /** How switches learn and forget. Their frames pass as they are, whatever `engine` says. */
+  readonly switch?: SwitchOptions;
 }
 
 export interface StreamReport extends StreamStats {
@@ -35,43 +34,28 @@ export interface StreamReport extends StreamStats {
   readonly error: EthdevError | undefined;
 }
 
+/** A switch that is connected. */
+export interface SwitchReport {
+  readonly ports: readonly SwitchPortStats[];
+  readonly addresses: readonly SwitchAddress[];
+}
+
 interface Connection {
-  readonly pair: Pair;
+  readonly route: Route;
   readonly streams: { readonly lcore: Lcore; readonly stream: Stream }[];
   readonly links: Disposable[];
+  /** What is of use only while it is connected. */
+  readonly resources: AsyncDisposableStack;
+  wiring?: SwitchWiring;
 }
 
 /**
- * Reads `net0=tap0,net1` against the ports there are: `A=B` connects both ways, `A` alone (or `A=A`) loops A back to itself.
- * Throws ERR_ETHDEV_CONFIG for an unknown port and for a port that occurs twice.
- */
-export function parsePairs(text: string, ports: ReadonlyMap<string, Port>): Pair[] {
-  const seen = new Set<string>();
-  const find = (name: string): Port => {
-    const port = ports.get(name);
-    if (port === undefined) throw new EthdevError('ERR_ETHDEV_CONFIG', `no port "${name}": there are ${[...ports.keys()].join(', ') || 'none'}`);
-    if (seen.has(name)) throw new EthdevError('ERR_ETHDEV_CONFIG', `port "${name}" is in two pairs: a port forwards to one other`);
-    seen.add(name);
-    return port;
-  };
-  return text
-    .split(',')
-    .map((pair) => pair.trim())
-    .filter((pair) => pair !== '')
-    .map((pair) => {
-      const [left = '', right = left, ...more] = pair.split('=').map((name) => name.trim());
-      if (left === '' || right === '' || more.length > 0) throw new EthdevError('ERR_ETHDEV_CONFIG', `"${pair}": want A=B, or A to loop A back to itself`);
-      const a = find(left);
-      return { a, b: right === left ? a : find(right) };
-    });
-}
-
-/**
- * Connects ports in pairs and spreads their queues over the lcores of a pool.
+ * Connects ports, in pairs or on a switch, and spreads their queues over the lcores of a pool.
  *
  * Rule of ownership, for a direction from port A to port B: at most min(lcores, A's Rx queues, B's Tx queues) lcores take part.
  * The n-th of them polls the A queues q with q mod n-count = n and sends on B's Tx queue n only. So an Rx queue is polled by one
- * lcore, a Tx queue is filled by one lcore, and a port with a single Tx queue is always sent to from one lcore.
+ * lcore, a Tx queue is filled by one lcore, and a port with a single Tx queue is always sent to from one lcore. On a switch the same
+ * holds by other means (switch-wiring.ts).
  */
 export class Forwarding {
   readonly #pool: LcorePool;
@@ -86,66 +70,83 @@ export class Forwarding {
     this.#options = options;
   }
 
-  /** The pairs connected now. */
-  get pairs(): readonly Pair[] {
-    return [...new Set(this.#connections.values())].map((connection) => connection.pair);
+  /** What is connected now. */
+  get routes(): readonly Route[] {
+    return [...new Set(this.#connections.values())].map((connection) => connection.route);
   }
 
   /** `connect` for each; what has been connected is disconnected again if one fails. */
-  async start(pairs: readonly Pair[]): Promise<void> {
+  async start(routes: readonly Route[]): Promise<void> {
     try {
-      for (const pair of pairs) await this.connect(pair);
+      for (const route of routes) await this.connect(route);
     } catch (error) {
       await this.stop();
       throw error;
     }
   }
 
-  /** Configures both ports (each learns what the other does for it), starts them, and polls them. Undone as a whole on failure. */
-  async connect(pair: Pair): Promise<void> {
-    const { a, b } = pair;
-    for (const port of [a, b]) {
-      if (this.#connections.has(port) || this.#busy.has(port)) throw new EthdevError('ERR_ETHDEV_STATE', `port "${port.name}" is in a pair already`);
+  /** Configures the ports (each learns what the others do for it), starts them, and polls them. Undone as a whole on failure. */
+  async connect(route: Route): Promise<void> {
+    const ports = portsOf(route);
+    for (const port of ports) {
+      if (this.#connections.has(port) || this.#busy.has(port)) throw new EthdevError('ERR_ETHDEV_STATE', `port "${port.name}" is connected already`);
     }
-    this.#busy.add(a).add(b);
-    const connection: Connection = { pair, streams: [], links: [] };
+    for (const port of ports) this.#busy.add(port);
+    const connection: Connection = { route, streams: [], links: [], resources: new AsyncDisposableStack() };
     try {
-      const ports = a === b ? [a] : [a, b];
-      for (const port of ports) {
-        const peer = port === a ? b : a;
-        await port.configure({
-          rxQueues: this.#rxQueues(port),
-          txQueues: this.#width(peer, port),
-          peerTxCapabilities: peer.info.txCapabilities,
-        });
-      }
-      // From here on `disconnect` knows how to undo it.
-      for (const port of ports) this.#connections.set(port, connection);
-      for (const port of ports) await port.start();
-      await this.#addStreams(connection, a, b);
-      if (a !== b) await this.#addStreams(connection, b, a);
-      this.#followLinks(connection);
+      if ('switched' in route) await this.#connectSwitch(connection, route.switched);
+      else await this.#connectPair(connection, route);
     } catch (error) {
       await this.#undo(connection).catch(() => {
         // The first error is the one that tells what went wrong.
       });
       throw error;
     } finally {
-      this.#busy.delete(a);
-      this.#busy.delete(b);
+      for (const port of ports) this.#busy.delete(port);
     }
   }
 
-  /** Stops polling the two ports, then stops them. They stay configured and open; not connected: nothing happens. */
-  async disconnect(pair: Pair): Promise<void> {
-    const connection = this.#connections.get(pair.a);
-    if (connection === undefined || connection.pair.b !== pair.b) return;
+  async #connectPair(connection: Connection, pair: Pair): Promise<void> {
+    const { a, b } = pair;
+    const ports = portsOf(pair);
+    for (const port of ports) {
+      const peer = port === a ? b : a;
+      await port.configure({
+        rxQueues: this.#rxQueues(port),
+        txQueues: this.#width(peer, port),
+        peerTxCapabilities: peer.info.txCapabilities,
+      });
+    }
+    // From here on `disconnect` knows how to undo it.
+    for (const port of ports) this.#connections.set(port, connection);
+    for (const port of ports) await port.start();
+    await this.#addStreams(connection, a, b);
+    if (a !== b) await this.#addStreams(connection, b, a);
+    this.#followLinks(connection, pair);
+  }
+
+  async #connectSwitch(connection: Connection, ports: readonly Port[]): Promise<void> {
+    const { lcores } = this.#pool;
+    const first = this.#nextLcore;
+    this.#nextLcore = (first + ports.length) % lcores.length;
+    for (const port of ports) this.#connections.set(port, connection);
+    const wiring = await SwitchWiring.connect(ports, [...lcores.slice(first), ...lcores.slice(0, first)], { ...this.#options, rxQueues: (port) => this.#rxQueues(port) }, connection.resources);
+    connection.wiring = wiring;
+    for (const { lcore, spec } of wiring.streams) connection.streams.push({ lcore, stream: await lcore.addStream(spec) });
+    connection.links.push(...wiring.followLinks());
+  }
+
+  /** Stops polling the ports of a route, then stops them. They stay configured and open; not connected: nothing happens. */
+  async disconnect(route: Route): Promise<void> {
+    const [first] = portsOf(route);
+    const connection = first === undefined ? undefined : this.#connections.get(first);
+    if (connection === undefined || !isSame(connection.route, route)) return;
     await this.#undo(connection);
   }
 
   /** Disconnects everything. Ports and pool stay open: they are their owners' to close. */
   async stop(): Promise<void> {
-    const results = await Promise.allSettled(this.pairs.map((pair) => this.disconnect(pair)));
+    const results = await Promise.allSettled(this.routes.map((route) => this.disconnect(route)));
     const failed = results.find((result) => result.status === 'rejected');
     if (failed !== undefined) throw failed.reason;
   }
@@ -170,6 +171,11 @@ export class Forwarding {
         ...stream.stats(),
       })),
     );
+  }
+
+  /** Every switch with its counters and what it knows. */
+  switches(): SwitchReport[] {
+    return [...new Set(this.#connections.values())].flatMap(({ wiring }) => (wiring === undefined ? [] : [{ ports: wiring.learning.stats(), addresses: wiring.learning.addresses() }]));
   }
 
   #rxQueues(port: Port): number {
@@ -203,8 +209,7 @@ export class Forwarding {
   }
 
   /** Each port learns of the other's link, now and on every change. */
-  #followLinks(connection: Connection): void {
-    const { a, b } = connection.pair;
+  #followLinks(connection: Connection, { a, b }: Pair): void {
     const follow = (from: Port, to: Port): void => {
       if (to.setPeerLink === undefined) return;
       connection.links.push(
@@ -219,14 +224,21 @@ export class Forwarding {
   }
 
   async #undo(connection: Connection): Promise<void> {
-    const { a, b } = connection.pair;
+    const ports = portsOf(connection.route);
     for (const link of connection.links.splice(0)) link[Symbol.dispose]();
     // A guest sees its carrier go before its frames do.
-    for (const port of new Set([a, b])) port.setPeerLink?.({ up: false, speedMbps: 0 });
+    for (const port of ports) port.setPeerLink?.({ up: false, speedMbps: 0 });
     for (const { lcore, stream } of connection.streams) await lcore.removeStream(stream);
-    for (const port of new Set([a, b])) {
+    delete connection.wiring;
+    for (const port of ports) {
       this.#connections.delete(port);
       await port.stop();
     }
+    await connection.resources.disposeAsync();
   }
 }
+
+const isSame = (left: Route, right: Route): boolean => {
+  const [theirs, ours] = [portsOf(left), portsOf(right)];
+  return 'switched' in left === 'switched' in right && theirs.length === ours.length && theirs.every((port, p) => port === ours[p]);
+};

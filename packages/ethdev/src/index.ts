@@ -24,4 +24,5 @@ export { ENGINE_NAMES, createEngine } from './engines/create.ts';
 export { LCORE_EVENTS_CHANNEL, Lcore, type LcoreEvent, type LcoreOptions, type LcoreResources, type Stream, type StreamSpec, type StreamStats } from './lcore.ts';
 export { LcorePool, type LcorePoolOptions } from './lcore-pool.ts';
 export { LearningSwitch, type SwitchAddress, type SwitchOptions, type SwitchPortStats } from './switch.ts';
-export { Forwarding, parsePairs, type EngineChoice, type ForwardingOptions, type Pair, type StreamReport } from './forwarding.ts';
+export { Forwarding, type EngineChoice, type ForwardingOptions, type StreamReport, type SwitchReport } from './forwarding.ts';
+export { parseRoutes, portsOf, routeText, type Pair, type Route, type SwitchedPorts } from './routes.ts';

@@ -49,3 +49,5 @@ export const MIN_AGEING_SECONDS = 10;
 export const MAX_AGEING_SECONDS = 1_000_000;
 /** Ticks of a switch's clock until an address is old: ageing is exact to one part in so many. */
 export const SWITCH_AGE_TICKS = 256;
+/** Frames for a switch's port that another lcore has to send: room for a burst of 1500-byte frames, twice. */
+export const RELAY_RING_BYTES: number = 1 << 18;

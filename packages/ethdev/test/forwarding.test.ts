@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Quiescence, Window } from '@emudev/dma';
-import { FRAME_TX_L4_CSUM, FRAME_TX_TSO, Forwarding, LcorePool, parsePairs, type LcoreEvent } from '@emudev/ethdev';
+import { FRAME_TX_L4_CSUM, FRAME_TX_TSO, Forwarding, LcorePool, parseRoutes, portsOf, routeText, type LcoreEvent } from '@emudev/ethdev';
 import { POISON_RX } from './fixtures/wire-datapath.ts';
 import { WirePort, numberOf, numbered, until, type WireOptions } from './fixtures/wire-port.ts';
 
@@ -30,25 +30,35 @@ function port(name: string, options: WireOptions = {}): WirePort {
   return made;
 }
 
-describe('parsePairs', () => {
+describe('parseRoutes', () => {
   test('A=B, A=A and A', () => {
-    const [a, b, c, d] = ['a', 'b', 'c', 'd'].map((name) => port(name));
-    const byName = new Map(ports.map((p) => [p.name, p]));
-    const names = parsePairs(' a=b, c ,d=d,', byName).map((pair) => [pair.a, pair.b]);
-    expect(names[0]![0] === a && names[0]![1] === b).toBe(true);
-    expect(names[1]![0] === c && names[1]![1] === c).toBe(true);
-    expect(names[2]![0] === d && names[2]![1] === d).toBe(true);
+    const byName = new Map(['a', 'b', 'c', 'd'].map((name) => [name, port(name)]));
+    const routes = parseRoutes(' a=b, c ,d=d,', byName);
+    expect(routes.map((route) => 'a' in route && [route.a.name, route.b.name])).toEqual([['a', 'b'], ['c', 'c'], ['d', 'd']]);
+    expect(routes.map(routeText)).toEqual(['a=b', 'c', 'd']);
+  });
+
+  test('A+B+C', () => {
+    const byName = new Map(['a', 'b', 'c', 'd', 'e'].map((name) => [name, port(name)]));
+    const routes = parseRoutes('a+ b +c,d=e', byName);
+    expect(routes.map((route) => portsOf(route).map(({ name }) => name))).toEqual([['a', 'b', 'c'], ['d', 'e']]);
+    expect(routes.map(routeText)).toEqual(['a+b+c', 'd=e']);
   });
 
   test.each([
     ['a=nope', /no port "nope": there are a, b/],
-    ['a=b,b', /"b" is in two pairs/],
+    ['a=b,b', /"b" is in two places/],
+    ['a+b,b', /"b" is in two places/],
+    ['a+a', /"a" is in two places/],
+    ['a+b=a', /want A\+B\+C/],
+    ['a+', /want A\+B\+C/],
+    [Array.from({ length: 65 }, (_, n) => `p${String(n)}`).join('+'), /2 to 64 ports, these are 65/],
     ['a=b=a', /"a=b=a": want A=B/],
     ['=b', /want A=B/],
     ['a=', /want A=B/],
   ])('%s is refused', (text, message) => {
     const byName = new Map([port('a'), port('b')].map((p) => [p.name, p]));
-    expect(() => parsePairs(text, byName)).toThrow(message);
+    expect(() => parseRoutes(text, byName)).toThrow(message);
   });
 });
 

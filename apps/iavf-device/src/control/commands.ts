@@ -2,7 +2,7 @@
 import { resolve } from 'node:path';
 import { parseVdev } from '@emudev/emudev';
 import type { Launcher } from '../launcher.ts';
-import { describeDevice, portStatistics } from './describe.ts';
+import { describeDevice, describeSwitches, portStatistics } from './describe.ts';
 import { ControlError } from './errors.ts';
 import { Fields, type FieldSpecs } from './fields.ts';
 
@@ -14,7 +14,7 @@ interface Command {
 }
 
 const DEVICE = { kind: 'text', help: 'a name, as in emu_iavf0' } as const;
-const PAIR = { kind: 'text', help: "two ports, as in net_iavf_be0=net_tap0, or one to loop it back" } as const;
+const PAIR = { kind: 'text', help: "two ports, as in net_iavf_be0=net_tap0, one to loop it back, or the ports of a switch, as in net_iavf_be0+net_iavf_be1+net_tap0" } as const;
 
 export const COMMANDS: Readonly<Record<string, Command>> = {
   help: {
@@ -77,7 +77,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     },
   },
   connect: {
-    summary: 'connect two ports both ways, or loop one back',
+    summary: 'connect two ports both ways, loop one back, or put ports on a switch',
     fields: { pair: PAIR },
     run: async (launcher, fields) => {
       await launcher.connect(fields.text('pair'));
@@ -85,7 +85,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     },
   },
   disconnect: {
-    summary: 'end the connection of two ports, or of one and whatever it is connected to',
+    summary: 'end the connection of ports, or of one and whatever it is connected to',
     fields: { pair: PAIR },
     run: async (launcher, fields) => {
       await launcher.disconnect(fields.text('pair'));
@@ -123,6 +123,11 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     summary: 'the counters of the ports, or of one',
     fields: { port: { kind: 'text', optional: true, help: 'its name' } },
     run: (launcher, fields) => ({ ports: portStatistics(launcher, fields.optionalText('port')) }),
+  },
+  switches: {
+    summary: 'the switches: what became of frames at each port',
+    fields: { addresses: { kind: 'flag', optional: true, help: 'also where each address is, and how long ago it was seen' } },
+    run: (launcher, fields) => ({ switches: describeSwitches(launcher, fields.flag('addresses')) }),
   },
 };
 

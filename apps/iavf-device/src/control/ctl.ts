@@ -69,7 +69,7 @@ function program(asked: (what: Asked) => void): Command {
     .option('--force', 'also while they are in use: back ends go, too, pairs are disconnected, the connection of a virtual machine is cut');
   add('restart <device>', 'stop and start an emulated device', ([device]) => ({ device }), done);
   add('reset <device>', 'reset an emulated device under its guest', ([device]) => ({ device }), done);
-  add('connect <pair>', 'connect two ports, A=B, or loop one back', ([pair]) => ({ pair }), done);
+  add('connect <pair>', 'connect two ports, A=B, loop one back, A, or make a switch, A+B+C', ([pair]) => ({ pair }), done);
   add('disconnect <pair>', 'end a connection', ([pair]) => ({ pair }), done);
   add('attributes <device>', 'the attributes of an emulated device', ([device]) => ({ device }), (attributes) => pairsOf(attributes) || 'none');
   add('get <device> <attribute>', 'one attribute', ([device, attribute]) => ({ device, attribute }), ({ value }: { value: string }) => value);
@@ -78,6 +78,9 @@ function program(asked: (what: Asked) => void): Command {
     [...table(checks.map((check) => [check.passed ? 'ok' : 'FAILED', check.name, check.text])), passed ? 'passed' : 'FAILED'].join('\n'));
   add('stats [port]', 'the counters of the ports, or of one', ([port]) => (port === undefined ? {} : { port }), ({ ports }: { ports: Readonly<Record<string, Counters>> }) =>
     Object.entries(ports).map(([name, counters]) => `${name}\n${pairsOf(counters).replaceAll(/^/gm, '  ')}`).join('\n'));
+  add('switches', 'what became of frames at each port of a switch', (_, { addresses }) => (addresses === true ? { addresses } : {}), ({ switches }: { switches: readonly { ports: Readonly<Record<string, Counters>>; addresses?: Readonly<Record<string, string>> }[] }) =>
+    switches.map(({ ports, addresses }) => [Object.keys(ports).join('+'), ...Object.entries(ports).map(([name, counters]) => `${name}\n${pairsOf(counters).replaceAll(/^/gm, '  ')}`), ...(addresses === undefined ? [] : [pairsOf(addresses)])].join('\n')).join('\n') || 'none')
+    .option('--addresses', 'also where each address is');
   add('drivers [driver]', 'what can be plugged in, and what it takes', ([driver]) => (driver === undefined ? {} : { driver }), ({ text }: { text: string }) => text);
   return top;
 }

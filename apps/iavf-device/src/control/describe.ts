@@ -29,7 +29,7 @@ export function describeDevice(launcher: Launcher, { name, driver, device }: Pro
   const users = launcher.bus.usersOf(name);
   const path = launcher.served.find((served) => served.name === name)?.path;
   const client = launcher.session(name)?.peer?.name;
-  const pair = launcher.pairs.map((text) => text.split('=')).find((ends) => ends.includes(name));
+  const route = launcher.pairs.map((text) => text.split(/[=+]/)).find((ends) => ends.includes(name));
   return {
     name,
     driver: driver.name,
@@ -40,8 +40,16 @@ export function describeDevice(launcher: Launcher, { name, driver, device }: Pro
     ...(client === undefined ? {} : { client }),
     ...(users.length === 0 ? {} : { users }),
     ...(port === undefined ? {} : { link: port.link().up ? ('up' as const) : ('down' as const) }),
-    ...(pair === undefined ? {} : { connectedTo: pair.find((end) => end !== name) ?? name }),
+    ...(route === undefined ? {} : { connectedTo: route.filter((end) => end !== name).join(', ') || name }),
   };
+}
+
+/** The switches: what became of frames and addresses at each of their ports, and with `addresses` what they know. */
+export function describeSwitches(launcher: Launcher, addresses: boolean): readonly Readonly<Record<string, unknown>>[] {
+  return launcher.switches.map((each) => ({
+    ports: Object.fromEntries(each.ports.map(({ port, ...counters }) => [port, Object.fromEntries(Object.entries(counters).map(([counter, value]) => [counter, countOf(BigInt(value))]))])),
+    ...(addresses ? { addresses: Object.fromEntries(each.addresses.map(({ mac, port, ageSeconds }) => [mac, `${port}, ${ageSeconds.toFixed(0)} s`])) } : {}),
+  }));
 }
 
 export type Counters = Readonly<Record<string, number | string>>;
