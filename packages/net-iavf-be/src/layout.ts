@@ -30,10 +30,8 @@ export const SCRATCH_ENTRIES = 32;
 export const SCRATCH_ENTRY_BYTES = 32;
 export const SCRATCH_QW0 = 0; // u64: of the write-back
 export const SCRATCH_STATUS = 8; // u64: qw1 of the write-back without the length
-export const SCRATCH_QUEUE = 16; // u32: Rx queue, or SCRATCH_NOWHERE: the frame is not delivered (and counted already)
-export const SCRATCH_STRIP = 20; // u32: 1 = take the VLAN tag out
-export const SCRATCH_CAST = 24; // u32: UMBCAST; of a frame that goes nowhere the DEVS_* that counted it
-export const SCRATCH_NOWHERE = 0xff;
+export const SCRATCH_QUEUE = 16; // u32: Rx queue, or SCRATCH_DISCARD + DEVS_*: not delivered, and counted so when its turn comes
+export const SCRATCH_DISCARD = 0x100;
 export const SCRATCH_TOUCHED: number = DEV_SCRATCH + SCRATCH_ENTRIES * SCRATCH_ENTRY_BYTES; // u32: where reads go that only fill the cache
 export const DEV_BYTES: number = SCRATCH_TOUCHED + 64;
 

@@ -61,6 +61,12 @@ export function classify(frame: u32, length: u32, l3: u32, etherType: u32, cast:
   else if (etherType == ETHERTYPE_PTP) ptype = PTYPE_PTP;
 }
 
+/** Nothing that `classify` knows: an L2 payload. */
+@inline
+export function isUnparsed(etherType: u32): bool {
+  return etherType != ETHERTYPE_IPV4 && etherType != ETHERTYPE_IPV6 && etherType != ETHERTYPE_ARP && etherType != ETHERTYPE_LLDP && etherType != ETHERTYPE_PTP;
+}
+
 @inline
 function classifyIpv4(frame: u32, length: u32, l3: u32, cast: u32): void {
   const ip = frame + l3;

@@ -47,6 +47,42 @@ function copyShort(to: u32, from: u32, bytes: u32): void {
   }
 }
 
+/** As `copy`, for 60 bytes and more: whole blocks, the last one overlapping. */
+@inline
+export function copyFrame(to: u32, from: u32, bytes: u32): void {
+  if (bytes <= 64) {
+    const a = v128.load(from);
+    const b = v128.load(from, 16);
+    const c = v128.load(from, 32);
+    const d = v128.load(from + bytes - 16);
+    v128.store(to, a);
+    v128.store(to, b, 16);
+    v128.store(to, c, 32);
+    v128.store(to + bytes - 16, d);
+  } else {
+    const last = from + bytes - 64;
+    const lastTo = to + bytes - 64;
+    do {
+      copyBlock(to, from);
+      from += 64;
+      to += 64;
+    } while (from < last);
+    copyBlock(lastTo, last);
+  }
+}
+
+@inline
+function copyBlock(to: u32, from: u32): void {
+  const a = v128.load(from);
+  const b = v128.load(from, 16);
+  const c = v128.load(from, 32);
+  const d = v128.load(from, 48);
+  v128.store(to, a);
+  v128.store(to, b, 16);
+  v128.store(to, c, 32);
+  v128.store(to, d, 48);
+}
+
 export function zero(to: u32, bytes: u32): void {
   while (bytes >= 8) {
     store<u64>(to, 0);

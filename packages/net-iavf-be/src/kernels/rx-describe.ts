@@ -3,17 +3,17 @@
  * and filters only; the answers go to the device's scratch, one entry per frame of the chunk.
  */
 import {
-  DEV_FLAGS, DEV_HENA, DEV_LUT, DEV_MAX_FRAME, DEV_QUEUE_PAIRS, DEV_RSS_TABLE, DEV_SCRATCH, DEV_STATS, DEVF_VLAN_STRIP,
-  DEVS_RX_FILTERED, DEVS_RX_NO_QUEUE, DEVS_RX_OVERSIZE, DEVS_RX_RUNT, FRAME_FLAGS, FRAME_RECORD_BYTES, RSS_LUT_ENTRIES, SCRATCH_CAST,
-  SCRATCH_ENTRY_BYTES, SCRATCH_NOWHERE, SCRATCH_QUEUE, SCRATCH_QW0, SCRATCH_STATUS, SCRATCH_STRIP,
+  DEV_FLAGS, DEV_HENA, DEV_LUT, DEV_MAX_FRAME, DEV_QUEUE_PAIRS, DEV_RSS_TABLE, DEV_SCRATCH, DEVF_VLAN_STRIP, DEVS_RX_FILTERED,
+  DEVS_RX_NO_QUEUE, DEVS_RX_OVERSIZE, DEVS_RX_RUNT, FRAME_FLAGS, FRAME_RECORD_BYTES, RSS_LUT_ENTRIES, SCRATCH_DISCARD,
+  SCRATCH_ENTRY_BYTES, SCRATCH_QUEUE, SCRATCH_QW0, SCRATCH_STATUS,
 } from './layout';
 import { swap16 } from './checksum';
 import {
-  classify, ETHERTYPE_IPV4, hashTypes, hasExtensions, ipv4HeaderBytes, isIpv6, l4, l4Bytes, protocol, PROTOCOL_TCP, PROTOCOL_UDP, ptype,
+  classify, ETHERTYPE_IPV4, hashTypes, hasExtensions, ipv4HeaderBytes, isIpv6, isUnparsed, l4, l4Bytes, protocol, PROTOCOL_TCP, PROTOCOL_UDP, ptype,
+  PTYPE_L2_PAYLOAD,
 } from './classify';
 import { castOf, isAddressed, isPruned, MAC_MASK, UNICAST } from './filter';
 import { toeplitz4, toeplitz6 } from './rss';
-import { add, increment } from './statistics';
 import { verdict } from './verify';
 
 const ETHERNET_HEADER_BYTES: u32 = 14;
@@ -24,8 +24,9 @@ const ETHERTYPE_VLAN: u32 = 0x0081;
 export const DD: u64 = 1;
 export const EOP: u64 = 2;
 export const PTYPE_SHIFT: u64 = 30;
-const L2TAG1P: u64 = 1 << 2;
-const UMBCAST_SHIFT: u64 = 9;
+export const L2TAG1P: u64 = 1 << 2;
+export const UMBCAST_SHIFT: u64 = 9;
+export const UMBCAST_MASK: u64 = 3 << 9;
 const FLTSTAT_RSS: u64 = 3 << 12;
 
 const PTYPE_IPV4_UDP: u64 = 24;
@@ -35,20 +36,6 @@ const HENA_UDP_UNICAST: u64 = 0b101 << 29;
 const HENA_UDP_OTHER: u64 = 0b110 << 29;
 const HENA_TCP: u64 = <u64>1 << 33;
 const HENA_TCP_SYN: u64 = <u64>1 << 32;
-
-@inline
-function discard(device: u32, entry: u32, counter: u32): void {
-  increment(device + DEV_STATS + (counter << 3));
-  store<u32>(entry, counter, SCRATCH_CAST);
-}
-
-/** Frames [from, count) of the chunk will be described once more: what was counted for them is not. */
-export function takeBack(device: u32, from: u32, count: u32): void {
-  for (let n = from; n < count; ++n) {
-    const entry = device + DEV_SCRATCH + n * SCRATCH_ENTRY_BYTES;
-    if (load<u32>(entry, SCRATCH_QUEUE) == SCRATCH_NOWHERE) add(device + DEV_STATS + (load<u32>(entry, SCRATCH_CAST) << 3), -1);
-  }
-}
 
 export function describe(device: u32, records: u32, count: u32): void {
   const maxFrame = load<u32>(device, DEV_MAX_FRAME);
@@ -64,20 +51,19 @@ export function describe(device: u32, records: u32, count: u32): void {
     const word = load<u64>(record);
     const data = <u32>word;
     const length = <u32>(word >> 32);
-    store<u32>(entry, SCRATCH_NOWHERE, SCRATCH_QUEUE);
     if (length < ETHERNET_HEADER_BYTES) {
-      discard(device, entry, DEVS_RX_RUNT);
+      store<u32>(entry, SCRATCH_DISCARD + DEVS_RX_RUNT, SCRATCH_QUEUE);
       continue;
     }
     if (length > maxFrame) {
-      discard(device, entry, DEVS_RX_OVERSIZE);
+      store<u32>(entry, SCRATCH_DISCARD + DEVS_RX_OVERSIZE, SCRATCH_QUEUE);
       continue;
     }
     const address = load<u64>(data) & MAC_MASK;
     const cast = castOf(address);
     if (address != accepted) {
       if (!isAddressed(device, flags, address, cast)) {
-        discard(device, entry, DEVS_RX_FILTERED);
+        store<u32>(entry, SCRATCH_DISCARD + DEVS_RX_FILTERED, SCRATCH_QUEUE);
         continue;
       }
       accepted = address;
@@ -86,17 +72,15 @@ export function describe(device: u32, records: u32, count: u32): void {
     let etherType: u32 = load<u16>(data, 12);
     let qw0: u64 = 0;
     let status: u64 = DD | EOP | (<u64>cast << UMBCAST_SHIFT);
-    let strip: u32 = 0;
     if (etherType == ETHERTYPE_VLAN && length >= ETHERNET_HEADER_BYTES + 4) {
       const tci = swap16(load<u16>(data, 14));
       etherType = load<u16>(data, 16);
       l3 = ETHERNET_HEADER_BYTES + 4;
       if (isPruned(device, flags, tci & 0xfff)) {
-        discard(device, entry, DEVS_RX_FILTERED);
+        store<u32>(entry, SCRATCH_DISCARD + DEVS_RX_FILTERED, SCRATCH_QUEUE);
         continue;
       }
       if ((flags & DEVF_VLAN_STRIP) != 0) {
-        strip = 1;
         status |= L2TAG1P;
         qw0 = <u64>tci << 16;
       }
@@ -116,6 +100,8 @@ export function describe(device: u32, records: u32, count: u32): void {
       status |= verdict(
         data, l3, load<u32>(record, FRAME_FLAGS), l3 + 20, swap16(load<u16>(ip, 2)) - 20, isTcp ? PROTOCOL_TCP : PROTOCOL_UDP, false, 20,
       );
+    } else if (isUnparsed(etherType)) {
+      status |= <u64>PTYPE_L2_PAYLOAD << PTYPE_SHIFT;
     } else {
       classify(data, length, l3, etherType, cast);
       if ((hashTypes & hena) != 0) {
@@ -130,14 +116,12 @@ export function describe(device: u32, records: u32, count: u32): void {
     }
     const queue = <u32>load<u8>(device + (hash & (RSS_LUT_ENTRIES - 1)), DEV_LUT);
     if (queue >= pairs) {
-      discard(device, entry, DEVS_RX_NO_QUEUE);
+      store<u32>(entry, SCRATCH_DISCARD + DEVS_RX_NO_QUEUE, SCRATCH_QUEUE);
       continue;
     }
     store<u64>(entry, qw0 | (<u64>hash << 32), SCRATCH_QW0);
     store<u64>(entry, status, SCRATCH_STATUS);
     store<u32>(entry, queue, SCRATCH_QUEUE);
-    store<u32>(entry, strip, SCRATCH_STRIP);
-    store<u32>(entry, cast, SCRATCH_CAST);
   }
 }
 

@@ -10,14 +10,13 @@ import {
   DEV_IOTLB, DEV_PAUSED, DEV_RX_BLOCKS, DEV_RX_KICK, DEV_SCRATCH, DEV_STATS, DEVS_RX_NO_QUEUE, DEVS_RX_OVERSIZE, FRAME_RECORD_BYTES,
   IOTLB_WRITE, MAX_RX_BUFFERS, PADDED_FRAME_BYTES, Q_BAD_BUFFERS, Q_BUFFER, Q_BYTES, Q_DOORBELL, Q_ENABLED, Q_FAULT, Q_HEAD, Q_LENGTH,
   Q_MAX_PACKET, Q_RING, Q_RX_ADDRESSES, Q_STATS, QFAULT_BUFFER, QFAULT_TAIL, QS_BYTES, QS_DISCARDS, QS_ERRORS, QS_PACKETS, QS_UNICAST,
-  RX_BAD_BUFFER_LIMIT, SCRATCH_CAST, SCRATCH_ENTRIES, SCRATCH_ENTRY_BYTES, SCRATCH_NOWHERE, SCRATCH_QUEUE, SCRATCH_QW0, SCRATCH_STATUS,
-  SCRATCH_STRIP, SCRATCH_TOUCHED,
+  RX_BAD_BUFFER_LIMIT, SCRATCH_DISCARD, SCRATCH_ENTRIES, SCRATCH_ENTRY_BYTES, SCRATCH_QUEUE, SCRATCH_QW0, SCRATCH_STATUS, SCRATCH_TOUCHED,
 } from './layout';
-import { copy, zero } from './copy';
+import { copyFrame } from './copy';
 import { UNICAST } from './filter';
 import { copyToGuest, forgetMiss, isMapped, missed, span, translate, useIotlb, zeroGuest } from './iotlb';
 import { publish } from './publish';
-import { DD, describe, EOP, PTYPE_SHIFT, takeBack } from './rx-describe';
+import { DD, describe, EOP, L2TAG1P, PTYPE_SHIFT, UMBCAST_MASK, UMBCAST_SHIFT } from './rx-describe';
 import { add, countCast, increment } from './statistics';
 
 const FCS_BYTES: u32 = 4;
@@ -36,28 +35,26 @@ export function txBurst(device: u32, records: u32, count: u32): u32 {
   let kick: u32 = 0;
   if (atomic.load<u32>(device + DEV_PAUSED) != 0) count = 0;
   useIotlb(load<u32>(device, DEV_IOTLB), IOTLB_WRITE);
-  for (let done: u32 = 0; done < count; done += SCRATCH_ENTRIES) {
+  let done: u32 = 0;
+  while (done < count && !missed) {
     const chunk = min<u32>(count - done, SCRATCH_ENTRIES);
     const first = records + done * FRAME_RECORD_BYTES;
     describe(device, first, chunk);
     let at: u32 = 0;
-    while (at < chunk) {
+    while (at < chunk && !missed) {
       const queue = load<u32>(device + DEV_SCRATCH + at * SCRATCH_ENTRY_BYTES, SCRATCH_QUEUE);
-      if (queue == SCRATCH_NOWHERE) {
+      if (queue >= SCRATCH_DISCARD) {
+        discard(device, queue - SCRATCH_DISCARD);
         ++at;
         continue;
       }
       if (deliver(device, queue, first, at, chunk)) kick |= <u32>1 << queue;
       at = runEnd;
-      if (missed) {
-        takeBack(device, at, chunk);
-        store<u32>(device, kick, DEV_RX_KICK);
-        return (done + at) | MISS;
-      }
     }
+    done += at;
   }
   store<u32>(device, kick, DEV_RX_KICK);
-  return count;
+  return missed ? done | MISS : done;
 }
 
 @inline
@@ -91,89 +88,101 @@ function deliver(device: u32, queue: u32, records: u32, at: u32, end: u32): bool
   let available = tail >= head ? tail - head : tail + ringLength - head;
   touch(device, ring, ringLength, head, end - at);
 
-  let packets: u32 = 0;
-  let bytesTotal: u32 = 0;
-  let unicast: u32 = 0;
+  const limit = min<u32>(buffer, maxPacket - FCS_BYTES);
   let written = false;
-  let record = records + at * FRAME_RECORD_BYTES;
-  for (; at < end; ++at, record += FRAME_RECORD_BYTES, entry += SCRATCH_ENTRY_BYTES) {
-    const word = load<u64>(record);
+  while (at < end) {
+    let fetched: u32 = 0;
+    if (tail < ringLength && maxPacket > FCS_BYTES) {
+      const packets = placePlain(entry, records + at * FRAME_RECORD_BYTES, min<u32>(end - at, available), ring, ringLength, head, limit);
+      if (packets != 0) {
+        written = true;
+        head = plainHead;
+        available -= packets;
+        store<u32>(block, head, Q_HEAD);
+        store<u32>(block, 0, Q_BAD_BUFFERS);
+        countCast(block + Q_STATS, UNICAST, packets, plainBytes);
+        entry += packets * SCRATCH_ENTRY_BYTES;
+        at += packets;
+        if (at == end) break;
+      }
+      if (plainFetched) {
+        store<u64>(block, plainAddress, Q_RX_ADDRESSES);
+        fetched = 1;
+      }
+    }
+    // One frame that is not plain
+    const word = load<u64>(records + at * FRAME_RECORD_BYTES);
     const length = <u32>(word >> 32);
     if (length + FCS_BYTES > maxPacket) {
       discard(device, DEVS_RX_OVERSIZE);
-      continue;
-    }
-    if (tail >= ringLength) {
+    } else if (tail >= ringLength) {
       // The rest of the run finds the queue faulted
       store<u32>(block, QFAULT_TAIL, Q_FAULT);
       increment(block + Q_STATS + (QS_DISCARDS << 3));
       add(device + DEV_STATS + (DEVS_RX_NO_QUEUE << 3), end - at - 1);
       return false;
-    }
-    const data = <u32>word;
-    const strip = load<u32>(entry, SCRATCH_STRIP) != 0;
-    const content = strip ? length - 4 : length;
-    const bytes = content < PADDED_FRAME_BYTES ? PADDED_FRAME_BYTES : content;
-    const cast = load<u32>(entry, SCRATCH_CAST);
-    const qw0 = load<u64>(entry, SCRATCH_QW0);
-    const status = load<u64>(entry, SCRATCH_STATUS);
-    let fetched: u32 = 0;
-    if (bytes <= buffer && available != 0) {
-      const descriptor = ring + (head << 5);
-      const iova = load<u64>(descriptor); // GUEST: fetched once
-      const to = translate(iova);
-      if (to != 0 && span >= bytes) {
-        // The common frame: one buffer in one piece
-        if (strip) {
-          v128.store(to, v128.load(data)); // 12 bytes of addresses; the other four are overwritten by what follows the tag
-          copy(to + 12, data + 16, length - 16);
-        } else {
-          copy(to, data, length);
-        }
-        if (content < PADDED_FRAME_BYTES) zero(to + content, PADDED_FRAME_BYTES - content);
-        writeBack(descriptor, qw0, status | (<u64>bytes << LENGTH_SHIFT));
-        if (++head == ringLength) head = 0;
-        --available;
-        if (cast == UNICAST) ++unicast;
-        else increment(block + Q_STATS + ((QS_UNICAST + cast) << 3));
-        bytesTotal += length;
-        ++packets;
-        continue;
+    } else {
+      const data = <u32>word;
+      const qw0 = load<u64>(entry, SCRATCH_QW0);
+      const status = load<u64>(entry, SCRATCH_STATUS);
+      if (place(block, ring, ringLength, head, available, data, length, qw0, status, fetched)) written = true;
+      const now = load<u32>(block, Q_HEAD);
+      available -= now >= head ? now - head : now + ringLength - head;
+      head = now;
+      if (missed) {
+        runEnd = at;
+        return written;
       }
-      store<u64>(block, iova, Q_RX_ADDRESSES);
-      fetched = 1;
+      if (load<u32>(block, Q_FAULT) != 0) {
+        add(device + DEV_STATS + (DEVS_RX_NO_QUEUE << 3), end - at - 1);
+        return written;
+      }
     }
-    // Rare, and it works on the block: what is in locals must be there first
-    settle(block, head, packets, bytesTotal, unicast);
-    written = written || packets != 0;
-    packets = 0;
-    bytesTotal = 0;
-    unicast = 0;
-    if (scatter(block, ring, ringLength, head, available, data, length, content, bytes, strip, cast, qw0, status, fetched)) written = true;
-    const now = load<u32>(block, Q_HEAD);
-    available -= now >= head ? now - head : now + ringLength - head;
-    head = now;
-    if (missed) {
-      runEnd = at;
-      return written;
-    }
-    if (load<u32>(block, Q_FAULT) != 0) {
-      add(device + DEV_STATS + (DEVS_RX_NO_QUEUE << 3), end - at - 1);
-      return written;
-    }
+    entry += SCRATCH_ENTRY_BYTES;
+    ++at;
   }
-  settle(block, head, packets, bytesTotal, unicast);
-  return written || packets != 0;
+  return written;
 }
 
-@inline
-function settle(block: u32, head: u32, packets: u32, bytes: u32, unicast: u32): void {
-  if (packets == 0) return;
-  store<u32>(block, head, Q_HEAD);
-  store<u32>(block, 0, Q_BAD_BUFFERS);
-  add(block + Q_STATS + (QS_PACKETS << 3), packets);
-  add(block + Q_STATS + (QS_BYTES << 3), bytes);
-  add(block + Q_STATS + (QS_UNICAST << 3), unicast);
+/** What `placePlain` leaves behind. */
+let plainHead: u32 = 0;
+let plainBytes: u32 = 0;
+/** The frame it stopped at has no buffer in one piece, which begins at `plainAddress`. */
+let plainFetched: bool = false;
+let plainAddress: u64 = 0;
+
+/** The first frames of a run as long as they are plain: unicast, at least 60 bytes, nothing to strip, one buffer in one piece. */
+function placePlain(entry: u32, record: u32, count: u32, ring: u32, ringLength: u32, head: u32, limit: u32): u32 {
+  plainFetched = false;
+  const zeroes = i64x2.splat(0);
+  let bytesTotal: u32 = 0;
+  const end = record + count * FRAME_RECORD_BYTES;
+  const first = record;
+  while (record < end) {
+    const word = load<u64>(record);
+    const bytes = <u32>(word >> 32);
+    const status = load<u64>(entry, SCRATCH_STATUS);
+    if (bytes < PADDED_FRAME_BYTES || bytes > limit || (status & (UMBCAST_MASK | L2TAG1P)) != 0) break;
+    const descriptor = ring + (head << 5);
+    const iova = load<u64>(descriptor); // GUEST: fetched once
+    const to = translate(iova);
+    if (to == 0 || span < bytes) {
+      plainFetched = true;
+      plainAddress = iova;
+      break;
+    }
+    copyFrame(to, <u32>word, bytes);
+    v128.store(descriptor, zeroes, 16);
+    store<u64>(descriptor, load<u64>(entry, SCRATCH_QW0));
+    publish(descriptor + 8, status | (<u64>bytes << LENGTH_SHIFT));
+    bytesTotal += bytes;
+    if (++head == ringLength) head = 0;
+    record += FRAME_RECORD_BYTES;
+    entry += SCRATCH_ENTRY_BYTES;
+  }
+  plainHead = head;
+  plainBytes = bytesTotal;
+  return (record - first) / FRAME_RECORD_BYTES;
 }
 
 /** Asks for the lines of `count` descriptors from `head` on. What is read is not used: every field is fetched when its turn comes. */
@@ -184,11 +193,16 @@ function touch(device: u32, ring: u32, ringLength: u32, head: u32, count: u32): 
   store<u32>(device, sum, SCRATCH_TOUCHED); // so that no compiler leaves the loads out
 }
 
-/** Any number of buffers, crossing any borders. `fetched`: addresses that are in Q_RX_ADDRESSES already. */
-function scatter(
-  block: u32, ring: u32, ringLength: u32, head: u32, available: u32, data: u32, length: u32, content: u32, bytes: u32, strip: bool,
-  cast: u32, qw0: u64, status: u64, fetched: u32,
+/**
+ * Any frame into any number of buffers, crossing any borders; true = descriptors were written back. `fetched`: addresses that are in
+ * Q_RX_ADDRESSES already.
+ */
+function place(
+  block: u32, ring: u32, ringLength: u32, head: u32, available: u32, data: u32, length: u32, qw0: u64, status: u64, fetched: u32,
 ): bool {
+  const strip = (status & L2TAG1P) != 0;
+  const content = strip ? length - 4 : length;
+  const bytes = content < PADDED_FRAME_BYTES ? PADDED_FRAME_BYTES : content;
   const buffer = load<u32>(block, Q_BUFFER);
   const addresses = block + Q_RX_ADDRESSES;
   let needed: u32 = 0;
@@ -217,15 +231,15 @@ function scatter(
     if (!fill(load<u64>(addresses + (n << 3)), data, at, part, content, strip)) return false;
     at += part;
   }
-  // Last one first: a driver that has seen the first DD finds the whole frame
-  for (let n = needed; n-- != 0;) {
+  // In ring order, as hardware does: drivers that look at several descriptors at once count on it
+  for (let n: u32 = 0; n < needed; ++n) {
     const descriptor = ring + (wrap(head + n, ringLength) << 5);
     if (n + 1 == needed) writeBack(descriptor, qw0, status | (<u64>(bytes - n * buffer) << LENGTH_SHIFT));
     else writeBack(descriptor, 0, DD | (status & ((<u64>0xff) << PTYPE_SHIFT)) | (<u64>buffer << LENGTH_SHIFT));
   }
   store<u32>(block, wrap(head + needed, ringLength), Q_HEAD);
   store<u32>(block, 0, Q_BAD_BUFFERS);
-  countCast(block + Q_STATS, cast, 1, length);
+  countCast(block + Q_STATS, <u32>(status >> UMBCAST_SHIFT) & 3, 1, length);
   return true;
 }
 

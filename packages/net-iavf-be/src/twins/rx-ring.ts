@@ -131,7 +131,7 @@ function place(memory: TwinMemory, iotlb: TwinIotlb, block: number, frame: numbe
     });
   });
   const { status, ptype, tag, hash } = description;
-  for (let n = needed - 1; n >= 0; n--) {
+  for (let n = 0; n < needed; n++) {
     if (n === needed - 1) writeBack(memory, descriptorOf(n), tag, hash, status | DD | EOP, ptype, bytes - n * buffer);
     else writeBack(memory, descriptorOf(n), 0, 0, DD, ptype, buffer);
   }
