@@ -33,8 +33,6 @@ export interface Extent {
   readonly mapping: WindowMapping;
   /** Who must find it where it is. */
   pins: number;
-  /** Its place in the clock. */
-  slot: number;
 }
 
 export interface FileViewOptions {

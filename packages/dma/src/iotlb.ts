@@ -122,10 +122,9 @@ export function iotlbGet(u32: Uint32Array, table: number, chunk: number): number
   return u32[wordOf(u32, table, chunk) + VALUE_WORD]!;
 }
 
-/** Sets a chunk's value; readers may be running. A new entry counts as used. The caller keeps the table half empty. */
+/** Sets a chunk's value; readers may be running. The caller keeps the table half empty. */
 export function iotlbSet({ u32, u64 }: IotlbMemory, table: number, chunk: number, value: number): void {
   const word = wordOf(u32, table, chunk);
-  u32[word + USED_WORD] = 0xffff;
   Atomics.store(u32, word + VALUE_WORD, value);
   if (u32[word] === 0 && u32[word + 1] === 0) Atomics.store(u64, word >>> 1, BigInt(chunk + 1));
 }

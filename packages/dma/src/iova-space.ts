@@ -105,7 +105,7 @@ export class IovaSpace implements Disposable {
     MissDesk.of(window).serve(table.offset, {
       get generation() { return table.generation; },
       bring: (iova, access) => this.bring(iova, access),
-      makeRoom: () => this.#cache.makeRoom(this.#account),
+      makeRoom: () => this.makeRoom(),
     });
   }
 
@@ -261,6 +261,11 @@ export class IovaSpace implements Disposable {
     const region = this.#find(iova);
     if (region?.file === undefined || !permits(region, access)) return 'never';
     return this.#tryBring(region.file.view, Number(iova - region.iova)) === undefined ? 'full' : 'here';
+  }
+
+  /** After `bring` said `full`: resolves when something has left the window, or if nothing can. */
+  makeRoom(): Promise<void> {
+    return this.#cache.makeRoom(this.#account);
   }
 
   /** undefined: there is no room now. */

@@ -60,9 +60,10 @@ export class WindowCache {
   readonly #files: KeptFiles;
   readonly #views = new Map<string, FileView>();
   readonly #accounts = new Set<Account>();
-  /** What may have to leave, in the order the clock's hand passes it. */
-  readonly #clock: Extent[] = [];
-  #hand = 0;
+  /** What may have to leave, in the order the clock's hand passes it: it stands at the first, and what it passes goes to the end. */
+  readonly #clock = new Set<Extent>();
+  /** Something had to leave: small extents, until the window is half empty. */
+  #isPressed = false;
   #eviction: Promise<void> | undefined;
   #evictions = 0;
   /** An eviction that found nothing is not repeated for every miss: it has looked at everything. */
@@ -182,7 +183,7 @@ export class WindowCache {
       else account.files.delete(file);
     }
     for (const extent of view.extents) {
-      if (view.file !== undefined) this.#leaveClock(extent);
+      this.#clock.delete(extent);
       this.#release(extent, file);
     }
     file?.release();
@@ -202,7 +203,9 @@ export class WindowCache {
     if (there !== undefined) return there;
     const fd = view.file!.fd;
     const large = view.place(at, view.largeBytes);
-    const isLarge = view.largeBytes === view.smallBytes || (this.#hasRoom(large.lengthBytes) && view.isAbsent(large.start, large.lengthBytes));
+    if (this.#isPressed && this.#window.mappableBytes > MAPPABLE_BYTES / 2) this.#isPressed = false;
+    const isLarge = view.largeBytes === view.smallBytes
+      || (!this.#isPressed && this.#hasRoom(large.lengthBytes) && view.isAbsent(large.start, large.lengthBytes));
     const { start, lengthBytes } = isLarge ? large : view.place(at, view.smallBytes);
     try {
       return this.#map(view, fd, start, lengthBytes);
@@ -228,7 +231,7 @@ export class WindowCache {
       // Only what can hold a whole chunk gains from congruence; small ones are packed.
       ...(lengthBytes >= CHUNK_BYTES ? { congruentTo: BigInt(payer.page) * BigInt(PAGE_BYTES) + BigInt(start) } : {}),
     });
-    const extent: Extent = { view, start, lengthBytes, mapping, pins: 0, slot: this.#clock.length };
+    const extent: Extent = { view, start, lengthBytes, mapping, pins: 0 };
     const added: ViewUser[] = [];
     try {
       for (const user of view.users) {
@@ -244,7 +247,7 @@ export class WindowCache {
     }
     view.add(extent);
     charge(payer.account, extent, 1);
-    if (view.file !== undefined) this.#clock.push(extent);
+    if (view.file !== undefined) this.#clock.add(extent);
     return extent;
   }
 
@@ -265,6 +268,7 @@ export class WindowCache {
     // What was brought in by this turn of the event loop is asked for by somebody who has not used it yet.
     await Promise.resolve();
     const victims = this.#victims(account);
+    this.#isPressed ||= victims.length > 0;
     for (const extent of victims) {
       const { view } = extent;
       for (const user of view.users) user.table.evict(view.rangeOf(user, extent));
@@ -307,20 +311,21 @@ export class WindowCache {
     let bytes = 2 * RESERVE_BYTES - this.#window.mappableBytes;
     let count = this.#window.mappingCount - (MAX_WINDOW_MAPPINGS - 2 * RESERVE_MAPPINGS);
     if (account !== undefined) count = Math.max(count, EVICT_AT_LEAST);
-    const passes = this.#clock.length;
-    for (let step = 0; step < 4 * passes && (bytes > 0 || count > 0) && this.#clock.length > 0; step++) {
-      this.#hand = this.#hand >= this.#clock.length ? 0 : this.#hand;
-      const extent = this.#clock[this.#hand]!;
+    const pass = this.#clock.size;
+    let step = 0;
+    for (const extent of this.#clock) {
+      if (step >= 4 * pass || (bytes <= 0 && count <= 0)) break;
+      const owner = extent.view.users[0]!.account;
       const keep = extent.pins > 0
-        || (account !== undefined && extent.view.users[0]!.account !== account)
-        || (step < 3 * passes && account === undefined && !this.#isOverShare(extent.view.users[0]!.account))
-        || (this.#takeUsed(extent) && step < 2 * passes);
+        || (account !== undefined ? owner !== account : step < 3 * pass && !this.#isOverShare(owner))
+        || (this.#takeUsed(extent) && step < 2 * pass);
+      step++;
+      this.#clock.delete(extent);
       if (keep) {
-        this.#hand++;
+        this.#clock.add(extent);
         continue;
       }
-      this.#leaveClock(extent);
-      charge(extent.view.users[0]!.account, extent, -1);
+      charge(owner, extent, -1);
       victims.push(extent);
       bytes -= extent.lengthBytes;
       count--;
@@ -337,13 +342,6 @@ export class WindowCache {
     let used = false;
     for (const user of extent.view.users) used = user.table.takeUsed(extent.view.rangeOf(user, extent)) || used;
     return used;
-  }
-
-  #leaveClock(extent: Extent): void {
-    const last = this.#clock.pop()!;
-    if (last === extent) return;
-    this.#clock[extent.slot] = last;
-    last.slot = extent.slot;
   }
 
   #enter(account: Account): void {

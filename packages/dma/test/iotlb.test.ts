@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import {
-  IOTLB_BYTES, IOTLB_HEADER_BYTES, iotlbDelete, iotlbGet, iotlbInitTable, iotlbLookup, iotlbSet, iotlbTableBytes, iotlbTakeUsed,
+  IOTLB_BYTES, IOTLB_HEADER_BYTES, IOTLB_USED, iotlbDelete, iotlbGet, iotlbInitTable, iotlbLookup, iotlbSet, iotlbTableBytes, iotlbTakeUsed,
 } from '../src/iotlb.ts';
 
 const SLOTS = 512;
@@ -55,5 +55,7 @@ test('what readers have used is told once', () => {
   const u32 = new Uint32Array(buffer);
   iotlbInitTable(u32, 0, SLOTS, SEED);
   iotlbSet({ u32, u64: new BigUint64Array(buffer) }, 0, 7, 0x1000);
+  expect(iotlbTakeUsed(u32, 0, 7, 0xffff)).toBe(0);
+  u32[u32.indexOf(8) + IOTLB_USED / 4] = 0xffff;
   expect([iotlbTakeUsed(u32, 0, 7, 0b110), iotlbTakeUsed(u32, 0, 7, 0b111), iotlbTakeUsed(u32, 0, 7, 0b111)]).toEqual([0b110, 0b001, 0]);
 });
