@@ -5,7 +5,7 @@ import { ATTR_MAC, ATTR_QUEUE_PAIRS, ITR_NONE, MAX_FRAME_BYTES, MAX_QUEUE_PAIRS,
 import { VirtchnlError, requireValue } from '@emudev/virtchnl';
 import { MacFilter, VlanFilter, macNumber } from './filters.ts';
 import {
-  DEV_BYTES, DEV_FLAGS, DEV_IOTLB, DEV_MAX_FRAME, DEV_PAUSED, DEV_PEER_TX_CAPS, DEV_QUEUE_PAIRS, DEV_RX_BLOCKS, DEV_TX_BLOCKS,
+  DEV_BYTES, DEV_FLAGS, DEV_IOTLB, DEV_MAX_FRAME, DEV_PAUSED, DEV_PEER_TX_CAPS, DEV_QUEUE_PAIRS, DEV_RX_BLOCKS, DEV_TX_BLOCKS, DEV_TX_LOCK,
   DEVF_MULTICAST_PROMISC, DEVF_UNICAST_PROMISC, DEVF_VLAN_STRIP, PAUSED_AWAY, PAUSED_FOR_NOW, Q_BYTES,
 } from './layout.ts';
 import { QUIESCE_DEADLINE_MS, VSI_ID } from './limits.ts';
@@ -118,6 +118,8 @@ export class Adapter implements Disposable {
       this.unlock();
       throw error;
     }
+    // Nobody is in a burst, so whoever holds this has died in one.
+    this.#set(DEV_TX_LOCK, 0);
   }
 
   unlock(): void {

@@ -7,9 +7,9 @@ import { FRAME_RECORD_BYTES, type Burst, type LcoreContext, type PortDatapath } 
 import { linux } from '@emudev/linux';
 import { KERNELS_WASM_BASE64 } from './kernels.gen.ts';
 import {
-  DEV_PAUSED, DEV_QUEUE_PAIRS, DEV_RX_BLOCKS, DEV_RX_KICK, DEV_TX_BLOCKS, PAUSED_FOR_NOW, Q_BYTES,
+  DEV_PAUSED, DEV_QUEUE_PAIRS, DEV_RX_BLOCKS, DEV_RX_KICK, DEV_TX_BLOCKS, DEV_TX_LOCK, PAUSED_FOR_NOW, Q_BYTES,
 } from './layout.ts';
-import { MISS_PATIENCE_MS, MISS_WAIT_MS } from './limits.ts';
+import { MISS_PATIENCE_MS, MISS_WAIT_MS, TX_LOCK_SPINS } from './limits.ts';
 import { RingMisses } from './ring-misses.ts';
 import { RingInterrupts } from './ring-interrupts.ts';
 import { createTwins, TwinMemory, type Kernels } from './twins/index.ts';
@@ -20,6 +20,8 @@ export interface IavfDatapathInit {
   readonly device: number;
   /** How to ask for memory that is not in the window: a cell for each Tx ring, then one for what is sent to the guest. Without, such memory is a fault. */
   readonly misses?: MissCells;
+  /** Several lcores send to the guest. */
+  readonly shared?: boolean;
   /** `ts`: the TypeScript twins, for where WebAssembly over mapped memory does not work. Default `wasm`. */
   readonly kernels?: 'wasm' | 'ts';
 }
@@ -32,7 +34,7 @@ const MISS = 1 << 17;
 export function createDatapath(context: LcoreContext, init: IavfDatapathInit, signal: (fd: number) => boolean = signalEventfd, clock?: () => number): PortDatapath {
   const { i32, u32 } = context;
   const { device } = init;
-  const kernels = init.kernels === 'ts' ? createTwins(new TwinMemory(context.view, i32)) : loadKernels<Kernels>(KERNELS_WASM_BASE64, context.memory);
+  const kernels = init.kernels === 'ts' ? createTwins(new TwinMemory(context.view, i32)) : kernelsOf(context.memory, init.misses !== undefined);
   kernels.setStoreOrder(process.arch === 'x64' ? 1 : 0);
 
   const interrupts = new RingInterrupts(context, device, signal, clock);
@@ -47,7 +49,36 @@ export function createDatapath(context: LcoreContext, init: IavfDatapathInit, si
     }
   };
 
+  const lock = (device + DEV_TX_LOCK) >>> 2;
+  const shared = init.shared ?? false;
+  /** The last burst to the guest found another lcore at it. */
+  let busy = false;
+
   const misses = init.misses === undefined ? undefined : new RingMisses(context, kernels, device, init.misses);
+
+  const tryLock = (): boolean => {
+    for (let tries = 0; tries < TX_LOCK_SPINS; tries++) {
+      if (Atomics.compareExchange(i32, lock, 0, 1) === 0) return true;
+    }
+    return false;
+  };
+
+  /** Whoever calls this is the only one. */
+  const fill = (burst: Burst, count: number): number => {
+    let taken = 0;
+    let waited = 0;
+    for (;;) {
+      if (misses !== undefined && misses.mustWaitToSend()) return taken;
+      const result = kernels.txBurst(device, burst.records + taken * FRAME_RECORD_BYTES, count - taken);
+      misses?.heededToSend();
+      taken += result & COUNT_MASK;
+      raiseRx();
+      if ((result & MISS) === 0) return taken;
+      misses!.askForRx();
+      if (waited >= MISS_PATIENCE_MS || !misses!.waitToSend()) return taken;
+      waited += MISS_WAIT_MS;
+    }
+  };
 
   return {
     /** A miss ends the burst; its answer is there in some later loop, and other queues have their turn meanwhile. */
@@ -62,28 +93,35 @@ export function createDatapath(context: LcoreContext, init: IavfDatapathInit, si
     },
     /**
      * Every frame is taken, whatever `queue` says: the guest's queue follows from RSS, and what it cannot take is its discard. Only
-     * where a buffer has to be brought in, and that takes longer than a moment, the rest is not.
+     * where a buffer has to be brought in, and that takes longer than a moment, the rest is not; nor is anything while another lcore
+     * fills the guest's rings.
      */
     txBurst(_queue: number, burst: Burst, count: number): number {
-      let taken = 0;
-      let waited = 0;
-      for (;;) {
-        if (misses !== undefined && misses.mustWaitToSend()) return taken;
-        const result = kernels.txBurst(device, burst.records + taken * FRAME_RECORD_BYTES, count - taken);
-        misses?.heededToSend();
-        taken += result & COUNT_MASK;
-        raiseRx();
-        if ((result & MISS) === 0) return taken;
-        misses!.askForRx();
-        if (waited >= MISS_PATIENCE_MS || !misses!.waitToSend()) return taken;
-        waited += MISS_WAIT_MS;
-      }
+      if (!shared) return fill(burst, count);
+      busy = !tryLock();
+      if (busy) return 0;
+      const taken = fill(burst, count);
+      Atomics.store(i32, lock, 0);
+      return taken;
     },
-    holding: () => u32[(device + DEV_PAUSED) >>> 2] === PAUSED_FOR_NOW,
+    holding: () => busy || u32[(device + DEV_PAUSED) >>> 2] === PAUSED_FOR_NOW || (misses !== undefined && misses.sendPending),
     tick: () => interrupts.tick(),
     close: () => { interrupts.close(); },
   };
 }
+
+/** One instance for all cards of an lcore: calls of a function that is always the same are five times as cheap, and so is the memory. */
+function kernelsOf(memory: WebAssembly.Memory, asking: boolean): Kernels {
+  const known = asking ? askingKernels : plainKernels;
+  let kernels = known.get(memory);
+  if (kernels === undefined) {
+    kernels = loadKernels<Kernels>(KERNELS_WASM_BASE64, memory);
+    known.set(memory, kernels);
+  }
+  return kernels;
+}
+const askingKernels = new WeakMap<WebAssembly.Memory, Kernels>();
+const plainKernels = new WeakMap<WebAssembly.Memory, Kernels>();
 
 function signalEventfd(fd: number): boolean {
   return linux.eventfdSignal(fd);

@@ -38,8 +38,8 @@ export class IavfBackEndPort extends SoftwarePort {
       name,
       driver: DRIVER_NAME,
       maxRxQueues: Math.min(MAX_QUEUE_PAIRS, emudev.info.maxQueuePairs),
-      // Whatever queue a frame is sent on, RSS chooses the guest's ring: two lcores would write one ring. So one lcore sends.
-      maxTxQueues: 1,
+      // Whatever queue a frame is sent on, RSS chooses the guest's ring; the lcores that send take turns, a burst each.
+      maxTxQueues: MAX_QUEUE_PAIRS,
       // A frame for the guest must be complete: there is nobody behind us to finish it.
       txCapabilities: 0,
       maxFrameBytes: MAX_FRAME_BYTES,
@@ -109,7 +109,7 @@ export class IavfBackEndPort extends SoftwarePort {
 
   /** The module that lcores load, and what it is started with. */
   datapath(): DatapathSpec {
-    return { module: new URL('./datapath.js', import.meta.url).href, init: { device: this.#adapter.device, misses: this.#adapter.misses } };
+    return { module: new URL('./datapath.js', import.meta.url).href, init: { device: this.#adapter.device, misses: this.#adapter.misses, shared: (this.config?.txQueues ?? 1) > 1 } };
   }
 
   protected override onConfigure(config: PortConfig): void {

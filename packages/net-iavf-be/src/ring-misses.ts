@@ -40,6 +40,10 @@ export class RingMisses {
   mustWaitToSend(): boolean {
     return this.#mustWait(this.#send);
   }
+  /** What is sent to the guest waits for an answer. */
+  get sendPending(): boolean {
+    return this.#send.pending;
+  }
   heededToSend(): void {
     this.#heeded(this.#send);
   }

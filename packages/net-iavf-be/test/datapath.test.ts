@@ -3,7 +3,7 @@ import { VECTOR_ARMED, VECTOR_FD, VECTOR_FIRED, VECTOR_PENDING } from '@emudev/e
 import type { LcoreContext } from '@emudev/ethdev';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { createDatapath } from '../src/datapath.ts';
-import { Q_VECTOR, QS_INTERRUPTS, QS_PACKETS } from '../src/layout.ts';
+import { DEV_PAUSED, DEV_TX_LOCK, PAUSED_AWAY, PAUSED_FOR_NOW, Q_ITR, Q_VECTOR, QS_INTERRUPTS, QS_PACKETS } from '../src/layout.ts';
 import { frameOf, MAC } from './frames.ts';
 import { CHUNK_IOVA, guestOffset, Rig } from './rig.ts';
 
@@ -72,6 +72,49 @@ describe.each(['wasm', 'ts'] as const)('%s', (kernels) => {
     datapath.txBurst(0, rig.burst, rig.fillBurst([{ bytes: frameOf().bytes }]));
     expect(rig.stat(rig.rxBlock(0), QS_PACKETS)).toBe(1);
     expect(signals).toEqual([]);
+  });
+
+  it('waits for its turn where several lcores send, and says so', () => {
+    const [one, other] = [0, 1].map(() => createDatapath(context, { device: rig.device, kernels, shared: true }, () => true));
+    const count = rig.fillBurst([{ bytes: frameOf().bytes }, { bytes: frameOf().bytes }]);
+    expect(one!.txBurst(0, rig.burst, count)).toBe(2);
+    expect(other!.txBurst(1, rig.burst, count)).toBe(2);
+    // A third one is at it.
+    rig.set(rig.device + DEV_TX_LOCK, 1);
+    expect([other!.txBurst(1, rig.burst, count), other!.holding!(1), one!.holding!(0)]).toEqual([0, true, false]);
+    rig.set(rig.device + DEV_TX_LOCK, 0);
+    expect([other!.txBurst(1, rig.burst, count), other!.holding!(1)]).toEqual([2, false]);
+    expect(rig.stat(rig.rxBlock(0), QS_PACKETS)).toBe(6);
+  });
+
+  it('asks for a moment while memory or interrupts are changed, not while nobody is there', () => {
+    const count = rig.fillBurst([{ bytes: frameOf().bytes }]);
+    for (const [paused, holding] of [[PAUSED_FOR_NOW, true], [PAUSED_AWAY, false]] as const) {
+      rig.set(rig.device + DEV_PAUSED, paused);
+      expect([datapath.txBurst(0, rig.burst, count), datapath.holding!(0)]).toEqual([0, holding]);
+    }
+  });
+
+  it('keeps the interval between two interrupts that the guest has set, and closes with none left', () => {
+    const itr = 0x9f80;
+    let now = 1_000_000;
+    const timed = createDatapath(context, { device: rig.device, kernels }, (fd) => signals.push(fd) > 0, () => now);
+    rig.set(rig.rxBlock(0) + Q_ITR, itr);
+    rig.set(itr, 100);
+    const burst = (): void => {
+      expect(timed.txBurst(0, rig.burst, rig.fillBurst([{ bytes: frameOf().bytes }]))).toBe(1);
+      rig.i32[RX_CELLS + VECTOR_ARMED] = 1;
+    };
+    burst();
+    burst();
+    expect([signals, timed.tick!()]).toEqual([[12], 200]);
+    now += 200;
+    expect([timed.tick!(), signals]).toEqual([0, [12, 12]]);
+    rig.i32[RX_CELLS + VECTOR_ARMED] = 1;
+    burst();
+    timed.close!();
+    expect(signals).toEqual([12, 12, 12]);
+    rig.set(itr, 0);
   });
 
   it('never fills more records than the burst has', () => {

@@ -26,6 +26,6 @@ it('no field of a block overlaps the next', () => {
   });
   fields('DEV_', {
     PAUSED: 4, IOTLB: 4, FLAGS: 4, MAX_FRAME: 4, QUEUE_PAIRS: 4, PEER_TX_CAPS: 4, MAC_TABLE: 4, VLAN_BITMAP: 4, RSS_TABLE: 4,
-    TX_BLOCKS: 4, RX_BLOCKS: 4, RX_KICK: 4, HENA: 8, LUT: 64, STATS: 128,
+    TX_BLOCKS: 4, RX_BLOCKS: 4, RX_KICK: 4, HENA: 8, LUT: 64, TX_LOCK: 4, STATS: 128,
   });
 });

@@ -28,6 +28,7 @@ export const DEV_RX_KICK: u32 = 44;
 export const DEV_SCRATCH: u32 = 256;
 export const DEV_STATS: u32 = 128;
 export const DEV_TX_BLOCKS: u32 = 36;
+export const DEV_TX_LOCK: u32 = 120;
 export const DEV_VLAN_BITMAP: u32 = 28;
 export const MAC_MAX: u32 = 512;
 export const MAC_SLOTS: u32 = 1024;
