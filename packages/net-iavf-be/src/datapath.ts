@@ -9,7 +9,7 @@ import { KERNELS_WASM_BASE64 } from './kernels.gen.ts';
 import {
   DEV_PAUSED, DEV_QUEUE_PAIRS, DEV_RX_BLOCKS, DEV_RX_KICK, DEV_TX_BLOCKS, DEV_TX_LOCK, PAUSED_FOR_NOW, Q_BYTES,
 } from './layout.ts';
-import { MISS_PATIENCE_MS, MISS_WAIT_MS, TX_LOCK_SPINS } from './limits.ts';
+import { MISS_PATIENCE_MS, TX_LOCK_SPINS } from './limits.ts';
 import { RingMisses } from './ring-misses.ts';
 import { RingInterrupts } from './ring-interrupts.ts';
 import { createTwins, TwinMemory, type Kernels } from './twins/index.ts';
@@ -66,7 +66,7 @@ export function createDatapath(context: LcoreContext, init: IavfDatapathInit, si
   /** Whoever calls this is the only one. */
   const fill = (burst: Burst, count: number): number => {
     let taken = 0;
-    let waited = 0;
+    let missedAt = 0;
     for (;;) {
       if (misses !== undefined && misses.mustWaitToSend()) return taken;
       const result = kernels.txBurst(device, burst.records + taken * FRAME_RECORD_BYTES, count - taken);
@@ -75,8 +75,9 @@ export function createDatapath(context: LcoreContext, init: IavfDatapathInit, si
       raiseRx();
       if ((result & MISS) === 0) return taken;
       misses!.askForRx();
-      if (waited >= MISS_PATIENCE_MS || !misses!.waitToSend()) return taken;
-      waited += MISS_WAIT_MS;
+      const now = performance.now();
+      if (missedAt === 0) missedAt = now;
+      if (!misses!.waitToSend(missedAt + MISS_PATIENCE_MS - now)) return taken;
     }
   };
 

@@ -31,7 +31,8 @@ export const RESET_NOTICE_MS = 10;
 export const TX_LOCK_SPINS = 1000;
 /** Descriptors of a ring that are looked at for what else is not in the window when one of them misses. */
 export const MISS_LOOKAHEAD = 64;
-/** A burst to the guest whose buffer has to be brought in sleeps for so long at a time, ms: other ports of the lcore wait meanwhile. */
-export const MISS_WAIT_MS = 0.25;
-/** After so long, ms, the rest of the burst is not taken. */
-export const MISS_PATIENCE_MS = 1;
+/**
+ * A burst to the guest whose buffers have to be brought in sleeps for so long at most, ms, and other ports of the lcore wait with it:
+ * an answer takes tens of microseconds. Then the rest of the burst waits for the lcore's next loop.
+ */
+export const MISS_PATIENCE_MS = 0.25;

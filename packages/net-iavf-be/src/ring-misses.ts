@@ -4,7 +4,7 @@ import type { LcoreContext } from '@emudev/ethdev';
 import {
   DEV_IOTLB, DEV_QUEUE_PAIRS, DEV_RX_BLOCKS, DEV_TX_BLOCKS, Q_BYTES, Q_DOORBELL, Q_ENABLED, Q_HEAD, Q_LENGTH, Q_RING, RX_DESCRIPTOR_BYTES, TX_DESCRIPTOR_BYTES,
 } from './layout.ts';
-import { MISS_LOOKAHEAD, MISS_WAIT_MS } from './limits.ts';
+import { MISS_LOOKAHEAD } from './limits.ts';
 import type { Kernels } from './twins/index.ts';
 
 const DTYPE_MASK = 0xf;
@@ -47,9 +47,9 @@ export class RingMisses {
   heededToSend(): void {
     this.#heeded(this.#send);
   }
-  /** Sleeps a moment; true: the answer is there. */
-  waitToSend(): boolean {
-    return this.#send.wait(MISS_WAIT_MS);
+  /** Sleeps so long at most; true: the answer is there. */
+  waitToSend(timeoutMs: number): boolean {
+    return timeoutMs > 0 && this.#send.wait(timeoutMs);
   }
 
   #mustWait(cell: MissCell): boolean {

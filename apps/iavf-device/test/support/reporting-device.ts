@@ -1,5 +1,6 @@
 /** A device process that tells its counters: forked with the command line of iavf-device, any message to it is answered by a report. */
 import { Launcher, parseArguments } from '@emudev/iavf-device';
+import { countMappings, countOpenFds } from '@emudev/linux';
 
 export interface PortReport {
   readonly stats: Readonly<Record<string, number>>;
@@ -23,6 +24,9 @@ export interface DeviceReport {
   readonly streams: readonly StreamCounts[];
   /** Of an lcore or a stream. */
   readonly failures: readonly string[];
+  readonly openDescriptors: number;
+  /** Of guests' memory. */
+  readonly mappings: number;
 }
 
 const launcher = await Launcher.start(parseArguments(process.argv.slice(2)));
@@ -42,7 +46,7 @@ process.on('message', () => {
   const streams = launcher.report().map(({ rxPort, rxQueue, txPort, state, received, sent, dropped, consumed, generated }) => ({
     rx: rxPort, rxQueue, tx: txPort, state, received: Number(received), sent: Number(sent), dropped: Number(dropped), consumed: Number(consumed), generated: Number(generated),
   }));
-  const report: DeviceReport = { ports, streams, failures };
+  const report: DeviceReport = { ports, streams, failures, openDescriptors: countOpenFds(), mappings: countMappings('memfd:guest') };
   process.send!(report);
 });
 process.on('disconnect', () => {
