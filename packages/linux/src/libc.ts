@@ -55,6 +55,7 @@ export const libc: {
   send(fd: number, from: Bytes, length: number, flags: number): number;
   sendmsg(fd: number, message: Bytes, flags: number): number;
   recvmsg(fd: number, message: Bytes, flags: number): number;
+  sendmmsg(fd: number, messages: Address, count: number, flags: number): number;
   memfd_create(name: string, flags: number): number;
   mmap(address: Address, length: number, protection: number, flags: number, fd: number, offset: number): Address;
   munmap(address: Address, length: number): number;
@@ -99,6 +100,7 @@ export const libc: {
   send: lib.func('send', 'int64', ['int', 'void *', 'size_t', 'int']),
   sendmsg: lib.func('sendmsg', 'int64', ['int', 'void *', 'int']),
   recvmsg: lib.func('recvmsg', 'int64', ['int', 'void *', 'int']),
+  sendmmsg: lib.func('sendmmsg', 'int', ['int', 'uintptr_t', 'uint', 'int']),
   memfd_create: lib.func('memfd_create', 'int', ['str', 'uint']),
   mmap: lib.func('mmap', 'uintptr_t', ['uintptr_t', 'size_t', 'int', 'int', 'int', 'int64']),
   munmap: lib.func('munmap', 'int', ['uintptr_t', 'size_t']),

@@ -6,6 +6,7 @@ import * as memory from './memory.ts';
 import * as pty from './pty.ts';
 import * as readiness from './readiness.ts';
 import * as sockets from './sockets.ts';
+import * as packet from './packet-socket.ts';
 import * as tap from './tap.ts';
 
 /** The real system calls, for this thread. */
@@ -54,6 +55,14 @@ export const linux: Sys = {
   ifSetMac: tap.ifSetMac,
   ifGetMac: tap.ifGetMac,
   ifFlags: tap.ifFlags,
+  ifGetMtu: tap.ifGetMtu,
+  ifIndex: tap.ifIndex,
+  packetOpen: packet.packetOpen,
+  packetFanoutGroup: packet.packetFanoutGroup,
+  packetStatistics: packet.packetStatistics,
+  packetPromiscuous: packet.packetPromiscuous,
+  socketError: packet.socketError,
+  sendMessagesAt: packet.sendMessagesAt,
   ptyOpen: pty.ptyOpen,
   ptyOpenSlave: pty.ptyOpenSlave,
   isHungUp: readiness.isHungUp,

@@ -62,6 +62,23 @@ export interface TapOptions {
   readonly offloads?: number;
 }
 
+/** How frames are spread over the sockets of a group (packet(7), PACKET_FANOUT_*). */
+export const FANOUT_MODES: { readonly hash: 0; readonly lb: 1; readonly cpu: 2; readonly rollover: 3; readonly rnd: 4; readonly qm: 5 } = { hash: 0, lb: 1, cpu: 2, rollover: 3, rnd: 4, qm: 5 };
+
+/** A packet socket for `Sys.packetOpen`. */
+export interface PacketSocketOptions {
+  /** A virtio-net header of 10 bytes goes before every frame, both ways; frames received may lack checksums or be segments larger than the MTU. */
+  readonly vnetHeader: boolean;
+  /** Sent frames pass by the interface's queueing discipline. */
+  readonly qdiscBypass: boolean;
+  /** SO_SNDBUF and SO_RCVBUF, as far as allowed; the latter holds frames that are too long for the ring. */
+  readonly bufferBytes: number;
+  /** TPACKET_V2 ring of received frames, at offset 0 of the socket for mmap. Bytes are multiples of the page and of 16. */
+  readonly ring: { readonly blockBytes: number; readonly blocks: number; readonly frameBytes: number; readonly frames: number };
+  /** Frames are spread over the sockets of a group; without `group` a new one (`packetFanoutGroup`). The interface has to be up. */
+  readonly fanout?: { readonly mode: number; readonly group?: number };
+}
+
 /** poll(2): data to read, a connection to accept, or the end of the stream. */
 export const POLLIN = 1;
 /** poll(2): a write would take something. */
@@ -173,6 +190,23 @@ export interface Sys {
   ifGetMac(name: string): Uint8Array;
   /** IFF_UP and IFF_RUNNING of an interface. */
   ifFlags(name: string): { up: boolean; running: boolean };
+  /** SIOCGIFMTU (netdevice(7)), bytes. */
+  ifGetMtu(name: string): number;
+  /** SIOCGIFINDEX (netdevice(7)): the number of an interface, which no later one of the same name has. */
+  ifIndex(name: string): number;
+
+  /** A non-blocking, close-on-exec packet socket (packet(7)) that receives what comes in at an interface, not what goes out; needs CAP_NET_RAW. */
+  packetOpen(iface: string, options: PacketSocketOptions): number;
+  /** The group (PACKET_FANOUT) that a packet socket is in. */
+  packetFanoutGroup(fd: number): number;
+  /** PACKET_STATISTICS since the last call: frames for the socket, and those of them that found no room. */
+  packetStatistics(fd: number): { packets: number; drops: number };
+  /** Whether the interface receives frames for other addresses, too, as far as this socket is concerned. */
+  packetPromiscuous(fd: number, iface: string, on: boolean): void;
+  /** SO_ERROR: a socket's pending error as an errno, cleared; 0 = none. */
+  socketError(fd: number): number;
+  /** sendmmsg(2) of `count` struct mmsghdr at an absolute address, whatever they point at included: how many were sent. undefined = EAGAIN for the first one. */
+  sendMessagesAt(fd: number, address: bigint, count: number): number | undefined;
 
   /** Opens a new pseudo terminal: its master (non-blocking, close-on-exec) and the path of its slave, which is unlocked. */
   ptyOpen(): { master: number; path: string };

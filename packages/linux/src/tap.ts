@@ -21,9 +21,11 @@ const IFF_VNET_HDR = 0x4000;
 
 const SIOCGIFFLAGS = 0x8913;
 const SIOCSIFFLAGS = 0x8914;
+const SIOCGIFMTU = 0x8921;
 const SIOCSIFMTU = 0x8922;
 const SIOCSIFHWADDR = 0x8924;
 const SIOCGIFHWADDR = 0x8927;
+const SIOCGIFINDEX = 0x8933;
 const IFF_UP = 0x1;
 const IFF_RUNNING = 0x40;
 const ARPHRD_ETHER = 1;
@@ -102,6 +104,18 @@ export function ifSetMtu(name: string, mtu: number): void {
   const request = interfaceRequest(name, 'ifSetMtu');
   request.setInt32(IFREQ_UNION, mtu, true);
   interfaceIoctl(request, SIOCSIFMTU, `SIOCSIFMTU ${mtu}`, name);
+}
+
+export function ifGetMtu(name: string): number {
+  const request = interfaceRequest(name, 'ifGetMtu');
+  interfaceIoctl(request, SIOCGIFMTU, 'SIOCGIFMTU', name);
+  return request.getInt32(IFREQ_UNION, true);
+}
+
+export function ifIndex(name: string): number {
+  const request = interfaceRequest(name, 'ifIndex');
+  interfaceIoctl(request, SIOCGIFINDEX, 'SIOCGIFINDEX', name);
+  return request.getInt32(IFREQ_UNION, true);
 }
 
 export function ifSetMac(name: string, mac: Uint8Array): void {

@@ -80,6 +80,11 @@ export class VirtioReceiver {
     this.total = 0;
   }
 
+  /** What is in hand is to be cut: its pieces are copies. */
+  get cuts(): boolean {
+    return this.#segment !== 0;
+  }
+
   /** A frame waits to be given out; its bytes must stay where `accept` found them. */
   get pending(): boolean {
     return this.#length !== 0;
@@ -123,7 +128,8 @@ export class VirtioReceiver {
     if (this.#segment === 0) {
       if (!this.#room(this.#length, most)) return false;
       this.#bytes.copy(this.#cursor, this.#frame, this.#length);
-      this.#record(this.#length, this.#flags);
+      this.#record(this.#cursor, this.#length, this.#flags);
+      this.#advance(this.#length);
       this.#length = 0;
       return true;
     }
@@ -132,9 +138,19 @@ export class VirtioReceiver {
       const bytes = payload - this.#from < this.#segment ? payload - this.#from : this.#segment;
       if (!this.#room(this.#headers + bytes, most)) return false;
       this.#piece(bytes, this.#from + bytes === payload);
-      this.#record(this.#headers + bytes, FRAME_RX_IP_GOOD | FRAME_RX_L4_GOOD);
+      this.#record(this.#cursor, this.#headers + bytes, FRAME_RX_IP_GOOD | FRAME_RX_L4_GOOD);
+      this.#advance(this.#headers + bytes);
       this.#from += bytes;
     }
+    this.#length = 0;
+    return true;
+  }
+
+  /** As `emit` for a frame that stays where it is until the next burst: not copied unless it is to be cut. */
+  emitInPlace(most: number): boolean {
+    if (this.#segment !== 0) return this.emit(most);
+    if (this.count >= most) return false;
+    this.#record(this.#frame, this.#length, this.#flags);
     this.#length = 0;
     return true;
   }
@@ -148,12 +164,16 @@ export class VirtioReceiver {
     return false;
   }
 
-  #record(length: number, flags: number): void {
+  #advance(bytes: number): void {
+    this.#cursor = (this.#cursor + bytes + 4 + 63) & ~63;
+  }
+
+  #record(data: number, length: number, flags: number): void {
     const { u32, view } = this.#context;
     const at = this.#burst!.records + this.count * FRAME_RECORD_BYTES;
     const record = at >>> 2;
     for (let i = 0; i < FRAME_RECORD_BYTES / 4; i++) u32[record + i] = 0;
-    u32[record + FRAME_DATA / 4] = this.#cursor;
+    u32[record + FRAME_DATA / 4] = data;
     u32[record + FRAME_LENGTH / 4] = length;
     u32[record + FRAME_FLAGS / 4] = flags;
     u32[record + FRAME_QUEUE / 4] = this.#queue;
@@ -166,7 +186,6 @@ export class VirtioReceiver {
     }
     this.count++;
     this.total += length;
-    this.#cursor = (this.#cursor + length + 4 + 63) & ~63;
   }
 
   /** Where the IP header is and which; 0: it is neither. Leaves l2 and six. */
