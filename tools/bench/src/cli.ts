@@ -126,7 +126,7 @@ if (options.list === true) {
   process.exit();
 }
 if (options.render !== undefined) {
-  await renderStored(options.render === true ? DOCS_FOLDER : options.render);
+  await renderStored(options.render === true ? DOCS_FOLDER : options.render, tables.flatMap((one) => ('broken' in one ? [] : [{ name: one.name, what: one.table.what }])));
   process.exit();
 }
 const before = baseline();

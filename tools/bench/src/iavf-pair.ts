@@ -1,7 +1,7 @@
 /** The product against its own driver: `iavf-device --far loop` in one process, iavf-pmd forwarding to itself in the other. */
 import { existsSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { measuredRate } from './loop-rate.ts';
 import { Child, TemporaryFolder } from './processes.ts';
 import type { LoopSettings, PairKind } from './pair.ts';
 
@@ -26,17 +26,6 @@ export async function startDriver(socket: string, settings: Pick<LoopSettings, '
   }
 }
 
-interface Sample {
-  readonly received: number;
-  readonly at: number;
-  readonly lost: number;
-}
-
-async function sample(driver: Child): Promise<Sample> {
-  driver.say('count');
-  return JSON.parse(await driver.line((line) => line.includes('"received"'), START_MS)) as Sample;
-}
-
 export const iavfPair: PairKind = {
   who: 'iavf',
   missing: existsSync(DEVICE_PROGRAM) ? undefined : 'apps/iavf-device is not built',
@@ -46,11 +35,6 @@ export const iavfPair: PairKind = {
     await using device = startDevice(socket, settings.burst, 0);
     await device.line((line) => line.includes(' listens on '), START_MS);
     await using driver = await startDriver(socket, settings, 1);
-    await sleep(settings.warmupMs);
-    const first = await sample(driver);
-    await sleep(settings.windowMs);
-    const second = await sample(driver);
-    if (second.lost > 0) throw new Error(`${second.lost} frames lost in a closed loop`);
-    return ((second.received - first.received) * 1000) / (second.at - first.at);
+    return await measuredRate(driver, settings);
   },
 };

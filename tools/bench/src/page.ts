@@ -68,15 +68,23 @@ export async function publish(result: BenchResult, docs: string): Promise<void> 
     if ('broken' in table) continue;
     writeFileSync(join(folder, `${table.name}.json`), `${encodeResult({ ...result, tables: [table] }, 1)}\n`);
   }
-  await renderStored(docs);
+  await renderStored(docs, result.tables.flatMap((table) => ('broken' in table ? [] : [table])));
 }
 
-/** Makes page and plots anew from what is stored. */
-export async function renderStored(docs: string): Promise<void> {
+/** A section for each table that has none: a place to write what limits it. */
+export function withSections(page: string, tables: readonly { readonly name: string; readonly what: string }[]): string {
+  const there = tablesOnPage(page);
+  const added = tables.filter(({ name }) => !there.includes(name)).map(({ name, what }) => `\n## ${name}\n\nMeasured: ${escaped(what)}.\n\n<!-- figures ${name} -->\n<!-- end of ${name} -->\n`);
+  return page + added.join('');
+}
+
+/** Makes page and plots anew from what is stored; `tables`: those that are to have a section. */
+export async function renderStored(docs: string, tables: readonly { readonly name: string; readonly what: string }[]): Promise<void> {
+  const page = join(docs, PAGE);
+  writeFileSync(page, withSections(readFileSync(page, 'utf8'), tables));
   const stored = storedFigures(docs);
   for (const { tables } of stored.values()) await writePlots(tables, join(docs, FIGURES));
-  const path = join(docs, PAGE);
-  writeFileSync(path, renderPage(readFileSync(path, 'utf8'), stored));
+  writeFileSync(page, renderPage(readFileSync(page, 'utf8'), stored));
 }
 
 export async function writePlots(tables: BenchResult['tables'], folder: string): Promise<void> {

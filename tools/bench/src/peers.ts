@@ -7,14 +7,14 @@ interface Peer {
   readonly versionArguments: readonly string[];
 }
 
-const PEERS = {
+export type PeerName = 'dpdk-testpmd' | 'qemu-system-x86_64' | 'iperf3' | 'gcc';
+
+const PEERS: Readonly<Record<PeerName, Peer>> = {
   'dpdk-testpmd': { debianPackage: 'dpdk-dev', versionArguments: ['--no-huge', '--no-pci', '-m', '64', '--in-memory', '--no-telemetry', '-v', '--', '--help'] },
   'qemu-system-x86_64': { debianPackage: 'qemu-system-x86', versionArguments: ['--version'] },
   iperf3: { debianPackage: 'iperf3', versionArguments: ['--version'] },
   gcc: { debianPackage: 'gcc', versionArguments: ['--version'] },
-} as const satisfies Readonly<Record<string, Peer>>;
-
-export type PeerName = keyof typeof PEERS;
+};
 
 const found = new Map<string, string | undefined>();
 

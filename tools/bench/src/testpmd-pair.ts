@@ -6,7 +6,6 @@
  * default of some 155 000 mbufs does not fit: `--total-num-mbufs`. Each process has both its lcores on one processor: the main one
  * waits for commands, the other one forwards.
  */
-import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { missingPeer } from './peers.ts';
 import { Child, canPin, TemporaryFolder } from './processes.ts';
@@ -16,18 +15,19 @@ const PROGRAM = 'dpdk-testpmd';
 const START_MS = 20_000;
 const LINK_POLL_MS = 100;
 
-function testpmd(end: 'a' | 'b', vdev: string, settings: LoopSettings): Child {
+function testpmd(end: 'a' | 'b', vdevs: readonly string[], settings: LoopSettings): Child {
   const cpu = canPin && end === 'b' ? 1 : 0;
   return new Child(`testpmd ${end}`, [
     // Into a pipe it would say everything at its end.
-    'stdbuf', '-oL', PROGRAM, '--lcores', `0@${cpu},1@${cpu}`, '--file-prefix', `emudev-bench-${process.pid}-${end}`, '--no-pci', '--no-huge', '-m', '1024', '--no-telemetry', '--vdev', vdev,
-    '--', '-i', '--no-mlockall', '--total-num-mbufs=8192', '--forward-mode=io', `--burst=${settings.burst}`, `--txpkts=${settings.frameBytes}`,
+    'stdbuf', '-oL', PROGRAM, '--lcores', `0@${cpu},1@${cpu}`, '--file-prefix', `emudev-bench-${process.pid}-${end}`, '--no-pci', '--no-huge', '-m', '1024', '--no-telemetry', ...vdevs.flatMap((vdev) => ['--vdev', vdev]),
+    // A peer's frames may be there before `start`, which would throw them away.
+    '--', '-i', '--no-flush-rx', '--no-mlockall', '--total-num-mbufs=8192', '--forward-mode=io', `--burst=${settings.burst}`, `--txpkts=${settings.frameBytes}`,
   ]);
 }
 
 /** `Rx-pps` of `show port stats`: frames per second since it was shown last. */
-async function show(child: Child): Promise<number> {
-  child.say('show port stats 0');
+async function show(child: Child, port: number): Promise<number> {
+  child.say(`show port stats ${port}`);
   const line = await child.line((text) => /Rx-pps:\s+\d+/.test(text), START_MS);
   return Number(/Rx-pps:\s+(\d+)/.exec(line)![1]);
 }
@@ -39,21 +39,72 @@ async function started(child: Child): Promise<void> {
 }
 
 /** What is sent before the two have found each other is lost, and there would be nothing to pass round. */
-async function linkUp(child: Child): Promise<void> {
+async function linkUp(child: Child, port: number): Promise<void> {
   const deadline = performance.now() + START_MS;
   for (;;) {
-    child.say('show port info 0');
+    child.say(`show port info ${port}`);
     if ((await child.line((line) => line.includes('Link status:'), START_MS)).includes('up')) return;
     if (performance.now() > deadline) throw new Error('no link');
     await sleep(LINK_POLL_MS);
   }
 }
 
-async function socketThere(path: string): Promise<void> {
-  const deadline = performance.now() + START_MS;
-  while (!existsSync(path)) {
-    if (performance.now() > deadline) throw new Error('testpmd a made no socket');
-    await sleep(20);
+/** testpmd at one end of a loop. */
+export class TestpmdEnd implements AsyncDisposable {
+  readonly #child: Child;
+  readonly #settings: LoopSettings;
+  readonly #ports: readonly number[];
+
+  private constructor(child: Child, ports: number, settings: LoopSettings) {
+    this.#child = child;
+    this.#ports = Array.from({ length: ports }, (_, port) => port);
+    this.#settings = settings;
+  }
+
+  /** `vdev`: its only port, or its two, which it forwards to each other. It has started, its links may be down yet. */
+  static async start(end: 'a' | 'b', vdev: string | readonly string[], settings: LoopSettings): Promise<TestpmdEnd> {
+    const vdevs = typeof vdev === 'string' ? [vdev] : vdev;
+    const child = testpmd(end, vdevs, settings);
+    try {
+      await started(child);
+      return new TestpmdEnd(child, vdevs.length, settings);
+    } catch (error) {
+      await child[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  async linkUp(): Promise<void> {
+    for (const port of this.#ports) await linkUp(this.#child, port);
+  }
+
+  /** Everything that comes goes back, or out of the other port. */
+  async forward(): Promise<void> {
+    this.#child.say('start');
+    await this.#child.line((line) => line.includes('packet forwarding - ports='), START_MS);
+  }
+
+  /** The same, and frames are on their way. */
+  forwardFirst(): void {
+    const { inFlight, burst } = this.#settings;
+    this.#child.say(`start tx_first ${Math.ceil(inFlight / burst)}`);
+  }
+
+  /** Frames received per second, by all ports, over the time that counts. */
+  async rate(): Promise<number> {
+    await sleep(this.#settings.warmupMs);
+    for (const port of this.#ports) await show(this.#child, port);
+    await sleep(this.#settings.windowMs);
+    let pps = 0;
+    for (const port of this.#ports) pps += await show(this.#child, port);
+    if (pps === 0) throw new Error('no frame came back');
+    return pps;
+  }
+
+  /** It removes its files when it is asked to quit. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#child.say('quit');
+    await this.#child[Symbol.asyncDispose]();
   }
 }
 
@@ -64,24 +115,13 @@ function pair(who: string, server: (socket: string) => string, client: (socket: 
     async run(settings) {
       using folder = new TemporaryFolder();
       const socket = folder.file('peer.sock');
-      await using a = testpmd('a', server(socket), settings);
-      await socketThere(socket);
-      await started(a);
-      await using b = testpmd('b', client(socket), settings);
-      await started(b);
-      await linkUp(b);
-      await linkUp(a);
-      a.say('start');
-      await a.line((line) => line.includes('packet forwarding - ports='), START_MS);
-      b.say(`start tx_first ${Math.ceil(settings.inFlight / settings.burst)}`);
-      await sleep(settings.warmupMs);
-      await show(b);
-      await sleep(settings.windowMs);
-      const pps = await show(b);
-      if (pps === 0) throw new Error('no frame came back');
-      b.say('quit');
-      a.say('quit');
-      return pps;
+      await using a = await TestpmdEnd.start('a', server(socket), settings);
+      await using b = await TestpmdEnd.start('b', client(socket), settings);
+      await b.linkUp();
+      await a.linkUp();
+      await a.forward();
+      b.forwardFirst();
+      return await b.rate();
     },
   };
 }
@@ -91,8 +131,5 @@ export const vhostUserPair: PairKind = pair(
   (socket) => `net_vhost0,iface=${socket}`,
   (socket) => `net_virtio_user0,path=${socket},server=0`,
 );
-export const memifPair: PairKind = pair(
-  'memif',
-  (socket) => `net_memif0,role=server,socket=${socket},socket-abstract=no`,
-  (socket) => `net_memif0,role=client,socket=${socket},socket-abstract=no`,
-);
+export const memifVdev = (role: 'server' | 'client', socket: string): string => `net_memif0,role=${role},socket=${socket},socket-abstract=no`;
+export const memifPair: PairKind = pair('memif', (socket) => memifVdev('server', socket), (socket) => memifVdev('client', socket));

@@ -87,6 +87,8 @@ describe('a table of figures from nowhere', () => {
     expect(page).toContain('| ours | 12 | 10 | 33 % | 11 .. 13 | 5 | 3x of slow, goal 2x: met; 2x of slow (p50Us), goal 3x: missed;');
     expect(page).toMatch(/<!-- end of fast -->\n\nText\.\n$/);
     expect(renderPage(page, storedFigures(docs))).toBe(page);
+    expect(fake('fast', 'children', '--render', docs).status).toBe(0);
+    expect(readFileSync(join(docs, 'performance.md'), 'utf8')).toBe(`${page}\n## children\n\nMeasured: a run that never ends.\n\n<!-- figures children -->\nNo figures are stored yet: \`npx pnpm bench children --publish\` measures them and puts them here.\n<!-- end of children -->\n`);
     expect(fake('fast', '--publish', docs, '--quick').status).toBe(2);
   });
 

@@ -1,0 +1,49 @@
+/**
+ * One end of a loop in a process of its own: a port forwards to itself whatever comes, primed with frames (testpmd's `start tx_first`)
+ * or not. Says `{"ready":true}` when they are on their way, and answers every line on stdin by the count of received frames and the time.
+ */
+import { createInterface } from 'node:readline';
+import { attachWindow, Quiescence, type Window } from '@emudev/dma';
+import { allocateBurst, LcorePool, type CreateDatapath, type Port } from '@emudev/ethdev';
+
+export interface LoopEnd {
+  readonly frameBytes: number;
+  /** Frames this end sends at first. */
+  readonly inFlight: number;
+  readonly burst: number;
+}
+
+async function prime(port: Port, window: Window, { frameBytes, inFlight }: LoopEnd): Promise<void> {
+  const { module, init } = port.datapath();
+  const { createDatapath } = (await import(module)) as { createDatapath: CreateDatapath };
+  const datapath = await createDatapath({ ...attachWindow(window.memory, window.base), lcore: 0, sendsTo: [] }, init as never);
+  using burst = allocateBurst(window, 1);
+  window.u8.set(port.info.mac!, burst.arena);
+  window.u8.set([2, 0, 0, 0, 0, 1, 0x88, 0xb5], burst.arena + 6);
+  window.u32[burst.records >>> 2] = burst.arena;
+  window.u32[(burst.records >>> 2) + 1] = frameBytes;
+  let sent = 0;
+  while (sent < inFlight) sent += datapath.txBurst(0, burst, 1);
+}
+
+/** Resolves when stdin says `quit` or ends; `port` is opened and not configured yet, and stopped afterwards. */
+export async function goRound(port: Port, window: Window, end: LoopEnd): Promise<void> {
+  await using undo = new AsyncDisposableStack();
+  const pool = undo.use(await LcorePool.start(1, { window, quiescence: Quiescence.of(window) }));
+  await port.configure({ rxQueues: 1, txQueues: 1, peerTxCapabilities: 0 });
+  await port.start();
+  undo.defer(() => port.stop());
+  console.log('started');
+  while (!port.link().up) await new Promise<unknown>((resolve) => port.onLink(resolve));
+  await prime(port, window, end);
+  const [lcore] = pool.lcores;
+  const stream = await lcore!.addStream({ rxPort: port, rxQueue: 0, txPort: port, txQueue: 0, engine: { name: 'io' }, burst: end.burst });
+  undo.defer(() => lcore!.removeStream(stream));
+
+  console.log(JSON.stringify({ ready: true }));
+  for await (const line of createInterface({ input: process.stdin })) {
+    if (line === 'quit') break;
+    const { ipackets, oerrors, ierrors } = port.stats();
+    console.log(JSON.stringify({ received: Number(ipackets), at: performance.now(), lost: Number(oerrors + ierrors + stream.stats().dropped) }));
+  }
+}
