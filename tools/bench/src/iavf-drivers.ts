@@ -1,6 +1,7 @@
 /**
- * The driver process for many cards: `node iavf-drivers.ts FRAME_BYTES FRAMES_IN_FLIGHT BURST SOCKET…`. With frames in flight (in all; spread
- * evenly) our iavf driver forwards to itself on every card, by one lcore; without, the cards are idle. Answers a JSON line to every
+ * The driver process for many cards: `node iavf-drivers.ts FRAME_BYTES FRAMES_IN_FLIGHT BURST QUEUES SOCKET…`. With frames in flight (in
+ * all; spread evenly) our iavf driver forwards to itself on every queue pair of every card, one lcore for each queue pair of a card;
+ * without, the cards are idle. Frames are UDP over IPv4, each of a flow of its own, so that RSS spreads them. Answers a JSON line to every
  * line on stdin: `count` (frames received, by all), `first CARD` (microseconds until a frame that is sent comes back).
  */
 import { createInterface } from 'node:readline';
@@ -8,8 +9,9 @@ import { attachWindow, Quiescence, Window } from '@emudev/dma';
 import { allocateBurst, LcorePool, type Burst, type CreateDatapath, type PortDatapath, type Stream } from '@emudev/ethdev';
 import { IavfPort, VfioUserTransport } from '@emudev/iavf-pmd';
 
-const [frameText = '60', inFlightText = '0', burstText = '64', ...sockets] = process.argv.slice(2);
+const [frameText = '60', inFlightText = '0', burstText = '64', queuesText = '1', ...sockets] = process.argv.slice(2);
 const frameBytes = Number(frameText);
+const queues = Number(queuesText);
 const FIRST_PATIENCE_MS = 1000;
 
 await using undo = new AsyncDisposableStack();
@@ -17,9 +19,9 @@ const window = undo.use(Window.open());
 const burst: Burst = undo.use(allocateBurst(window, 64));
 const cards: { readonly port: IavfPort; readonly datapath: PortDatapath }[] = [];
 for (const [n, socket] of sockets.entries()) {
-  const port = await IavfPort.open(`net_iavf${n}`, (w, sys) => VfioUserTransport.connect(socket, w, sys));
+  const port = await IavfPort.open(`net_iavf${n}`, (w, sys) => VfioUserTransport.connect(socket, w, sys), { queues });
   undo.defer(() => port.close());
-  await port.configure({ rxQueues: 1, txQueues: 1, peerTxCapabilities: 0 });
+  await port.configure({ rxQueues: queues, txQueues: queues, peerTxCapabilities: 0 });
   await port.start();
   while (!port.link().up) await new Promise<unknown>((resolve) => port.onLink(resolve));
   const { module, init } = port.datapath();
@@ -30,11 +32,13 @@ for (const [n, socket] of sockets.entries()) {
 function send({ port, datapath }: (typeof cards)[number], frames: number): void {
   for (let sent = 0; sent < frames;) {
     window.u8.set(port.info.mac!, burst.arena);
-    window.u8.set([2, 0, 0, 0, 0, 1, 0x88, 0xb5], burst.arena + 6);
+    window.u8.set([2, 0, 0, 0, 0, 1, 0x08, 0x00], burst.arena + 6);
+    // RFC 768, RFC 791: 10.0.0.1 to 10.0.0.2, a source port for each frame; no checksum is looked at here.
+    window.u8.set([0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, sent >> 8, sent & 0xff, 0, 9, 0, 26, 0, 0], burst.arena + 14);
     window.u32.fill(0, burst.records >>> 2, (burst.records >>> 2) + 8);
     window.u32[burst.records >>> 2] = burst.arena;
     window.u32[(burst.records >>> 2) + 1] = frameBytes;
-    sent += datapath.txBurst(0, burst, 1);
+    sent += datapath.txBurst(sent % queues, burst, 1);
   }
 }
 
@@ -51,12 +55,14 @@ function first(card: (typeof cards)[number]): number {
 const streams: Stream[] = [];
 const inFlight = Number(inFlightText);
 if (inFlight > 0) {
-  const pool = undo.use(await LcorePool.start(1, { window, quiescence: Quiescence.of(window) }));
+  const pool = undo.use(await LcorePool.start(queues, { window, quiescence: Quiescence.of(window) }));
   for (const card of cards) send(card, Math.max(1, Math.round(inFlight / cards.length)));
   for (const { port } of cards) {
-    const stream = await pool.lcores[0]!.addStream({ rxPort: port, rxQueue: 0, txPort: port, txQueue: 0, engine: { name: 'io' }, burst: Number(burstText) });
-    streams.push(stream);
-    undo.defer(() => pool.lcores[0]!.removeStream(stream));
+    for (const [queue, lcore] of pool.lcores.entries()) {
+      const stream = await lcore.addStream({ rxPort: port, rxQueue: queue, txPort: port, txQueue: queue, engine: { name: 'io' }, burst: Number(burstText) });
+      streams.push(stream);
+      undo.defer(() => lcore.removeStream(stream));
+    }
   }
 }
 
