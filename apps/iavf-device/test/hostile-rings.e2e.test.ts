@@ -182,11 +182,14 @@ const sumOf = (values: Readonly<Record<string, number>>, name: RegExp): number =
  */
 async function atRest(): Promise<DeviceReport> {
   const mine = (report: DeviceReport): string => JSON.stringify([report.ports['net_iavf_be0'], report.streams.filter(({ rx }) => rx === 'net_iavf_be0')]);
+  /** Frames that wait for the control thread to bring in their buffers. */
+  const kept = (report: DeviceReport): number =>
+    report.streams.filter(({ rx }) => rx === 'net_iavf_be0').reduce((sum, { received, generated, sent, dropped, consumed }) => sum + received + generated - sent - dropped - consumed, 0);
   const rounds = (report: DeviceReport): number => report.streams.find(({ rx }) => rx === 'net_iavf_be1')!.received;
   let last = await ask<DeviceReport>(device);
   await until('the card is at rest', async () => {
     const now = await ask<DeviceReport>(device);
-    if (mine(now) === mine(last)) return rounds(now) >= rounds(last) + 3;
+    if (mine(now) === mine(last) && kept(now) === 0) return rounds(now) >= rounds(last) + 3;
     last = now;
     return false;
   });

@@ -255,7 +255,8 @@ test('as many DMA maps as were announced, with and without descriptors, and one 
     expect(bare.at(-1)).toBe(ENOSPC);
     expect(await unmapAll(client)).toBe(0);
     const mapped = await flood(30_000, (n) => [fields(32, 3, BigInt(n) * 0x1000n, BigInt(n) * 0x2000n, 0x1000n), [file]]);
-    expect(new Set(mapped)).toEqual(new Set([0, ENOSPC]));
+    // More than the window holds mappings: the rest comes in when it is used.
+    expect(new Set(mapped)).toEqual(new Set([0]));
     expect(await unmapAll(client)).toBe(0);
     // Regions by pread and pwrite keep a descriptor for each file, not for each region.
     const shared = await flood(3000, (n) => [fields(32, 3 | FILE_IO, 0n, BigInt(n) * 0x2000n, 0x1000n), [file]]);

@@ -18,6 +18,7 @@ export class RingMisses {
   readonly #device: number;
   readonly #tx: readonly MissCell[];
   readonly #send: MissCell;
+  #isCut = false;
 
   constructor(context: LcoreContext, kernels: Kernels, device: number, cells: MissCells) {
     this.#u32 = context.u32;
@@ -40,11 +41,12 @@ export class RingMisses {
   mustWaitToSend(): boolean {
     return this.#mustWait(this.#send);
   }
-  /** What is sent to the guest waits for an answer. */
+  /** The last burst to the guest was cut short by a miss: what is left of it can be sent when there is an answer. */
   get sendPending(): boolean {
-    return this.#send.pending;
+    return this.#isCut;
   }
   heededToSend(): void {
+    this.#isCut = false;
     this.#heeded(this.#send);
   }
   /** Sleeps so long at most; true: the answer is there. */
@@ -75,6 +77,7 @@ export class RingMisses {
 
   /** A burst to the guest has ended with a miss: some Rx ring's, so all of them are looked at. */
   askForRx(): void {
+    this.#isCut = true;
     const u32 = this.#u32;
     const cell = this.#begin(this.#send, IOTLB_WRITE);
     const pairs = u32[(this.#device + DEV_QUEUE_PAIRS) >>> 2]!;

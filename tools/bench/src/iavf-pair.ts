@@ -9,8 +9,8 @@ const DEVICE_PROGRAM = fileURLToPath(new URL('../../../apps/iavf-device/dist/cli
 const DRIVER_PROGRAM = fileURLToPath(new URL('./iavf-driver.ts', import.meta.url));
 const START_MS = 20_000;
 
-export function startDevice(socket: string, burst: number, cpu?: number): Child {
-  return new Child('iavf-device', [process.execPath, DEVICE_PROGRAM, '--socket', socket, '--far', 'loop', '--queues', '1', '--burst', String(burst), '--log-level', 'warn'], cpu);
+export function startDevice(socket: string, burst: number, cpu?: number, queues = 1): Child {
+  return new Child('iavf-device', [process.execPath, DEVICE_PROGRAM, '--socket', socket, '--far', 'loop', '--queues', String(queues), '--burst', String(burst), '--log-level', 'warn'], cpu);
 }
 
 /** Resolves when the port is up and its frames are on their way. */
