@@ -2,9 +2,8 @@
  * Puts ports on a switch and the switch on lcores.
  *
  * A port is at home on one lcore: its Rx queues are polled there. All lcores that are home to a port send to all ports: on a Tx queue
- * of their own where the port has enough of them. A port that has not (an iavf card has one: its guest's queue follows from RSS, and
- * two lcores would write one ring) is sent to at home only; the others hand it their frames through a ring each, a copy more, and
- * whatever a frame's record says to do to it has to be done before. With one lcore there is none of this.
+ * of their own where the port has enough of them. A port that has not is sent to at home only; the others hand it their frames through
+ * a ring each, a copy more, and whatever a frame's record says to do to it has to be done before. With one lcore there is none of this.
  */
 import { Window } from '@emudev/dma';
 import { EthdevError } from './errors.ts';
