@@ -27,8 +27,8 @@ export const MIN_PACKET_BYTES = 64;
 export const QUIESCE_DEADLINE_MS = 1000;
 /** Between the announcement of a reset and the reset: the driver has to see the event before its queues are cleared. */
 export const RESET_NOTICE_MS = 10;
-/** Tries for the Rx rings of a guest that another lcore is filling, some 10 us in all; then the burst waits for the lcore's next loop. */
-export const TX_LOCK_SPINS = 1000;
+/** Tries for the Rx rings of a guest that another lcore is filling, some 200 us in all: ten bursts. Then it is not running, and the burst waits for our next loop. */
+export const TX_LOCK_SPINS = 20_000;
 /** Descriptors of a ring that are looked at for what else is not in the window when one of them misses. */
 export const MISS_LOOKAHEAD = 64;
 /**
