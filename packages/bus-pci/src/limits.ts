@@ -1,0 +1,28 @@
+/** Everything that sysfs, a device or a user can make us read, hold or loop over, in one place. */
+
+/** Longest text of an address or of an entry in an allow or block list. */
+export const MAX_SELECTOR_TEXT = 4096;
+/** Longest path of a UNIX socket: sun_path (unix(7)) less its closing zero. */
+export const MAX_SOCKET_PATH_BYTES = 107;
+/** Entries of an allow or block list. */
+export const MAX_SELECTORS = 4096;
+/** One attribute of sysfs: the kernel's own limit is a page. */
+export const MAX_ATTRIBUTE_BYTES = 4096;
+/** Entries of one directory of sysfs that are looked at. */
+export const MAX_DIRECTORY_ENTRIES = 65_536;
+/** Lines of a PCI device's `resource` file: 6 BARs, the ROM, 6 of SR-IOV, 4 of a bridge, and room. */
+export const MAX_RESOURCES = 32;
+/** What a VFIO structure with its capabilities may take, bytes. */
+export const MAX_VFIO_INFO_BYTES = 65_536;
+/** Questions until an answer of VFIO has to fit. */
+export const MAX_ARGSZ_ATTEMPTS = 4;
+/** Capabilities in one chain. */
+export const MAX_VFIO_CAPABILITIES = 32;
+/** Areas of one sparse-mmap capability, and ranges of one list of usable IOVAs. */
+export const MAX_VFIO_RANGES = 1024;
+/** Vectors of one SET_IRQS: an MSI-X table has at most 2048 entries. */
+export const MAX_IRQ_VECTORS = 2048;
+/** How often a mediated device is looked at until it is ready, ms: sysfs does not tell. */
+export const MDEV_READY_POLL_MS = 20;
+/** What `remove` of a mediated device waits by default for whoever has it open, ms. */
+export const MDEV_REMOVE_TIMEOUT_MS = 5000;
