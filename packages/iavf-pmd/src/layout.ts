@@ -23,7 +23,7 @@ export const Q_BUFFER_BYTES = 32; // u32: usable bytes of a buffer
 export const Q_NUMBER = 36; // u32: queue number, copied to received records
 export const Q_IOVA = 40; // u64: address of the pool as the device sees it
 export const Q_STATS = 64; // u64[]: counters, see below
-export const Q_SLOTS = 104; // u32: window offset of Q_LENGTH u32: number of the buffer that each slot owns
+export const Q_SLOTS = 104; // u32: window offset of Q_LENGTH u32: where in the pool each slot's buffer begins, bytes
 export const Q_BYTES = 128;
 
 /* ---- Rx only -------------------------------------------------------------------------------------------------------------- */
@@ -40,8 +40,6 @@ export const TXQ_SINCE_RS = 60; // u32: descriptors filled since the last RS
 export const TXQ_MAX_FRAME = 112; // u32: longest frame without offloaded segmentation
 export const TXQ_USO = 116; // u32: 1 = the device segments UDP as well
 export const TXQ_PARTNER = 120; // u32: window offset of the Rx block of the queue pair, with whose slots buffers are exchanged; 0 = copy always
-export const TXQ_OWNERS = 124; // u32: window offset of 2 * Q_LENGTH u32: Rx slot that owns a buffer of the pool, NO_OWNER = a Tx slot does
-export const NO_OWNER = 0xffffffff;
 
 /** Counters: u64 at Q_STATS + 8 * n. Written by the lcore only. */
 export const QS_PACKETS = 0;

@@ -4,15 +4,15 @@ import type { DmaBlock, DmaMemory } from './dma-memory.ts';
 import type { Doorbells } from './doorbells.ts';
 import { IavfError } from './errors.ts';
 import {
-  NO_OWNER, QS_BYTES, QS_ERRORS, QS_LARGE, QS_NO_ROOM, QS_PACKETS, Q_BUFFERS, Q_BUFFER_BYTES, Q_BYTES, Q_DOORBELL, Q_ENABLED, Q_HEAD, Q_IOVA, Q_LENGTH, Q_NUMBER,
-  Q_RING, Q_SLOTS, Q_STATS, Q_STRIDE, Q_TAIL, RXQ_PATIENCE, RXQ_SKIP, RX_DESCRIPTOR_BYTES, TXQ_MAX_FRAME, TXQ_OWNERS, TXQ_PARTNER, TXQ_RS_HEAD, TXQ_RS_LIST, TXQ_RS_TAIL, TXQ_SINCE_RS, TXQ_USO, TX_DESCRIPTOR_BYTES,
+  QS_BYTES, QS_ERRORS, QS_LARGE, QS_NO_ROOM, QS_PACKETS, Q_BUFFERS, Q_BUFFER_BYTES, Q_BYTES, Q_DOORBELL, Q_ENABLED, Q_HEAD, Q_IOVA, Q_LENGTH, Q_NUMBER,
+  Q_RING, Q_SLOTS, Q_STATS, Q_STRIDE, Q_TAIL, RXQ_PATIENCE, RXQ_SKIP, RX_DESCRIPTOR_BYTES, TXQ_MAX_FRAME, TXQ_PARTNER, TXQ_RS_HEAD, TXQ_RS_LIST, TXQ_RS_TAIL, TXQ_SINCE_RS, TXQ_USO, TX_DESCRIPTOR_BYTES,
 } from './layout.ts';
 
 const BUFFERS_BYTES = RING_LENGTH * BUFFER_STRIDE_BYTES;
 /** Device-visible memory of one queue pair, each part rounded up to a page. */
 export const PAIR_MEMORY_BYTES: number = RING_LENGTH * (TX_DESCRIPTOR_BYTES + RX_DESCRIPTOR_BYTES) + 2 * BUFFERS_BYTES + 3 * 4096;
-/** Private memory of one queue pair: blocks, RS list, slots of both rings, owners of both rings' buffers. */
-const PAIR_PRIVATE_BYTES: number = 2 * Q_BYTES + 4 * RING_LENGTH * 5;
+/** Private memory of one queue pair: blocks, slots of both rings, RS list. */
+const PAIR_PRIVATE_BYTES: number = 2 * Q_BYTES + 4 * RING_LENGTH * 3;
 
 export interface QueueCounters {
   readonly packets: bigint;
@@ -42,7 +42,7 @@ export class Rings implements Disposable {
   readonly #rx: readonly Ring[];
   readonly #tx: readonly Ring[];
   readonly #private: number;
-  /** Window offsets of each pair's RS list (TXQ_RS_LIST), with its TXQ_OWNERS behind it. */
+  /** Window offsets of each pair's RS list (TXQ_RS_LIST). */
   readonly #lists: readonly number[];
 
   constructor(window: Window, memory: DmaMemory, doorbells: Doorbells, pairs: number) {
@@ -80,21 +80,19 @@ export class Rings implements Disposable {
     const rx = this.#rx[queue]!;
     const tx = this.#tx[queue]!;
     const rsList = this.#lists[queue]!;
-    const owners = rsList + 4 * RING_LENGTH;
     this.#prepare(rx, queue);
     this.#prepare(tx, queue);
     const fields: [number, number][] = [
       [rx.block + Q_TAIL, RING_LENGTH - 1], [rx.block + RXQ_SKIP, 0], [rx.block + RXQ_PATIENCE, 0],
       [tx.block + Q_TAIL, 0], [tx.block + TXQ_RS_LIST, rsList], [tx.block + TXQ_RS_HEAD, 0], [tx.block + TXQ_RS_TAIL, 0], [tx.block + TXQ_SINCE_RS, 0],
-      [tx.block + TXQ_MAX_FRAME, maxFrameBytes], [tx.block + TXQ_USO, uso ? 1 : 0], [tx.block + TXQ_PARTNER, rx.block], [tx.block + TXQ_OWNERS, owners],
+      [tx.block + TXQ_MAX_FRAME, maxFrameBytes], [tx.block + TXQ_USO, uso ? 1 : 0], [tx.block + TXQ_PARTNER, rx.block],
     ];
     for (const [at, value] of fields) view.setUint32(at, value, true);
     for (let i = 0; i < RING_LENGTH; i++) {
-      view.setUint32(rx.slots + 4 * i, i, true);
-      view.setUint32(tx.slots + 4 * i, RING_LENGTH + i, true);
-      view.setUint32(owners + 4 * i, i, true);
-      view.setUint32(owners + 4 * (RING_LENGTH + i), NO_OWNER, true);
-      view.setBigUint64(rx.ring.offset + i * RX_DESCRIPTOR_BYTES, rx.buffers.iova + BigInt(i * BUFFER_STRIDE_BYTES), true);
+      const at = i * BUFFER_STRIDE_BYTES;
+      view.setUint32(rx.slots + 4 * i, at, true);
+      view.setUint32(tx.slots + 4 * i, BUFFERS_BYTES + at, true);
+      view.setBigUint64(rx.ring.offset + i * RX_DESCRIPTOR_BYTES, rx.buffers.iova + BigInt(at), true);
     }
   }
 

@@ -3,8 +3,8 @@ import { loadKernels } from '@emudev/dma';
 import { KERNELS_WASM_BASE64 } from '../src/kernels.gen.ts';
 import type { Kernels } from '../src/kernels-face.ts';
 import {
-  NO_OWNER, Q_BUFFERS, Q_BUFFER_BYTES, Q_DOORBELL, Q_ENABLED, Q_IOVA, Q_LENGTH, Q_NUMBER, Q_RING, Q_SLOTS, Q_STATS, Q_STRIDE, Q_TAIL, TXQ_MAX_FRAME,
-  TXQ_OWNERS, TXQ_PARTNER, TXQ_RS_LIST,
+  Q_BUFFERS, Q_BUFFER_BYTES, Q_DOORBELL, Q_ENABLED, Q_IOVA, Q_LENGTH, Q_NUMBER, Q_RING, Q_SLOTS, Q_STATS, Q_STRIDE, Q_TAIL, TXQ_MAX_FRAME,
+  TXQ_PARTNER, TXQ_RS_LIST,
 } from '../src/layout.ts';
 
 export const BASE = 0x10000;
@@ -15,7 +15,6 @@ export const PARTNER: number = BASE + 0x100;
 export const RS_LIST: number = BASE + 0x400;
 export const SLOTS: number = BASE + 0x600;
 export const PARTNER_SLOTS: number = BASE + 0x700;
-export const OWNERS: number = BASE + 0x800;
 export const PARTNER_RING: number = BASE + 0x3000;
 export const RING: number = BASE + 0x1000;
 export const BUFFERS: number = BASE + 0x4000;
@@ -41,7 +40,7 @@ export function freshQueue(): void {
     [Q_BUFFER_BYTES, BUFFER_BYTES], [Q_NUMBER, 3], [Q_SLOTS, SLOTS],
   ];
   for (const [at, value] of fields) view.setUint32(QUEUE + at, value, true);
-  for (let i = 0; i < LENGTH; i++) view.setUint32(SLOTS + 4 * i, i, true);
+  for (let i = 0; i < LENGTH; i++) view.setUint32(SLOTS + 4 * i, i * STRIDE, true);
   view.setBigUint64(QUEUE + Q_IOVA, DEVICE_ADDRESS, true);
 }
 
@@ -66,12 +65,9 @@ export function freshPair(): void {
   for (const [at, value] of partner) view.setUint32(PARTNER + at, value, true);
   view.setBigUint64(PARTNER + Q_IOVA, DEVICE_ADDRESS, true);
   view.setUint32(QUEUE + TXQ_PARTNER, PARTNER, true);
-  view.setUint32(QUEUE + TXQ_OWNERS, OWNERS, true);
   for (let i = 0; i < LENGTH; i++) {
-    view.setUint32(PARTNER_SLOTS + 4 * i, i, true);
-    view.setUint32(SLOTS + 4 * i, LENGTH + i, true);
-    view.setUint32(OWNERS + 4 * i, i, true);
-    view.setUint32(OWNERS + 4 * (LENGTH + i), NO_OWNER, true);
+    view.setUint32(PARTNER_SLOTS + 4 * i, i * STRIDE, true);
+    view.setUint32(SLOTS + 4 * i, (LENGTH + i) * STRIDE, true);
   }
 }
 

@@ -4,7 +4,7 @@ import { addCounter, copyBytes } from './copy';
 import {
   FRAME_RECORD_BYTES, FRAME_RX_IP_BAD, FRAME_RX_IP_GOOD, FRAME_RX_L4_BAD, FRAME_RX_L4_GOOD, FRAME_RX_RSS, FRAME_RX_VLAN, MAX_RX_BUFFERS,
   QS_BYTES, QS_ERRORS, QS_LARGE, QS_NO_ROOM, QS_PACKETS, Q_BUFFERS, Q_BUFFER_BYTES, Q_DOORBELL, Q_ENABLED, Q_HEAD, Q_IOVA, Q_LENGTH,
-  Q_NUMBER, Q_RING, Q_SLOTS, Q_STRIDE, Q_TAIL, RXQ_PATIENCE, RXQ_SKIP, RXS_DD, RXS_EOP, RXS_FLTSTAT_MASK, RXS_FLTSTAT_RSS, RXS_IPE, RXS_L2TAG1P, RXS_L3L4P,
+  Q_NUMBER, Q_RING, Q_SLOTS, Q_TAIL, RXQ_PATIENCE, RXQ_SKIP, RXS_DD, RXS_EOP, RXS_FLTSTAT_MASK, RXS_FLTSTAT_RSS, RXS_IPE, RXS_L2TAG1P, RXS_L3L4P,
   RXS_L4E, RXS_RXE, RX_DESCRIPTOR_BYTES, RX_LENGTH_MASK, RX_LENGTH_SHIFT, RX_LOOKAHEAD, RX_PATIENCE, RX_PTYPE_MASK, RX_PTYPE_SHIFT,
 } from './layout';
 
@@ -16,11 +16,9 @@ function repost(q: u32, ring: u32, length: u32, head: u32): void {
   if (tail == limit) return;
   const iova = load<u64>(q + Q_IOVA);
   const slots = load<u32>(q + Q_SLOTS);
-  const stride = load<u32>(q + Q_STRIDE);
   do {
     const descriptor: usize = ring + tail * RX_DESCRIPTOR_BYTES;
-    store<u64>(descriptor, iova + load<u32>(slots + tail * 4) * stride);
-    store<u64>(descriptor, 0, 8);
+    v128.store(descriptor, i64x2.replace_lane(i64x2.splat(0), 0, iova + load<u32>(slots + tail * 4)));
     tail++;
     if (tail == length) tail = 0;
   } while (tail != limit);
@@ -69,10 +67,35 @@ function writeRecord(record: u32, data: u32, length: u32, qw0: u64, qw1: u64, qu
     hash = <u32>(qw0 >> 32);
   }
   if ((status & RXS_L3L4P) != 0) flags |= checksumFlags(status, <u32>(qw1 >> RX_PTYPE_SHIFT) & RX_PTYPE_MASK);
-  store<u64>(record, <u64>data | (<u64>length << 32));
-  store<u64>(record, <u64>flags | (<u64>tci << 32), 8);
-  store<u64>(record, 0, 16);
-  store<u64>(record, <u64>hash | (<u64>queue << 32), 24);
+  v128.store(record, i64x2.replace_lane(i64x2.splat(<u64>data | (<u64>length << 32)), 1, <u64>flags | (<u64>tci << 32)));
+  v128.store(record, i64x2.replace_lane(i64x2.splat(0), 1, <u64>hash | (<u64>queue << 32)), 16);
+}
+
+/** What `takeSingles` leaves behind. */
+let singlesHead: u32 = 0;
+let singlesBytes: u32 = 0;
+
+/** The frames from `head` on as long as each is a whole one in one buffer: nearly all. Returns their number. */
+function takeSingles(
+  q: u32, ring: u32, length: u32, head: u32, count: u32, record: u32, buffers: u32, slots: u32, bufferBytes: u32,
+): u32 {
+  const queue = load<u32>(q + Q_NUMBER);
+  const first = record;
+  const end = record + count * FRAME_RECORD_BYTES;
+  let bytes: u32 = 0;
+  while (record < end) {
+    const descriptor: usize = ring + head * RX_DESCRIPTOR_BYTES;
+    const qw1 = atomic.load<u64>(descriptor, 8);
+    const size = <u32>(qw1 >> RX_LENGTH_SHIFT) & RX_LENGTH_MASK;
+    if ((<u32>qw1 & (RXS_DD | RXS_EOP | RXS_RXE)) != (RXS_DD | RXS_EOP) || size - 1 >= bufferBytes) break;
+    writeRecord(record, buffers + load<u32>(slots + head * 4), size, load<u64>(descriptor), qw1, queue);
+    bytes += size;
+    if (++head == length) head = 0;
+    record += FRAME_RECORD_BYTES;
+  }
+  singlesHead = head;
+  singlesBytes = bytes;
+  return (record - first) / FRAME_RECORD_BYTES;
 }
 
 export function rxBurst(q: u32, records: u32, max: u32, arena: u32, arenaBytes: u32): u32 {
@@ -81,7 +104,6 @@ export function rxBurst(q: u32, records: u32, max: u32, arena: u32, arenaBytes: 
   const length = load<u32>(q + Q_LENGTH);
   const buffers = load<u32>(q + Q_BUFFERS);
   const slots = load<u32>(q + Q_SLOTS);
-  const stride = load<u32>(q + Q_STRIDE);
   const bufferBytes = load<u32>(q + Q_BUFFER_BYTES);
   const queue = load<u32>(q + Q_NUMBER);
   let skip = load<u32>(q + RXQ_SKIP);
@@ -99,21 +121,18 @@ export function rxBurst(q: u32, records: u32, max: u32, arena: u32, arenaBytes: 
   let arenaUsed: u32 = 0;
   let record = records;
   while (count < max && head != tail) {
-    const descriptor: usize = ring + head * RX_DESCRIPTOR_BYTES;
-    const qw1 = atomic.load<u64>(descriptor, 8);
+    if (skip == 0) {
+      const posted = tail >= head ? tail - head : tail + length - head;
+      const taken = takeSingles(q, ring, length, head, min<u32>(max - count, posted), record, buffers, slots, bufferBytes);
+      head = singlesHead;
+      bytes += singlesBytes;
+      count += taken;
+      record += taken * FRAME_RECORD_BYTES;
+      if (count == max || head == tail) break;
+    }
+    const qw1 = atomic.load<u64>(ring + head * RX_DESCRIPTOR_BYTES, 8);
     const status = <u32>qw1;
     if ((status & RXS_DD) == 0) break;
-    const size = <u32>(qw1 >> RX_LENGTH_SHIFT) & RX_LENGTH_MASK;
-
-    if ((status & (RXS_EOP | RXS_RXE)) == RXS_EOP && size - 1 < bufferBytes && skip == 0) {
-      writeRecord(record, buffers + load<u32>(slots + head * 4) * stride, size, load<u64>(descriptor), qw1, queue);
-      head++;
-      if (head == length) head = 0;
-      bytes += size;
-      record += FRAME_RECORD_BYTES;
-      count++;
-      continue;
-    }
 
     if (skip != 0) {
       if ((status & RXS_EOP) != 0) skip = 0;
@@ -165,7 +184,7 @@ export function rxBurst(q: u32, records: u32, max: u32, arena: u32, arenaBytes: 
       let part = <u32>(atomic.load<u64>(ring + from * RX_DESCRIPTOR_BYTES, 8) >> RX_LENGTH_SHIFT) & RX_LENGTH_MASK;
       if (part > bufferBytes) part = bufferBytes;
       if (part > total - gathered) part = total - gathered;
-      copyBytes(start + gathered, buffers + load<u32>(slots + from * 4) * stride, part);
+      copyBytes(start + gathered, buffers + load<u32>(slots + from * 4), part);
       gathered += part;
       from++;
       if (from == length) from = 0;

@@ -5,8 +5,8 @@ import {
   FRAME_DATA, FRAME_FLAGS, FRAME_IPV6, FRAME_L2_LENGTH, FRAME_L3_LENGTH, FRAME_L4_LENGTH, FRAME_L4_SCTP, FRAME_L4_TCP, FRAME_L4_UDP,
   FRAME_LENGTH, FRAME_RECORD_BYTES, FRAME_SEGMENT, FRAME_TX_IPV4_CSUM, FRAME_TX_L4_CSUM, FRAME_TX_MASK, FRAME_TX_TSO, FRAME_TX_VLAN,
   FRAME_VLAN_TCI, MAX_MSS, MAX_TSO_PAYLOAD_BYTES, MIN_MSS, MIN_TX_FRAME_BYTES, QS_BYTES, QS_ERRORS, QS_LARGE, QS_NO_ROOM, QS_PACKETS,
-  NO_OWNER, Q_BUFFERS, Q_BUFFER_BYTES, Q_DOORBELL, Q_ENABLED, Q_HEAD, Q_IOVA, Q_LENGTH, Q_RING, Q_SLOTS, Q_STRIDE, Q_TAIL, RS_INTERVAL, TXC_EOP, TXC_ICRC,
-  TXC_IL2TAG1, TXC_IPV4, TXC_IPV4_CSUM, TXC_IPV6, TXC_RS, TXC_SCTP, TXC_TCP, TXC_UDP, TXD_DONE, TXD_DTYPE_CONTEXT, TXQ_MAX_FRAME, TXQ_OWNERS, TXQ_PARTNER,
+  Q_BUFFERS, Q_BUFFER_BYTES, Q_DOORBELL, Q_ENABLED, Q_HEAD, Q_IOVA, Q_LENGTH, Q_RING, Q_SLOTS, Q_STRIDE, Q_TAIL, RS_INTERVAL, TXC_EOP, TXC_ICRC,
+  TXC_IL2TAG1, TXC_IPV4, TXC_IPV4_CSUM, TXC_IPV6, TXC_RS, TXC_SCTP, TXC_TCP, TXC_UDP, TXD_DONE, TXD_DTYPE_CONTEXT, TXQ_MAX_FRAME, TXQ_PARTNER,
   TXQ_RS_HEAD, TXQ_RS_LIST, TXQ_RS_TAIL, TXQ_SINCE_RS, TXQ_USO, TXX_LENGTH_SHIFT, TXX_MSS_SHIFT, TXX_TSO, TX_CMD_SHIFT,
   TX_DESCRIPTOR_BYTES, TX_L2TAG1_SHIFT, TX_LENGTH_SHIFT, TX_OFFSET_SHIFT,
 } from './layout';
@@ -63,9 +63,10 @@ function offloads(record: u32, data: u32, bytes: u32, flags: u32): u64 {
   return (<u64>command << TX_CMD_SHIFT) | (<u64>offset << TX_OFFSET_SHIFT) | (tag << TX_L2TAG1_SHIFT);
 }
 
-/** The partner's Rx slots that the driver holds just now: received, and not posted again yet. */
-let heldFrom: u32 = 0;
+/** The partner's Rx slots that the driver holds just now, received and not posted again yet, from the first not looked at on. */
+let heldSlot: u32 = 0;
 let heldCount: u32 = 0;
+let heldBuffers: u32 = 0;
 
 @inline
 function usePartner(q: u32, length: u32): void {
@@ -73,28 +74,70 @@ function usePartner(q: u32, length: u32): void {
   heldCount = 0;
   if (partner == 0 || load<u32>(partner + Q_ENABLED) == 0) return;
   const head = load<u32>(partner + Q_HEAD);
-  heldFrom = load<u32>(partner + Q_TAIL);
-  heldCount = head >= heldFrom ? head - heldFrom : head + length - heldFrom;
+  heldSlot = load<u32>(partner + Q_TAIL);
+  heldBuffers = load<u32>(partner + Q_SLOTS);
+  heldCount = head >= heldSlot ? head - heldSlot : head + length - heldSlot;
 }
 
 /**
- * If a frame at `offset` of the pool lies in a buffer whose Rx slot the driver holds, Tx slot `slot` gets that buffer and the Rx slot
- * that of the Tx slot. false = it lies elsewhere (or has been sent once already): copy it.
+ * If a frame at `offset` of the pool lies in a buffer that a held Rx slot owns, Tx slot `mine` gets that buffer and the Rx slot that
+ * of the Tx slot. Frames come in the order of their slots, so every held slot is looked at once in a burst at most. false = it lies
+ * elsewhere, or was passed over (it has been sent already, or out of order): copy it.
  */
 @inline
-function exchange(q: u32, length: u32, slots: u32, slot: u32, offset: u32, size: u32, stride: u32, bufferBytes: u32): bool {
-  const number = offset / stride;
-  if (number >= length << 1 || offset - number * stride + size > bufferBytes) return false;
-  const owners = load<u32>(q + TXQ_OWNERS);
-  const rxSlot = load<u32>(owners + number * 4);
-  const held = rxSlot >= heldFrom ? rxSlot - heldFrom : rxSlot + length - heldFrom;
-  if (rxSlot == NO_OWNER || held >= heldCount) return false;
-  const given = load<u32>(slots + slot * 4);
-  store<u32>(slots + slot * 4, number);
-  store<u32>(load<u32>(load<u32>(q + TXQ_PARTNER) + Q_SLOTS) + rxSlot * 4, given);
-  store<u32>(owners + number * 4, NO_OWNER);
-  store<u32>(owners + given * 4, rxSlot);
-  return true;
+function exchange(length: u32, mine: u32, offset: u32, size: u32, bufferBytes: u32): bool {
+  let found = false;
+  while (heldCount != 0 && !found) {
+    const theirs = heldBuffers + heldSlot * 4;
+    --heldCount;
+    if (++heldSlot == length) heldSlot = 0;
+    const start = load<u32>(theirs);
+    if (offset - start <= bufferBytes - size) {
+      store<u32>(theirs, load<u32>(mine));
+      store<u32>(mine, start);
+      found = true;
+    }
+  }
+  return found;
+}
+
+/** What `sendHeld` leaves behind. */
+let heldHead: u32 = 0;
+let heldBytes: u32 = 0;
+
+/** The frames of these records as long as each needs nothing done and lies in the buffer of the next held slot: their number. */
+function sendHeld(q: u32, ring: u32, length: u32, head: u32, count: u32, record: u32, limit: u32): u32 {
+  const slots = load<u32>(q + Q_SLOTS);
+  const buffers = load<u32>(q + Q_BUFFERS);
+  const iova = load<u64>(q + Q_IOVA);
+  const theirs = heldBuffers;
+  let slot = heldSlot;
+  if (count > heldCount) count = heldCount;
+  const first = record;
+  const end = record + count * FRAME_RECORD_BYTES;
+  let bytes: u32 = 0;
+  while (record < end) {
+    const word = load<u64>(record);
+    const size = <u32>(word >> 32);
+    const start = load<u32>(theirs + slot * 4);
+    if ((load<u32>(record + FRAME_FLAGS) & FRAME_TX_MASK) != 0 || size - MIN_TX_FRAME_BYTES > limit || <u32>word - buffers != start) break;
+    store<u32>(theirs + slot * 4, load<u32>(slots + head * 4));
+    store<u32>(slots + head * 4, start);
+    v128.store(
+      ring + head * TX_DESCRIPTOR_BYTES,
+      i64x2.replace_lane(i64x2.splat(iova + start), 1, (<u64>(TXC_ICRC | TXC_EOP) << TX_CMD_SHIFT) | (<u64>size << TX_LENGTH_SHIFT)),
+    );
+    bytes += size;
+    if (++head == length) head = 0;
+    if (++slot == length) slot = 0;
+    record += FRAME_RECORD_BYTES;
+  }
+  const sent = (record - first) / FRAME_RECORD_BYTES;
+  heldSlot = slot;
+  heldCount -= sent;
+  heldHead = head;
+  heldBytes = bytes;
+  return sent;
 }
 
 export function txBurst(q: u32, records: u32, count: u32): u32 {
@@ -102,7 +145,7 @@ export function txBurst(q: u32, records: u32, count: u32): u32 {
   const ring = load<u32>(q + Q_RING);
   const length = load<u32>(q + Q_LENGTH);
   const buffers = load<u32>(q + Q_BUFFERS);
-  const stride = load<u32>(q + Q_STRIDE);
+  const poolBytes = length * load<u32>(q + Q_STRIDE) * 2;
   const bufferBytes = load<u32>(q + Q_BUFFER_BYTES);
   const iova = load<u64>(q + Q_IOVA);
   const slots = load<u32>(q + Q_SLOTS);
@@ -126,6 +169,17 @@ export function txBurst(q: u32, records: u32, count: u32): u32 {
   let bytes: u64 = 0;
   let index: u32 = 0;
   for (; index < count; index++) {
+    if (heldCount != 0 && sinceRs + 1 < RS_INTERVAL) {
+      // All but what would need RS: the last one of the burst, or of RS_INTERVAL
+      const plain = min<u32>(min<u32>(count - index, RS_INTERVAL - sinceRs) - 1, free);
+      const sent = sendHeld(q, ring, length, head, plain, records + index * FRAME_RECORD_BYTES, min<u32>(bufferBytes, maxFrame) - MIN_TX_FRAME_BYTES);
+      head = heldHead;
+      bytes += heldBytes;
+      sinceRs += sent;
+      free -= sent;
+      packets += sent;
+      index += sent;
+    }
     const record = records + index * FRAME_RECORD_BYTES;
     const data = load<u32>(record + FRAME_DATA);
     const size = load<u32>(record + FRAME_LENGTH);
@@ -179,8 +233,8 @@ export function txBurst(q: u32, records: u32, count: u32): u32 {
     do {
       const part = left < bufferBytes ? left : bufferBytes;
       let at = from - buffers; // of the pool
-      if (heldCount == 0 || part != size || !exchange(q, length, slots, head, at, size, stride, bufferBytes)) {
-        at = load<u32>(slots + head * 4) * stride;
+      if (heldCount == 0 || part != size || at >= poolBytes || !exchange(length, slots + head * 4, at, size, bufferBytes)) {
+        at = load<u32>(slots + head * 4);
         copyBytes(buffers + at, from, part);
       }
       from += part;

@@ -8,7 +8,7 @@ import {
 } from '../descriptors.ts';
 import {
   MAX_RX_BUFFERS, QS_BYTES, QS_ERRORS, QS_LARGE, QS_NO_ROOM, QS_PACKETS, Q_BUFFERS, Q_BUFFER_BYTES, Q_DOORBELL, Q_ENABLED, Q_HEAD, Q_IOVA,
-  Q_LENGTH, Q_NUMBER, Q_RING, Q_SLOTS, Q_STRIDE, Q_TAIL, RXQ_PATIENCE, RXQ_SKIP, RX_DESCRIPTOR_BYTES, RX_LOOKAHEAD, RX_PATIENCE,
+  Q_LENGTH, Q_NUMBER, Q_RING, Q_SLOTS, Q_TAIL, RXQ_PATIENCE, RXQ_SKIP, RX_DESCRIPTOR_BYTES, RX_LOOKAHEAD, RX_PATIENCE,
 } from '../layout.ts';
 import { addCounter, field, type TwinMemory } from './memory.ts';
 
@@ -20,7 +20,7 @@ function repost(view: DataView, q: number): number {
   let tail = view.getUint32(q + Q_TAIL, true);
   if (tail === limit) return tail;
   for (; tail !== limit; tail = (tail + 1) % length) {
-    const address = view.getBigUint64(q + Q_IOVA, true) + BigInt(view.getUint32(view.getUint32(q + Q_SLOTS, true) + 4 * tail, true) * view.getUint32(q + Q_STRIDE, true));
+    const address = view.getBigUint64(q + Q_IOVA, true) + BigInt(view.getUint32(view.getUint32(q + Q_SLOTS, true) + 4 * tail, true));
     view.setBigUint64(ring + tail * RX_DESCRIPTOR_BYTES, address, true);
     view.setBigUint64(ring + tail * RX_DESCRIPTOR_BYTES + 8, 0n, true);
   }
@@ -81,7 +81,7 @@ export function rxBurstTwin(memory: TwinMemory, q: number, records: number, max:
   const tail = repost(view, q);
   const bufferBytes = get(Q_BUFFER_BYTES);
   const descriptorAt = (index: number): number => ring + index * RX_DESCRIPTOR_BYTES;
-  const bufferAt = (index: number): number => get(Q_BUFFERS) + view.getUint32(get(Q_SLOTS) + 4 * index, true) * get(Q_STRIDE);
+  const bufferAt = (index: number): number => get(Q_BUFFERS) + view.getUint32(get(Q_SLOTS) + 4 * index, true);
   const wordAt = (index: number): Word => ({ low: view.getUint32(descriptorAt(index) + 8, true), high: view.getUint32(descriptorAt(index) + 12, true) });
   const lengthOf = (word: Word): number => field(word.low, word.high, RX_LENGTH_SHIFT, RX_LENGTH_MASK);
 

@@ -8,8 +8,8 @@ import {
   TXX_LENGTH_SHIFT, TXX_MSS_SHIFT, TXX_TSO, TX_CMD_SHIFT, TX_L2TAG1_SHIFT, TX_LENGTH_SHIFT, TX_OFFSET_SHIFT,
 } from '../descriptors.ts';
 import {
-  MAX_MSS, MAX_TSO_PAYLOAD_BYTES, MIN_MSS, MIN_TX_FRAME_BYTES, NO_OWNER, QS_BYTES, QS_ERRORS, QS_LARGE, QS_NO_ROOM, QS_PACKETS, Q_BUFFERS,
-  Q_BUFFER_BYTES, Q_DOORBELL, Q_ENABLED, Q_HEAD, Q_IOVA, Q_LENGTH, Q_RING, Q_SLOTS, Q_STRIDE, Q_TAIL, RS_INTERVAL, TXQ_MAX_FRAME, TXQ_OWNERS, TXQ_PARTNER, TXQ_RS_HEAD,
+  MAX_MSS, MAX_TSO_PAYLOAD_BYTES, MIN_MSS, MIN_TX_FRAME_BYTES, QS_BYTES, QS_ERRORS, QS_LARGE, QS_NO_ROOM, QS_PACKETS, Q_BUFFERS,
+  Q_BUFFER_BYTES, Q_DOORBELL, Q_ENABLED, Q_HEAD, Q_IOVA, Q_LENGTH, Q_RING, Q_SLOTS, Q_STRIDE, Q_TAIL, RS_INTERVAL, TXQ_MAX_FRAME, TXQ_PARTNER, TXQ_RS_HEAD,
   TXQ_RS_LIST, TXQ_RS_TAIL, TXQ_SINCE_RS, TXQ_USO, TX_DESCRIPTOR_BYTES,
 } from '../layout.ts';
 import { addCounter, type TwinMemory } from './memory.ts';
@@ -77,27 +77,31 @@ function plan(view: DataView, q: number, record: number): Plan | undefined {
   return { word, context };
 }
 
-/** Where in the pool the frame lies, if its buffer could be exchanged for that of Tx slot `slot`. */
-function exchanged(view: DataView, q: number, slot: number, data: number, size: number): number | undefined {
+/** The Rx slots of the queue pair that the driver holds: received, and not posted again yet. Window offsets of their Q_SLOTS words, in order. */
+function heldSlots(view: DataView, q: number): number[] {
   const at = (offset: number): number => view.getUint32(offset, true);
   const partner = at(q + TXQ_PARTNER);
-  if (partner === 0 || at(partner + Q_ENABLED) === 0) return undefined;
+  if (partner === 0 || at(partner + Q_ENABLED) === 0) return [];
   const length = at(q + Q_LENGTH);
-  const stride = at(q + Q_STRIDE);
+  const tail = at(partner + Q_TAIL);
+  const count = (at(partner + Q_HEAD) - tail + length) % length;
+  return Array.from({ length: count }, (_, n) => at(partner + Q_SLOTS) + 4 * ((tail + n) % length));
+}
+
+/** Where in the pool the frame lies, if its buffer could be exchanged for that of Tx slot `slot`. What of `held` was looked at is taken away. */
+function exchanged(view: DataView, q: number, held: number[], slot: number, data: number, size: number): number | undefined {
+  const at = (offset: number): number => view.getUint32(offset, true);
   const offset = data - at(q + Q_BUFFERS);
-  const number = Math.floor(offset / stride);
-  if (offset < 0 || number >= 2 * length || offset - number * stride + size > at(q + Q_BUFFER_BYTES)) return undefined;
-  const owner = at(q + TXQ_OWNERS) + 4 * number;
-  const rxSlot = at(owner);
-  const held = (at(partner + Q_HEAD) - at(partner + Q_TAIL) + length) % length;
-  if (rxSlot === NO_OWNER || (rxSlot - at(partner + Q_TAIL) + length) % length >= held) return undefined;
+  if (offset < 0 || offset >= 2 * at(q + Q_LENGTH) * at(q + Q_STRIDE)) return undefined;
   const mine = at(q + Q_SLOTS) + 4 * slot;
-  const given = at(mine);
-  view.setUint32(mine, number, true);
-  view.setUint32(at(partner + Q_SLOTS) + 4 * rxSlot, given, true);
-  view.setUint32(owner, NO_OWNER, true);
-  view.setUint32(at(q + TXQ_OWNERS) + 4 * given, rxSlot, true);
-  return offset;
+  for (let theirs = held.shift(); theirs !== undefined; theirs = held.shift()) {
+    const start = at(theirs);
+    if (offset < start || offset + size > start + at(q + Q_BUFFER_BYTES)) continue;
+    view.setUint32(theirs, at(mine), true);
+    view.setUint32(mine, start, true);
+    return offset;
+  }
+  return undefined;
 }
 
 export function txBurstTwin(memory: TwinMemory, q: number, records: number, count: number): number {
@@ -114,6 +118,7 @@ export function txBurstTwin(memory: TwinMemory, q: number, records: number, coun
   let reclaimed = room() < count + RS_INTERVAL;
   if (reclaimed) reclaim(view, q);
 
+  const held = heldSlots(view, q);
   let index = 0;
   for (; index < count; index++) {
     const record = records + index * FRAME_RECORD_BYTES;
@@ -147,9 +152,9 @@ export function txBurstTwin(memory: TwinMemory, q: number, records: number, coun
     for (let done = 0; done < size; done += bufferBytes) {
       const part = Math.min(bufferBytes, size - done);
       const head = get(Q_HEAD);
-      let at = part === size ? exchanged(view, q, head, data, size) : undefined;
+      let at = part === size ? exchanged(view, q, held, head, data, size) : undefined;
       if (at === undefined) {
-        at = view.getUint32(get(Q_SLOTS) + 4 * head, true) * get(Q_STRIDE);
+        at = view.getUint32(get(Q_SLOTS) + 4 * head, true);
         u8.copyWithin(get(Q_BUFFERS) + at, data + done, data + done + part);
       }
       let command = 0;
