@@ -77,6 +77,14 @@ export function writeAt(fd: number, address: bigint, lengthBytes: number): numbe
   }
 }
 
+export function writevAt(fd: number, address: bigint, count: number): number | undefined {
+  for (;;) {
+    const n = libc.writevAddress(fd, address, count);
+    if (n >= 0) return n;
+    if (blocked('writev', fd)) return undefined;
+  }
+}
+
 /** True for EAGAIN, false for EINTR (try again), throws everything else. Call it right after the failed call. */
 export function blocked(syscall: string, fd: number): boolean {
   const e = errno();

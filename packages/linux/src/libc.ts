@@ -39,6 +39,7 @@ export const libc: {
   pwrite(fd: number, from: Bytes, length: number, offset: number): number;
   readAddress(fd: number, address: Address, length: number): number;
   writeAddress(fd: number, address: Address, length: number): number;
+  writevAddress(fd: number, vector: Address, count: number): number;
   preadv2(number: number, fd: number, vector: Bytes, count: number, offsetLow: number, offsetHigh: number, flags: number): number;
   ftruncate(fd: number, length: number): number;
   statx(number: number, fd: number, path: string, flags: number, mask: number, into: Bytes): number;
@@ -84,6 +85,7 @@ export const libc: {
   preadv2: lib.func('syscall', 'int64', ['int64', 'int64', 'void *', 'int64', 'int64', 'int64', 'int64']),
   readAddress: lib.func('read', 'int64', ['int', 'uintptr_t', 'size_t']),
   writeAddress: lib.func('write', 'int64', ['int', 'uintptr_t', 'size_t']),
+  writevAddress: lib.func('writev', 'int64', ['int', 'uintptr_t', 'int']),
   ftruncate: lib.func('ftruncate', 'int', ['int', 'int64']),
   // By number: the wrapper is missing in older musl; unlike struct stat its result is laid out alike on every architecture.
   statx: lib.func('syscall', 'int64', ['int64', 'int64', 'str', 'int64', 'int64', 'void *']),

@@ -20,6 +20,7 @@ export const linux: Sys = {
   pwrite: files.pwrite,
   readAt: files.readAt,
   writeAt: files.writeAt,
+  writevAt: files.writevAt,
   fstat: files.fstat,
   ftruncate: files.ftruncate,
   setNonBlocking: files.setNonBlocking,

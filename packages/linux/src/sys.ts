@@ -111,6 +111,8 @@ export interface Sys {
   readAt(fd: number, address: bigint, lengthBytes: number): number | undefined;
   /** As `readAt`, the other way. */
   writeAt(fd: number, address: bigint, lengthBytes: number): number | undefined;
+  /** writev(2) of `count` struct iovec at an absolute address, one after the other; undefined = EAGAIN. */
+  writevAt(fd: number, address: bigint, count: number): number | undefined;
   /** statx(2) of an open descriptor: type, size, block size and identity. */
   fstat(fd: number): FileStatus;
   /** ftruncate(2): the file is `lengthBytes` long afterwards; EPERM where a seal forbids it. */

@@ -212,3 +212,22 @@ describe('another number for a file', () => {
     expect([event.fd, copy.fd, file.fd, 1 << 30, -1].map((fd) => linux.isEventfd(fd))).toEqual([true, true, false, false, false]);
   });
 });
+
+test('parts that lie apart are written as one', () => {
+  const bytes = new Uint8Array(new ArrayBuffer(256));
+  const view = new DataView(bytes.buffer);
+  const base = linux.addressOf(bytes.buffer);
+  bytes.set([1, 2, 3], 100);
+  bytes.set([4, 5], 200);
+  for (const [i, [at, length]] of [[100, 3], [150, 0], [200, 2]].entries()) {
+    view.setBigUint64(16 * i, base + BigInt(at!), true);
+    view.setBigUint64(16 * i + 8, BigInt(length!), true);
+  }
+  const [near, far] = linux.unixSocketPair({ type: 'seqpacket' });
+  expect(linux.writevAt(near, base, 3)).toBe(5);
+  const into = new Uint8Array(16);
+  expect(linux.read(far, into)).toBe(5);
+  expect([...into.subarray(0, 5)]).toEqual([1, 2, 3, 4, 5]);
+  linux.close(near);
+  linux.close(far);
+});

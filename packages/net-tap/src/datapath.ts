@@ -29,6 +29,7 @@ import {
   type WindowBytes,
 } from '@emudev/ethdev';
 import { LinuxError, linux } from '@emudev/linux';
+import { MAX_TSO_HEADER_BYTES } from './limits.ts';
 
 export interface TapInit {
   readonly fds: readonly number[];
@@ -37,7 +38,7 @@ export interface TapInit {
   readonly maxFrameBytes: number;
   /** FRAME_TX_* that frames handed on may leave undone. */
   readonly peerTxCapabilities: number;
-  /** Window offsets, `STAGE_BYTES` for each queue and direction: a frame behind its header. */
+  /** Window offsets, one for each queue: a received frame behind its header; what a write is put together from (`TX_STAGE_BYTES`). */
   readonly rxStages: readonly number[];
   readonly txStages: readonly number[];
   readonly rxCounters: number;
@@ -45,6 +46,12 @@ export interface TapInit {
   /** Int32 index: set to 1 when the kernel says that the interface is gone. */
   readonly goneCell: number;
 }
+
+/** A Tx stage: two struct iovec, then the virtio header, then the headers of a TSO frame. The rest of a frame is written from where it lies. */
+const VECTOR_BYTES = 16;
+const HEADER_AT: number = 2 * VECTOR_BYTES;
+const HEADERS_AT: number = HEADER_AT + VIRTIO_HEADER_BYTES;
+export const TX_STAGE_BYTES: number = HEADERS_AT + MAX_TSO_HEADER_BYTES + 8;
 
 /** Outcomes of a system call on a TAP, besides a byte count. */
 const WOULD_BLOCK = -1;
@@ -58,6 +65,8 @@ class TapDatapath implements PortDatapath {
   readonly #receivers: readonly VirtioReceiver[];
   readonly #rxAddresses: readonly bigint[];
   readonly #txAddresses: readonly bigint[];
+  readonly #baseLow: number;
+  readonly #baseHigh: number;
   readonly #frame: TxFrame = { data: 0, length: 0, flags: 0, segment: 0, l2: 0, l3: 0, l4: 0 };
 
   constructor(context: LcoreContext, init: TapInit) {
@@ -69,7 +78,9 @@ class TapDatapath implements PortDatapath {
     this.#receivers = init.fds.map((_, queue) => new VirtioReceiver(context, this.#bytes, queue, init.peerTxCapabilities, init.maxFrameBytes));
     const address = (stage: number): bigint => context.base + BigInt(stage + VIRTIO_HEADER_BYTES - init.headerBytes);
     this.#rxAddresses = init.rxStages.map(address);
-    this.#txAddresses = init.txStages.map(address);
+    this.#txAddresses = init.txStages.map((stage) => context.base + BigInt(stage));
+    this.#baseLow = Number(context.base & 0xffffffffn);
+    this.#baseHigh = Number(context.base >> 32n);
   }
 
   #failed(error: unknown): number {
@@ -86,9 +97,23 @@ class TapDatapath implements PortDatapath {
     }
   }
 
-  #write(fd: number, address: bigint, length: number): number {
+  /** An absolute address and a length, without a bigint. */
+  #vector(at: number, offset: number, length: number): void {
+    const { view } = this.#context;
+    const low = this.#baseLow + offset;
+    view.setUint32(at, low >>> 0, true);
+    view.setUint32(at + 4, this.#baseHigh + (low > 0xffffffff ? 1 : 0), true);
+    view.setUint32(at + 8, length, true);
+    view.setUint32(at + 12, 0, true);
+  }
+
+  /** `headerBytes` of the stage (the virtio header, and what follows it there), then `length` bytes at `data`. */
+  #write(queue: number, headerBytes: number, data: number, length: number): number {
+    const stage = this.#init.txStages[queue]!;
+    this.#vector(stage, stage + HEADER_AT, headerBytes);
+    this.#vector(stage + VECTOR_BYTES, data, length);
     try {
-      return linux.writeAt(fd, address, length) ?? WOULD_BLOCK;
+      return linux.writevAt(this.#init.fds[queue]!, this.#txAddresses[queue]!, 2) ?? WOULD_BLOCK;
     } catch (error) {
       return this.#failed(error);
     }
@@ -153,25 +178,23 @@ class TapDatapath implements PortDatapath {
 
   #send(queue: number, frame: TxFrame): number {
     if (frame.length > MAX_VIRTIO_FRAME_BYTES) return FAILED;
-    const stage = this.#init.txStages[queue]!;
-    this.#bytes.copy(stage + VIRTIO_HEADER_BYTES, frame.data, frame.length);
-    if (!describeFrame(this.#context, stage, stage + VIRTIO_HEADER_BYTES, frame)) return FAILED;
-    return this.#write(this.#init.fds[queue]!, this.#txAddresses[queue]!, this.#init.headerBytes + frame.length);
+    // In place: a frame belongs to whoever sends it.
+    if (!describeFrame(this.#context, this.#init.txStages[queue]! + HEADER_AT, frame.data, frame)) return FAILED;
+    return this.#write(queue, this.#init.headerBytes, frame.data, frame.length);
   }
 
   #sendTso(queue: number, frame: TxFrame): number {
-    // Without a virtio header the port promised nothing; nobody can segment this.
-    if (this.#init.headerBytes === 0 || !isSegmentable(frame)) return FAILED;
     const headers = frame.l2 + frame.l3 + frame.l4;
+    // Without a virtio header the port promised nothing; nobody can segment this.
+    if (this.#init.headerBytes === 0 || !isSegmentable(frame) || headers > MAX_TSO_HEADER_BYTES) return FAILED;
     const payload = frame.length - headers;
     const perWrite = payloadPerWrite(frame);
-    const target = this.#init.txStages[queue]! + VIRTIO_HEADER_BYTES;
+    const stage = this.#init.txStages[queue]!;
     for (let from = 0; from === 0 || from < payload; from += perWrite) {
       const bytes = payload - from < perWrite ? payload - from : perWrite;
-      this.#bytes.copy(target, frame.data, headers);
-      this.#bytes.copy(target + headers, frame.data + headers + from, bytes);
-      describeSegment(this.#context, target - VIRTIO_HEADER_BYTES, target, frame, from, bytes, from + bytes >= payload);
-      const result = this.#write(this.#init.fds[queue]!, this.#txAddresses[queue]!, VIRTIO_HEADER_BYTES + headers + bytes);
+      this.#bytes.copy(stage + HEADERS_AT, frame.data, headers);
+      describeSegment(this.#context, stage + HEADER_AT, stage + HEADERS_AT, frame, from, bytes, from + bytes >= payload);
+      const result = this.#write(queue, VIRTIO_HEADER_BYTES + headers, frame.data + headers + from, bytes);
       // Once part of it is out the rest cannot be offered again: TCP sends it again.
       if (result < 0) return from === 0 ? result : FAILED;
     }

@@ -8,7 +8,7 @@ import { channel } from 'node:diagnostics_channel';
 import { integerArg, macArg, onOffArg, stringArg, type VdevDriver } from '@emudev/emudev';
 import { FRAME_TX_IPV4_CSUM, FRAME_TX_L4_CSUM, FRAME_TX_TSO, MAX_VIRTIO_FRAME_BYTES, SoftwarePort, VIRTIO_HEADER_BYTES, type DatapathSpec } from '@emudev/ethdev';
 import { ERRNO, LinuxError, TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_TSO_ECN, TUN_F_USO4, TUN_F_USO6, linux, type Sys } from '@emudev/linux';
-import type { TapInit } from './datapath.ts';
+import { TX_STAGE_BYTES, type TapInit } from './datapath.ts';
 import { DEFAULT_MTU, LINK_POLL_MS, MAX_MTU, MAX_QUEUES, MIN_MTU } from './limits.ts';
 
 /** Arguments of `net_tap`, as its `driver` describes them; `mtu` in bytes, `vnet`: with a virtio-net header. */
@@ -23,7 +23,7 @@ export interface TapArgs {
 }
 
 /** A frame behind its header, one byte to notice a longer one by, and what a copy may write behind its end. */
-const STAGE_BYTES: number = VIRTIO_HEADER_BYTES + MAX_VIRTIO_FRAME_BYTES + 1 + 8;
+const RX_STAGE_BYTES: number = VIRTIO_HEADER_BYTES + MAX_VIRTIO_FRAME_BYTES + 1 + 8;
 const TAP_SPEED_MBPS = 10_000;
 const ETHERNET_AND_TAG_BYTES = 18;
 /** Published when the kernel has taken the interface away: `{ port, iface }`. */
@@ -114,8 +114,8 @@ export class TapPort extends SoftwarePort {
     let txStages: number[];
     try {
       cell = this.own(this.window.alloc(64));
-      rxStages = tap.fds.map(() => this.own(this.window.alloc(STAGE_BYTES)));
-      txStages = tap.fds.map(() => this.own(this.window.alloc(STAGE_BYTES)));
+      rxStages = tap.fds.map(() => this.own(this.window.alloc(RX_STAGE_BYTES)));
+      txStages = tap.fds.map(() => this.own(this.window.alloc(TX_STAGE_BYTES)));
     } catch (error) {
       this.release();
       throw error;
