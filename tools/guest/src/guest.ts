@@ -6,8 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Progress } from './cache.ts';
-import { initramfs } from './initramfs.ts';
-import { findKernel, type KernelName } from './kernel.ts';
+import { initramfs, type Equipment } from './initramfs.ts';
+import { findKernel, type Kernel, type KernelName } from './kernel.ts';
 import { findQemu } from './qemu.ts';
 
 export interface GuestOptions {
@@ -24,6 +24,8 @@ export interface GuestOptions {
   readonly startedBy?: readonly string[];
   /** Further arguments of the guest's kernel. */
   readonly kernelArgs?: string;
+  /** What its disk holds besides the usual, for the kernel that is booted. */
+  readonly equipment?: (kernel: Kernel, progress: Progress) => Promise<Equipment>;
   readonly bootTimeoutMs?: number;
   readonly progress?: Progress;
 }
@@ -46,7 +48,7 @@ export async function qemuCommand(options: GuestOptions & { readonly accel: 'kvm
   const progress = options.progress ?? ((): void => {});
   const qemu = await findQemu(progress);
   const kernel = await findKernel(options.kernel ?? '6.12', progress);
-  const disk = await initramfs(kernel, progress);
+  const disk = await initramfs(kernel, progress, await options.equipment?.(kernel, progress));
   return {
     release: kernel.release,
     command: [

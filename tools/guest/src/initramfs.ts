@@ -51,8 +51,18 @@ esac
 exit 0
 `;
 
-export async function initramfs(kernel: Kernel, progress: Progress): Promise<string> {
-  const stamp = createHash('sha256').update(INIT + AGENT + UDHCPC + kernel.modules.join('\n') + readFileSync(new URL('./userland.ts', import.meta.url), 'utf8')).digest('hex').slice(0, 12);
+/** What a guest has on its disk besides the usual. */
+export interface Equipment {
+  /** Names what is in it: equal stamps, equal equipment. */
+  readonly stamp: string;
+  /** Loaded after the usual modules, in this order. */
+  readonly modules: readonly string[];
+  readonly entries: readonly CpioEntry[];
+}
+
+export async function initramfs(kernel: Kernel, progress: Progress, equipment?: Equipment): Promise<string> {
+  const modules = [...kernel.modules, ...(equipment?.modules ?? [])];
+  const stamp = createHash('sha256').update(INIT + AGENT + UDHCPC + modules.join('\n') + (equipment?.stamp ?? '') + readFileSync(new URL('./userland.ts', import.meta.url), 'utf8')).digest('hex').slice(0, 12);
   const folder = await once(`initramfs/${kernel.release}-${stamp}`, async (target) => {
     const programs = await userland(progress);
     progress(`kernel ${kernel.name}: building the initial file system`);
@@ -64,9 +74,10 @@ export async function initramfs(kernel: Kernel, progress: Progress): Promise<str
       { path: 'lib', kind: 'link', target: 'usr/lib' }, { path: 'lib64', kind: 'link', target: 'usr/lib64' }, { path: 'sbin', kind: 'link', target: 'bin' },
       text('init', INIT), text('agent', AGENT), text('usr/share/udhcpc/default.script', UDHCPC), text('etc/udhcpc/default.script', UDHCPC),
       text('etc/passwd', 'root::0:0:root:/root:/bin/sh\ntcpdump:x:100:100::/:/bin/false\n', 0o644), text('etc/group', 'root:x:0:\ntcpdump:x:100:\n', 0o644),
-      text('modules/order', kernel.modules.map((m) => basename(m, '.ko')).join('\n'), 0o644),
-      ...kernel.modules.map((m): CpioEntry => ({ path: `modules/${basename(m)}`, kind: 'file', mode: 0o644, content: readFileSync(m) })),
+      text('modules/order', modules.map((m) => basename(m, '.ko')).join('\n'), 0o644),
+      ...modules.map((m): CpioEntry => ({ path: `modules/${basename(m)}`, kind: 'file', mode: 0o644, content: readFileSync(m) })),
       ...programs,
+      ...(equipment?.entries ?? []),
     ];
     writeFileSync(join(target, 'initramfs.cpio'), cpio(entries));
   });

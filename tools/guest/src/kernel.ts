@@ -21,10 +21,14 @@ export interface Kernel {
   readonly image: string;
   /** Paths of the modules, each after those it depends on. */
   readonly modules: readonly string[];
+  /** The same for user-space drivers inside the guest: VFIO, and shared folders. */
+  readonly vfioModules: readonly string[];
 }
 
 /** The driver under test, what tests of it use, the NICs it is compared with, and drivers of the example devices. */
 const MODULES = ['iavf', '8021q', 'bridge', 'e1000e', 'igb', 'virtio_net', 'virtio_pci', 'af_packet', 'gpio-pci-idio-16', 'uio_pci_generic'];
+/** VFIO with an IOMMU, mediated devices, and the host's folders over 9p. */
+const VFIO_MODULES = ['vfio_iommu_type1', 'vfio-pci', 'mdev', 'virtio_pci', '9pnet_virtio', '9p'];
 
 /** `depends=` of a module's .modinfo section. */
 function dependsOn(module: Buffer): string[] {
@@ -42,12 +46,17 @@ function* files(folder: string): Generator<string> {
   }
 }
 
+/** The suite of Debian that a kernel is from. */
+export function suiteOf(name: KernelName): Suite {
+  return SUITE[name];
+}
+
 export async function findKernel(name: KernelName, progress: Progress): Promise<Kernel> {
   const suite = SUITE[name];
   const [pkg] = await dependencies(suite, 'linux-image-amd64', /^linux-image-/, progress);
   if (pkg === undefined) throw new ProvisionError(`${suite} has no current linux-image`);
   const version = await candidate(suite, pkg, progress);
-  const selection = createHash('sha256').update(MODULES.join()).digest('hex').slice(0, 8);
+  const selection = createHash('sha256').update([...MODULES, ...VFIO_MODULES].join()).digest('hex').slice(0, 8);
   const folder = await once(`kernel/${pkg}_${version.replace(/[^\w.+-]/g, '_')}_${selection}`, async (target) => {
     // Newer packages are split in image and modules.
     const parts = [pkg, ...(await dependencies(suite, pkg, /^linux-(binary|modules)-/, progress))];
@@ -80,10 +89,13 @@ export async function findKernel(name: KernelName, progress: Progress): Promise<
     for (const slug of MODULES) await add(slug);
     if (!order.includes('iavf')) throw new Error(`${pkg} has no iavf module`);
     writeFileSync(join(target, 'modules', 'order'), order.join('\n'));
+    const usual = order.length;
+    for (const slug of VFIO_MODULES) await add(slug);
+    writeFileSync(join(target, 'modules', 'order-vfio'), order.slice(usual).join('\n'));
     // Only image and modules are of use; the tree is ten times as large.
     rmSync(tree, { recursive: true, force: true });
   });
   const image = readdirSync(folder).find((f) => f.startsWith('vmlinuz-'))!;
-  const modules = readFileSync(join(folder, 'modules', 'order'), 'utf8').split('\n').map((slug) => join(folder, 'modules', `${slug}.ko`));
-  return { name, release: image.slice('vmlinuz-'.length), image: join(folder, image), modules };
+  const listed = (list: string): string[] => readFileSync(join(folder, 'modules', list), 'utf8').split('\n').map((slug) => join(folder, 'modules', `${slug}.ko`));
+  return { name, release: image.slice('vmlinuz-'.length), image: join(folder, image), modules: listed('order'), vfioModules: listed('order-vfio') };
 }
