@@ -24,6 +24,9 @@ interface Chunk {
   pages: number;
 }
 
+/** Dead keys that are worth a new table. */
+const COMPACT_AT_LEAST = 128;
+
 /** Memory of the table that nothing refers to any more, except readers that are not quiescent yet. */
 interface Garbage {
   readonly offset: WindowOffset;
@@ -133,6 +136,19 @@ export class ChunkTable implements Disposable {
   touch(): void {
     this.#generation = (this.#generation + 1) >>> 0;
     Atomics.store(this.#memory.u32, (this.offset >>> 2) + 1, this.#generation);
+  }
+
+  /** Gives up what has left for good, once that is most of the table. Readers may be running; see `garbage`. */
+  compact(): void {
+    if (this.#disposed || this.#dead * 2 <= this.#chunks.size || this.#dead < COMPACT_AT_LEAST) return;
+    let slots = IOTLB_MIN_SLOTS;
+    while ((this.#chunks.size - this.#dead) * 4 > slots) slots *= 2;
+    try {
+      this.#rebuild(slots);
+    } catch (error) {
+      // No memory for another table now.
+      if (!(error instanceof DmaError)) throw error;
+    }
   }
 
   /** What readers may still be looking at; for `collectGarbage` when all that run now have been quiescent. */

@@ -9,40 +9,13 @@ import { offsetIn } from './file-view.ts';
 import type { Account, Extent, FileView, ViewUser } from './file-view.ts';
 import { IOTLB_READ, IOTLB_WRITE, PAGE_BYTES } from './iotlb.ts';
 import { MAX_DMA_MAPS, MAX_PINS } from './limits.ts';
+import { checkRequest, rangeText } from './map-request.ts';
+import type { DmaMapRequest, RemoteMemory } from './map-request.ts';
 import { MissDesk } from './misses.ts';
 import type { Brought } from './misses.ts';
 import { RegionIndex } from './region-index.ts';
-import { isPageMultiple } from './window.ts';
 import type { Window, WindowOffset } from './window.ts';
-import { WindowCache, isFull } from './window-cache.ts';
-
-/** Memory behind a region that is not mapped: whoever serves the device asks the consumer by message, or goes through a file. */
-export interface RemoteMemory {
-  /** True where the consumer does not see what is written, so that it has to be logged here when dirty pages are. */
-  readonly direct?: boolean;
-  /** Fills `into` from [iova, iova + into.length), which lies in one region. A rejection becomes that of `IovaSpace.read`. */
-  read(iova: bigint, into: Uint8Array): Promise<void>;
-  /** Writes `from` to [iova, iova + from.length), which lies in one region. A rejection becomes that of `IovaSpace.write`; part of it may have been written. */
-  write(iova: bigint, from: Uint8Array): Promise<void>;
-  /** Whether mapping `other` at the same place would be mapping the same once more. Without this: if it is the same object. */
-  isSame?(other: RemoteMemory): boolean;
-}
-
-/** A region for `IovaSpace.map`: memory of the consumer that the device may reach from now on (vfio-user DMA_MAP). */
-export interface DmaMapRequest {
-  /** Multiples of 4096; the size is not 0 and the range ends at 2^64 at most. */
-  readonly iova: bigint;
-  readonly sizeBytes: number | bigint;
-  /** What the device may do. */
-  readonly readable: boolean;
-  readonly writable: boolean;
-  /** Borrowed for the duration of the call. */
-  readonly fd?: number;
-  /** Multiple of 4096. */
-  readonly fdOffset?: number | bigint;
-  /** Without `fd`: how the region is reached. Without either, every access to it is a fault. */
-  readonly remote?: RemoteMemory;
-}
+import { WindowCache } from './window-cache.ts';
 
 /** A region of an `IovaSpace`. */
 export interface DmaEntry {
@@ -74,7 +47,6 @@ interface Region extends Omit<DmaEntry, 'offset'>, LoggedRegion {
 }
 
 type Access = 'read' | 'write';
-const ADDRESS_SPACE_END = 1n << 64n;
 const PAGE = BigInt(PAGE_BYTES);
 
 /**
@@ -147,7 +119,7 @@ export class IovaSpace implements Disposable {
     const after = this.#regions.after(iova);
     if (before?.iova === iova && before.end === end && before.readable === readable && before.writable === writable && this.#isSame(before, request, fdOffset)) return;
     if ((before !== undefined && before.end > iova) || (after !== undefined && after.iova < end)) {
-      throw new DmaError('ERR_DMA_OVERLAP', `${range(iova, sizeBytes)} overlaps a mapped region`);
+      throw new DmaError('ERR_DMA_OVERLAP', `${rangeText(iova, sizeBytes)} overlaps a mapped region`);
     }
     if (this.#regions.size >= MAX_DMA_MAPS) throw new DmaError('ERR_DMA_LIMIT', `a device has at most ${MAX_DMA_MAPS} DMA regions`);
     const common = { iova, end, sizeBytes, readable, writable, pins: new Set<Disposable>() };
@@ -251,7 +223,7 @@ export class IovaSpace implements Disposable {
       this.#pinMappings++;
       return { offset: mapping.offset + within, release: () => { this.#pinMappings--; mapping[Symbol.dispose](); } };
     } catch (error) {
-      if (!isFull(error)) throw error;
+      if (!(error instanceof DmaError)) throw error;
       return undefined;
     }
   }
@@ -268,14 +240,12 @@ export class IovaSpace implements Disposable {
     return this.#cache.makeRoom(this.#account);
   }
 
-  /** undefined: there is no room now. */
+  /** undefined: there is no room now, or the file cannot be mapped any more. */
   #tryBring(view: FileView, at: number): Extent | undefined {
-    const there = view.find(at);
-    if (there !== undefined) return there;
     try {
-      return this.#cache.bring(view, at);
+      return view.find(at) ?? this.#cache.bring(view, at);
     } catch (error) {
-      if (!isFull(error)) throw error;
+      if (!(error instanceof DmaError)) throw error;
       return undefined;
     }
   }
@@ -365,7 +335,7 @@ export class IovaSpace implements Disposable {
   #reachable(at: bigint, access: Access, iova: bigint, lengthBytes: number): Region {
     const region = this.#find(at);
     const why = region === undefined ? 'not mapped' : !permits(region, access) ? `not permitted to ${access}` : region.file === undefined && region.remote === undefined ? 'no way to reach it' : '';
-    if (why !== '') throw new DmaError('ERR_DMA_FAULT', `${access} of ${range(iova, lengthBytes)}: 0x${at.toString(16)} ${why}`);
+    if (why !== '') throw new DmaError('ERR_DMA_FAULT', `${access} of ${rangeText(iova, lengthBytes)}: 0x${at.toString(16)} ${why}`);
     return region!;
   }
 
@@ -377,7 +347,7 @@ export class IovaSpace implements Disposable {
   #exactly(iova: bigint, sizeBytes: number | bigint): Region {
     const region = this.#regions.atOrBefore(iova);
     if (region?.iova !== iova || BigInt(region.sizeBytes) !== BigInt(sizeBytes)) {
-      throw new DmaError('ERR_DMA_NOT_MAPPED', `${range(iova, sizeBytes)} is not a mapped region`);
+      throw new DmaError('ERR_DMA_NOT_MAPPED', `${rangeText(iova, sizeBytes)} is not a mapped region`);
     }
     return region;
   }
@@ -408,31 +378,10 @@ function pinned(extent: Extent, at: number): { offset: WindowOffset; release: ()
   return { offset: offsetIn(extent, at), release: () => { extent.pins--; } };
 }
 
-/** CLIENT: every number of a map request comes from the consumer. */
-function checkRequest(request: DmaMapRequest): { iova: bigint; end: bigint; sizeBytes: number; fdOffset: number } {
-  const { iova } = request;
-  const size = BigInt(request.sizeBytes);
-  const end = iova + size;
-  if (iova < 0n || size <= 0n || end > ADDRESS_SPACE_END || iova % BigInt(PAGE_BYTES) !== 0n || size % BigInt(PAGE_BYTES) !== 0n) {
-    throw new DmaError('ERR_DMA_INVALID', `${range(iova, size)}: expected a non-empty range of whole 4 KiB pages below 2^64`);
-  }
-  const sizeBytes = Number(size);
-  const fdOffset = Number(request.fdOffset ?? 0);
-  if (!Number.isSafeInteger(sizeBytes)) throw new DmaError('ERR_DMA_LIMIT', `${range(iova, size)} is larger than 2^53 bytes`);
-  if (request.fd !== undefined && (!isPageMultiple(fdOffset) || !Number.isSafeInteger(fdOffset + sizeBytes))) {
-    throw new DmaError('ERR_DMA_INVALID', `file offset ${request.fdOffset}: expected a multiple of ${PAGE_BYTES}`);
-  }
-  return { iova, end, sizeBytes, fdOffset };
-}
-
 function covers(region: Region, iova: bigint): boolean {
   return region.iova <= iova && iova < region.end;
 }
 
 function permits(region: Region, access: Access): boolean {
   return access === 'read' ? region.readable : region.writable;
-}
-
-function range(iova: bigint, sizeBytes: number | bigint): string {
-  return `[0x${iova.toString(16)}, +0x${sizeBytes.toString(16)})`;
 }

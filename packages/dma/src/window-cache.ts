@@ -197,7 +197,7 @@ export class WindowCache {
 
   /* ---- extents ----------------------------------------------------------------------------------------------------------- */
 
-  /** The part of the view that has the byte at `at`, in the window now. Throws ERR_WINDOW_FULL and the like (see `isFull`): after an eviction there may be room. */
+  /** The part of the view that has the byte at `at`, in the window now. Throws ERR_WINDOW_FULL and the like: after an eviction there may be room. */
   bring(view: FileView, at: number): Extent {
     const there = view.find(at);
     if (there !== undefined) return there;
@@ -285,6 +285,7 @@ export class WindowCache {
     const files = extents.map(({ view }) => view.file);
     for (const file of files) file?.retain();
     const tables = new Set<ChunkTable>(extents.flatMap(({ view }) => view.users.map((user) => user.table)));
+    for (const table of tables) table.compact();
     const garbage = [...tables].map((table) => ({ table, pieces: table.garbage() }));
     // A reader that hangs may still use them: then they stay.
     while (!(await this.#quiescent())) if (this.#window.epoch !== this.#epoch) break;
@@ -350,8 +351,8 @@ export class WindowCache {
   }
 }
 
-/** Whether an error of `WindowCache` means that there is no room now. */
-export function isFull(error: unknown): boolean {
+/** Whether an error means that there is no room now. */
+function isFull(error: unknown): boolean {
   return error instanceof DmaError && (error.code === 'ERR_WINDOW_FULL' || error.code === 'ERR_DMA_LIMIT' || (error.code === 'ERR_DMA_FILE' && error.errno === ENOMEM));
 }
 

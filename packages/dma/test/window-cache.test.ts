@@ -191,6 +191,54 @@ describe('when the window is full', () => {
   });
 });
 
+describe('devices of one guest', () => {
+  test('share what is in the window, whoever asked for it; each forgets its own, and what leaves leaves all of them', async () => {
+    const fd = sparse(64 * GIB);
+    const first = guest(64 * GIB, fd);
+    const second = guest(64 * GIB, fd, BASE + 0x100_0000_0000n);
+    const other = BASE + 0x100_0000_0000n;
+    const place = (space: IovaSpace, iova: bigint): number | undefined => iotlbLookup(window.u32, space.iotlb, iova, 1, 1);
+    const at = BigInt(9 * GIB);
+    second.bring(other + at, 'read');
+    expect([place(first, BASE + at), window.mappingCount]).toEqual([place(second, other + at), 2]);
+    first.clear();
+    expect([place(first, BASE + at), place(second, other + at) !== undefined, window.mappingCount]).toEqual([undefined, true, 2]);
+    first.map({ iova: BASE, sizeBytes: 64 * GIB, readable: true, writable: true, fd });
+    expect(place(first, BASE + at)).toBe(place(second, other + at));
+    const cache = WindowCache.of(window);
+    for (let n = 0; place(second, other + at) !== undefined; n++) {
+      if (first.bring(BASE + BigInt(20 * GIB + n * EXTENT_BYTES), 'read') === 'full') await first.makeRoom();
+      if (n % 64 === 0) await new Promise((resolve) => { setImmediate(resolve); });
+    }
+    expect([cache.evictions > 0, place(first, BASE + at)]).toEqual([true, undefined]);
+  });
+});
+
+describe.each([2 ** 21, 2 ** 30])('a file of huge pages of %i bytes', (huge) => {
+  test('comes by whole huge pages, aligned in address and file', async () => {
+    for (const one of open.splice(0)) one[Symbol.dispose]();
+    window[Symbol.dispose]();
+    const asked: { address: bigint; lengthBytes: number; fdOffset: number }[] = [];
+    window = Window.open({
+      sys: {
+        ...linux,
+        fstat: (fd) => ({ ...linux.fstat(fd), blockBytes: huge }),
+        mmap: (request) => {
+          if (request.fd !== undefined) asked.push({ address: request.address, lengthBytes: request.lengthBytes, fdOffset: request.fdOffset ?? 0 });
+          return linux.mmap(request);
+        },
+      },
+    });
+    const fd = sparse(16 * GIB);
+    const space = guest(16 * GIB, fd);
+    // One huge page of 1 GiB at a time is all that fits above what is kept free, wherever the window begins.
+    await until(() => window.mappableBytes > huge + RESERVE_BYTES);
+    expect(reaches(space, fd, 3 * 2 ** 21 + 77)).toBe(true);
+    for (const { address, lengthBytes, fdOffset } of asked) expect([address % BigInt(huge), lengthBytes % huge, fdOffset % huge]).toEqual([0n, 0, 0]);
+    expect(asked.length).toBeGreaterThan(0);
+  });
+});
+
 describe('a range that is pinned', () => {
   test('stays where it is while everything else goes', async () => {
     const fd = sparse(64 * GIB);

@@ -68,7 +68,7 @@ function enable(adapter: Adapter, select: QueueSelect, opcode: number): Outcome 
     requireValue(ring.configured, opcode, `${ring.direction} queue ${ring.pair} configured`, 'not configured');
     const place = ring.locate(memory);
     pins.use(place);
-    requireValue(place !== undefined, opcode, `${ring.direction} ring ${ring.pair} in mapped memory that may be read and written`, 'it is not');
+    requireValue(place !== undefined, opcode, `${ring.direction} ring ${ring.pair} in one DMA region with a descriptor that may be read and written`, 'it is not');
     const doorbell = adapter.doorbell(ring);
     if (doorbell === 0) throw new Error(`the doorbell of ${ring.direction} queue ${ring.pair} is not in memory`);
     return { ring, place, doorbell };
