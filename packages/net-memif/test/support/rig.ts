@@ -26,7 +26,7 @@ export const STRIDE = 0x140;
 export const BUFFER_BYTES = 0x131;
 const RIG_BYTES = 0x20000;
 
-const memory = new WebAssembly.Memory({ initial: 65536, maximum: 65536, shared: true });
+export const memory: WebAssembly.Memory = new WebAssembly.Memory({ initial: 65536, maximum: 65536, shared: true });
 export const u8: Uint8Array = new Uint8Array(memory.buffer);
 export const view: DataView = new DataView(memory.buffer);
 export const kernels: Kernels = loadKernels<Kernels>(KERNELS_WASM_BASE64, memory);
