@@ -105,13 +105,13 @@ conformance('dma-map', {
     },
   },
   D8: {
-    title: 'two regions of duplicated descriptors: none of them is kept (better: the mapping keeps the file)',
+    title: 'two regions of duplicated descriptors: one of the file is kept, however many regions lie in it',
     run: async ({ client, server, memfd: file, own }) => {
       const fd = file(0x2000);
       const duplicate = own(linux.dup(fd));
       const before = countOpenFds();
       expect([await client.errno(DMA_MAP, dmaMap(0n, PAGE), [fd]), await client.errno(DMA_MAP, dmaMap(PAGE, PAGE, PAGE), [duplicate])]).toEqual([0, 0]);
-      expect([countOpenFds(), server.session?.dmaMaps]).toEqual([before, 2]);
+      expect([countOpenFds(), server.session?.dmaMaps]).toEqual([before + 1, 2]);
     },
   },
   D9: {
