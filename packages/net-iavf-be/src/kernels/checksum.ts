@@ -15,31 +15,42 @@ export function sumWords(from: u32, bytes: u32): u64 {
   if (bytes >= 64) {
     let a = i32x4.splat(0);
     let b = i32x4.splat(0);
-    while (bytes >= 32) {
+    let c = i32x4.splat(0);
+    let d = i32x4.splat(0);
+    do {
       a = i32x4.add(a, i32x4.extadd_pairwise_i16x8_u(v128.load(from)));
       b = i32x4.add(b, i32x4.extadd_pairwise_i16x8_u(v128.load(from, 16)));
-      from += 32;
-      bytes -= 32;
-    }
-    a = i32x4.add(a, b);
+      c = i32x4.add(c, i32x4.extadd_pairwise_i16x8_u(v128.load(from, 32)));
+      d = i32x4.add(d, i32x4.extadd_pairwise_i16x8_u(v128.load(from, 48)));
+      from += 64;
+      bytes -= 64;
+    } while (bytes >= 64);
+    a = i32x4.add(i32x4.add(a, b), i32x4.add(c, d));
     sum = <u64><u32>i32x4.extract_lane(a, 0) + <u32>i32x4.extract_lane(a, 1) + <u32>i32x4.extract_lane(a, 2) + <u32>i32x4.extract_lane(a, 3);
   }
-  while (bytes >= 8) {
+  // Fewer than 64 are left: no loop
+  if (bytes & 32) {
+    sum += <u64>load<u32>(from) + load<u32>(from, 4) + load<u32>(from, 8) + load<u32>(from, 12);
+    sum += <u64>load<u32>(from, 16) + load<u32>(from, 20) + load<u32>(from, 24) + load<u32>(from, 28);
+    from += 32;
+  }
+  if (bytes & 16) {
+    sum += <u64>load<u32>(from) + load<u32>(from, 4) + load<u32>(from, 8) + load<u32>(from, 12);
+    from += 16;
+  }
+  if (bytes & 8) {
     sum += <u64>load<u32>(from) + load<u32>(from, 4);
     from += 8;
-    bytes -= 8;
   }
-  if (bytes >= 4) {
+  if (bytes & 4) {
     sum += load<u32>(from);
     from += 4;
-    bytes -= 4;
   }
-  if (bytes >= 2) {
+  if (bytes & 2) {
     sum += load<u16>(from);
     from += 2;
-    bytes -= 2;
   }
-  if (bytes != 0) sum += load<u8>(from);
+  if (bytes & 1) sum += load<u8>(from);
   return sum;
 }
 

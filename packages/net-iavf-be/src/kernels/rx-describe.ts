@@ -87,9 +87,10 @@ export function describe(device: u32, records: u32, count: u32): void {
     }
     let hash: u32 = 0;
     const ip = data + l3;
-    if (etherType == ETHERTYPE_IPV4 && isPlain(ip, length - l3)) {
+    const plain = etherType == ETHERTYPE_IPV4 ? plainIpv4(ip, length - l3) : 0;
+    if (plain != 0) {
       // The common packet: nothing of it goes through the globals of classify.ts
-      const isTcp = load<u8>(ip, 9) == PROTOCOL_TCP;
+      const isTcp = (plain >> 16) == PROTOCOL_TCP;
       let types: u64 = cast == UNICAST ? HENA_UDP_UNICAST : HENA_UDP_OTHER;
       if (isTcp) types = (load<u8>(ip, 33) & 0x12) == 0x02 ? HENA_TCP | HENA_TCP_SYN : HENA_TCP;
       if ((types & hena) != 0) {
@@ -98,7 +99,7 @@ export function describe(device: u32, records: u32, count: u32): void {
       }
       status |= (isTcp ? PTYPE_IPV4_TCP : PTYPE_IPV4_UDP) << PTYPE_SHIFT;
       status |= verdict(
-        data, l3, load<u32>(record, FRAME_FLAGS), l3 + 20, swap16(load<u16>(ip, 2)) - 20, isTcp ? PROTOCOL_TCP : PROTOCOL_UDP, false, 20,
+        data, l3, load<u32>(record, FRAME_FLAGS), l3 + 20, (plain & 0xffff) - 20, isTcp ? PROTOCOL_TCP : PROTOCOL_UDP, false, 20,
       );
     } else if (isUnparsed(etherType)) {
       status |= <u64>PTYPE_L2_PAYLOAD << PTYPE_SHIFT;
@@ -125,15 +126,16 @@ export function describe(device: u32, records: u32, count: u32): void {
   }
 }
 
-/** A whole IPv4 packet without options in `bytes` bytes, with a whole TCP or UDP header in it. */
+/** A whole IPv4 packet without options in `bytes` bytes, with a whole TCP or UDP header in it: its length and, above, its protocol; else 0. */
 @inline
-function isPlain(ip: u32, bytes: u32): bool {
-  if (bytes < 28) return false;
+function plainIpv4(ip: u32, bytes: u32): u32 {
+  if (bytes < 28) return 0;
   const start = load<u32>(ip);
   const total = swap16(start >>> 16);
-  if ((start & 0xff) != 0x45 || total > bytes || (load<u16>(ip, 6) & 0xff3f) != 0) return false;
-  const next = load<u8>(ip, 9);
-  return next == PROTOCOL_UDP ? total >= 28 : next == PROTOCOL_TCP && total >= 40;
+  if ((start & 0xff) != 0x45 || total > bytes || (load<u16>(ip, 6) & 0xff3f) != 0) return 0;
+  const next: u32 = load<u8>(ip, 9);
+  if (next == PROTOCOL_UDP ? total < 28 : next != PROTOCOL_TCP || total < 40) return 0;
+  return total | (next << 16);
 }
 
 function verdictOfClassified(data: u32, l3: u32, flags: u32): u32 {

@@ -4,7 +4,7 @@
  */
 import {
   DEV_IOTLB, DEV_MAX_FRAME, DEV_PAUSED, DEV_PEER_TX_CAPS, DEV_QUEUE_PAIRS, DEV_TX_BLOCKS, FRAME_IPV6, FRAME_L4_TCP,
-  FRAME_RECORD_BYTES, FRAME_TX_TSO, FRAME_TX_VLAN, IOTLB_READ, MIN_TX_FRAME_BYTES, PADDED_FRAME_BYTES, Q_BYTES, Q_DOORBELL,
+  FRAME_RECORD_BYTES, FRAME_TX_L4_CSUM, FRAME_TX_TSO, FRAME_TX_VLAN, IOTLB_READ, MIN_TX_FRAME_BYTES, PADDED_FRAME_BYTES, Q_BYTES, Q_DOORBELL,
   Q_ENABLED, Q_FAULT, Q_HEAD, Q_LENGTH, Q_RING, Q_STAGE, Q_STATS, Q_TSO_TOTAL, QFAULT_NEVER_EOP, QFAULT_TAIL, QS_BYTES, QS_ERRORS, QS_PACKETS,
   QS_UNICAST, STAGE_CRC_TABLE, STAGE_DESCRIPTORS, TSO_HANDOVER_IP_BYTES, TSOF_TAG, TSOF_TAG_PEER,
 } from './layout';
@@ -71,7 +71,11 @@ export function rxBurst(device: u32, queue: u32, records: u32, max: u32, arena: 
     let qw1 = load<u64>(ring + (head << 4), 8); // GUEST: fetched once
     if ((qw1 & PLAIN_MASK) == QW1_EOP) {
       const available = tail > head ? tail - head : tail + length - head;
-      qw1 = takePlain(ring, length, head, min<u32>(available, max - produced), records + produced * FRAME_RECORD_BYTES, cursor, end, maxFrame, queue, qw1);
+      const count = min<u32>(available, max - produced);
+      const record = records + produced * FRAME_RECORD_BYTES;
+      qw1 = (qw1 & WORKS_MASK) == 0
+        ? takePlain(ring, length, head, count, record, cursor, end, maxFrame, queue, qw1)
+        : takeWithChecksums(ring, length, head, count, record, cursor, end, maxFrame, queue, caps, load<u32>(block, Q_STAGE) + STAGE_CRC_TABLE, qw1);
       produced += plainFrames;
       plain += plainFrames;
       plainBytes += plainFrameBytes;
@@ -166,8 +170,9 @@ export function rxBurst(device: u32, queue: u32, records: u32, max: u32, arena: 
   return produced | raise | (missed ? MISS : 0);
 }
 
-/** Bits of qw1 that make a packet of one descriptor more than a copy: another type, no EOP, a tag, DUMMY, checksums. */
-const PLAIN_MASK: u64 = 0x1f | (<u64>(CMD_SPECIAL | CMD_IIPT | CMD_L4T) << 4);
+/** Bits of qw1 that make a packet more than one descriptor with perhaps checksums to insert: another type, no EOP, a tag, DUMMY. */
+const PLAIN_MASK: u64 = 0x1f | (<u64>CMD_SPECIAL << 4);
+const WORKS_MASK: u64 = <u64>(CMD_IIPT | CMD_L4T) << 4;
 /** No qw1: its type is a reserved one and nothing else is set. */
 const NOTHING_FETCHED: u64 = 0;
 
@@ -179,12 +184,29 @@ let plainRaise: u32 = 0;
 let plainHead: u32 = 0;
 let plainCursor: u32 = 0;
 
-/**
- * The packets from `head` on as long as they are plain: one descriptor, nothing to do but to copy it out of one piece of memory.
- * `qw1` is that of the first; returned is that of the packet it stopped at, or NOTHING_FETCHED.
- */
+/** The packets from `head` on as long as they are one descriptor each, to copy out of one piece of memory. */
 function takePlain(
   ring: u32, length: u32, head: u32, count: u32, record: u32, cursor: u32, end: u32, maxFrame: u32, queue: u32, qw1: u64,
+): u64 {
+  return takeRun(false, ring, length, head, count, record, cursor, end, maxFrame, queue, 0, 0, qw1);
+}
+
+/** As `takePlain`, of those with checksums to insert, all of which we do (`caps` leave none to the peer). */
+function takeWithChecksums(
+  ring: u32, length: u32, head: u32, count: u32, record: u32, cursor: u32, end: u32, maxFrame: u32, queue: u32, caps: u32, crcTable: u32,
+  qw1: u64,
+): u64 {
+  return takeRun(true, ring, length, head, count, record, cursor, end, maxFrame, queue, caps, crcTable, qw1);
+}
+
+/**
+ * Compiled twice, once without `works`: the loop of the plain packets keeps its registers.
+ * `qw1` is that of the first; returned is that of the packet it stopped at, or NOTHING_FETCHED.
+ */
+@inline
+function takeRun(
+  works: bool, ring: u32, length: u32, head: u32, count: u32, record: u32, cursor: u32, end: u32, maxFrame: u32, queue: u32, caps: u32,
+  crcTable: u32, qw1: u64,
 ): u64 {
   const second = i64x2.replace_lane(i64x2.splat(0), 1, <u64>queue << 32);
   let frames: u32 = 0;
@@ -193,15 +215,17 @@ function takePlain(
   let raise: u32 = 0;
   while (true) {
     const bytes = sizeOf(qw1);
-    if (bytes < PADDED_FRAME_BYTES || bytes > maxFrame || end - cursor < bytes) break;
+    if (bytes < PADDED_FRAME_BYTES || bytes > maxFrame || <i32>(end - cursor) < <i32>bytes) break;
+    if (works && !canFinish(qw1, bytes, caps)) break;
     const from = translate(load<u64>(ring + (head << 4))); // GUEST: fetched once more only if nothing came of it
     if (from == 0 || span < bytes) break;
     copyFrame(cursor, from, bytes);
+    if (works) finish(cursor, qw1, bytes, crcTable);
     v128.store(record, i64x2.replace_lane(i64x2.splat(0), 0, <u64>cursor | (<u64>bytes << 32)));
     v128.store(record, second, 16);
     group += load<u8>(cursor) & 1;
     total += bytes;
-    cursor = min<u32>((cursor + bytes + 63) & ~63, end);
+    cursor = (cursor + bytes + 63) & ~63;
     if ((qw1 & QW1_RS) != 0) {
       publish(ring + (head << 4) + 8, qw1 | 0xf);
       raise = RAISE;
@@ -213,15 +237,22 @@ function takePlain(
       break;
     }
     qw1 = load<u64>(ring + (head << 4), 8); // GUEST: fetched once
-    if ((qw1 & PLAIN_MASK) != QW1_EOP) break;
+    if ((qw1 & PLAIN_MASK) != QW1_EOP || ((qw1 & WORKS_MASK) != 0) != works) break;
   }
   plainFrames = frames;
   plainFrameBytes = total;
   plainGroup = group;
   plainRaise = raise;
   plainHead = head;
-  plainCursor = cursor;
+  plainCursor = min<u32>(cursor, end);
   return qw1;
+}
+
+function canFinish(qw1: u64, bytes: u32, caps: u32): bool {
+  return (caps & FRAME_TX_L4_CSUM) == 0 && headersFit(cmdOf(qw1), l2Of(qw1), l3Of(qw1), l4Of(qw1), bytes);
+}
+function finish(frame: u32, qw1: u64, bytes: u32, crcTable: u32): void {
+  finishChecksums(frame, cmdOf(qw1), l2Of(qw1), l3Of(qw1), bytes, 0, crcTable);
 }
 
 /** Some of these frames go to a group. */
