@@ -1,14 +1,23 @@
 /**
  * The PCI bus of a user-space driver: PCI functions of the kernel, mediated devices (mdev) and vfio-user sockets.
  *
- * Reading order: `address.ts`, `selection.ts` (which devices are meant).
+ * Reading order: `address.ts`, `selection.ts` (which devices are meant), `sysfs.ts`, `scan-*.ts` (which are there, one file per source), `mdev-manager.ts`.
  *
  * @packageDocumentation
  */
 export { ADDRESS_KINDS, compareAddresses, formatAddress, parseAddress, parsePciFunction, parseUuid } from './address.ts';
 export type { MdevAddress, PciAddress, PciFunctionAddress, VfioUserAddress } from './address.ts';
+export type { PciResource } from './attributes.ts';
 export { BusError } from './errors.ts';
 export type { BusErrorCode } from './errors.ts';
+export type { FoundDevice, PciIds, UnusableReason } from './found.ts';
+export { MdevManager } from './mdev-manager.ts';
+export type { MdevType } from './mdev-manager.ts';
+export { scanKernelPci } from './scan-kernel-pci.ts';
+export { scanMdev } from './scan-mdev.ts';
+export { scanVfioUser } from './scan-vfio-user.ts';
 export { parseSelector, Selection } from './selection.ts';
 export type { SelectionText, Selector } from './selection.ts';
+export { Sysfs } from './sysfs.ts';
+export type { SysfsOptions, SysfsPath } from './sysfs.ts';
 export * from './limits.ts';
