@@ -60,14 +60,20 @@ function round(adding: boolean): void {
   }
 }
 
+/** Milliseconds of processor time: whoever else wants the processor meanwhile does not count. */
+function spentMs(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1000;
+}
+
 round(false);
 round(true);
 // The engine optimizes as it goes.
-for (const until = performance.now() + 200; performance.now() < until;) round(false);
+for (const until = spentMs() + 200; spentMs() < until;) round(false);
 let rounds = 0;
-const began = performance.now();
+const began = spentMs();
 let now = began;
-for (; now - began < windowMs; now = performance.now()) {
+for (; now - began < windowMs; now = spentMs()) {
   round(false);
   rounds++;
 }

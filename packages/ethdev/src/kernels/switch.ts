@@ -15,12 +15,6 @@ const MAC_MASK: u64 = 0xffff_ffff_ffff;
 const RESERVED: u64 = 0x00_00_00_c2_80_01;
 const RESERVED_MASK: u64 = 0xf0_ff_ff_ff_ff_ff;
 
-/** The word that `find` has found. */
-let found: u64 = 0;
-/** The two buckets of the address that `locate` was given. */
-let bucket: u32 = 0;
-let other: u32 = 0;
-
 @inline
 function portOf(word: u64): u32 {
   return <u32>(word >> 48) & 63;
@@ -36,40 +30,49 @@ function count(side: u32, cell: u32): void {
   store<u32>(side + (cell << 2), load<u32>(side + (cell << 2), SIDE_COUNTS) + 1, SIDE_COUNTS);
 }
 
-/** Both buckets from one mix of the whole address and the seed; they differ, so that no place is met twice. */
+/** A mix of the whole address and the seed, which `firstBucket` and `otherBucket` are taken from. */
 @inline
-function locate(sw: u32, mac: u64): void {
-  const mask = load<u32>(sw, SW_MASK);
-  let hash = <u32>mac ^ load<u32>(sw, SW_SEED);
+function hashOf(seed: u64, mac: u64): u32 {
+  let hash = <u32>(mac ^ seed);
   hash = (hash ^ (hash >> 16)) * 0x85ebca6b;
-  hash = (hash ^ (hash >> 13)) + (<u32>(mac >> 32) ^ load<u32>(sw, SW_SEED + 4));
+  hash = (hash ^ (hash >> 13)) + <u32>((mac ^ seed) >> 32);
   hash *= 0xc2b2ae35;
-  hash ^= hash >> 16;
-  const second = hash * 0x9e3779b1;
-  const first = hash & mask;
-  const table = load<u32>(sw, SW_TABLE);
-  bucket = table + first * SWITCH_BUCKET_BYTES;
-  other = table + (first ^ (((second >> 15) & mask) | 1)) * SWITCH_BUCKET_BYTES;
-}
-
-/** Where `mac` (not 0) is, after `locate`; 0: nowhere. */
-@inline
-function find(mac: u64): u32 {
-  const at = findIn(bucket, mac);
-  return at != 0 ? at : findIn(other, mac);
+  return hash ^ (hash >> 16);
 }
 
 @inline
-function findIn(at: u32, mac: u64): u32 {
-  let word = atomic.load<u64>(at);
-  if (((word ^ mac) & MAC_MASK) == 0) { found = word; return at; }
-  word = atomic.load<u64>(at, 8);
-  if (((word ^ mac) & MAC_MASK) == 0) { found = word; return at + 8; }
-  word = atomic.load<u64>(at, 16);
-  if (((word ^ mac) & MAC_MASK) == 0) { found = word; return at + 16; }
-  word = atomic.load<u64>(at, 24);
-  if (((word ^ mac) & MAC_MASK) == 0) { found = word; return at + 24; }
+function firstBucket(table: u32, mask: u32, hash: u32): u32 {
+  return table + (hash & mask) * SWITCH_BUCKET_BYTES;
+}
+
+/** Never the first one: so no place is met twice. */
+@inline
+function otherBucket(table: u32, mask: u32, hash: u32): u32 {
+  return table + ((hash & mask) ^ (((hash * 0x9e3779b1) >> 15) & mask | 1)) * SWITCH_BUCKET_BYTES;
+}
+
+/**
+ * Where `mac` (not 0) seems to be; 0: nowhere. Searches by plain loads, which need not see a whole word while another lcore changes it
+ * (an atomic one costs an alignment check): whoever uses the place reads its word once more, atomically.
+ */
+@inline
+function find(table: u32, buckets: u32, hash: u32, mac: u64): u32 {
+  let at = firstBucket(table, buckets, hash);
+  if (((load<u64>(at) ^ mac) << 16) == 0) return at;
+  if (((load<u64>(at, 8) ^ mac) << 16) == 0) return at + 8;
+  if (((load<u64>(at, 16) ^ mac) << 16) == 0) return at + 16;
+  if (((load<u64>(at, 24) ^ mac) << 16) == 0) return at + 24;
+  at = otherBucket(table, buckets, hash);
+  if (((load<u64>(at) ^ mac) << 16) == 0) return at;
+  if (((load<u64>(at, 8) ^ mac) << 16) == 0) return at + 8;
+  if (((load<u64>(at, 16) ^ mac) << 16) == 0) return at + 16;
+  if (((load<u64>(at, 24) ^ mac) << 16) == 0) return at + 24;
   return 0;
+}
+
+@inline
+function isFor(word: u64, mac: u64): bool {
+  return ((word ^ mac) & MAC_MASK) == 0;
 }
 
 /** One address more for `port`; false: it holds its quota already. */
@@ -90,14 +93,33 @@ function exchange(at: u32, before: u64, after: u64): bool {
   return atomic.cmpxchg<u64>(at, before, after) == before;
 }
 
-/** true: the table says something else than before. */
-function learn(sw: u32, side: u32, source: u32, mac: u64, tick: u32): bool {
-  const word = mac | (<u64>source << 48) | (<u64>tick << 54);
-  locate(sw, mac);
-  const at = find(mac);
-  if (at == 0) return insert(sw, side, source, mac, word, tick);
-  const before = found;
-  if (before == word) return false;
+/** Is this very word in the bucket? A word half seen is none of anybody's, so a yes is true, and a no only costs time. */
+@inline
+function isKnown(at: u32, word: u64): bool {
+  return load<u64>(at) == word || load<u64>(at, 8) == word || load<u64>(at, 16) == word || load<u64>(at, 24) == word;
+}
+
+/** `seen`: port and tick of the word. true: the table says something else than before. */
+@inline
+function learn(sw: u32, table: u32, buckets: u32, seed: u64, side: u32, source: u32, mac: u64, seen: u64, tick: u32): bool {
+  const hash = hashOf(seed, mac);
+  const word = mac | seen;
+  // Nothing new, nearly always
+  if (isKnown(firstBucket(table, buckets, hash), word) || isKnown(otherBucket(table, buckets, hash), word)) return false;
+  return learnNews(sw, side, source, mac, tick, hash, find(table, buckets, hash, mac));
+}
+
+@inline
+function wordOf(mac: u64, port: u32, tick: u32): u64 {
+  return mac | (<u64>port << 48) | (<u64>tick << 54);
+}
+
+function learnNews(sw: u32, side: u32, source: u32, mac: u64, tick: u32, hash: u32, at: u32): bool {
+  const word = wordOf(mac, source, tick);
+  if (at == 0) return insert(sw, side, source, mac, word, tick, hash);
+  const before = atomic.load<u64>(at);
+  // Gone meanwhile, or come: another lcore is at it
+  if (before == word || !isFor(before, mac)) return true;
   const expired = isExpired(before, tick);
   const port = portOf(before);
   if (port == source) {
@@ -121,7 +143,7 @@ function learn(sw: u32, side: u32, source: u32, mac: u64, tick: u32): bool {
 }
 
 /** An address that is in neither bucket goes to the emptier one. What another port holds is never pushed out while it is young. */
-function insert(sw: u32, side: u32, source: u32, mac: u64, word: u64, tick: u32): bool {
+function insert(sw: u32, side: u32, source: u32, mac: u64, word: u64, tick: u32, hash: u32): bool {
   if (!take(sw, source)) {
     count(side, SWC_UNLEARNED);
     return false;
@@ -131,7 +153,7 @@ function insert(sw: u32, side: u32, source: u32, mac: u64, word: u64, tick: u32)
   let best: u32 = 0;
   let bestPlaces: u32 = 0;
   for (let n: u32 = 0; n < 2; ++n) {
-    const from = n == 0 ? bucket : other;
+    const from = n == 0 ? firstBucket(load<u32>(sw, SW_TABLE), load<u32>(sw, SW_MASK), hash) : otherBucket(load<u32>(sw, SW_TABLE), load<u32>(sw, SW_MASK), hash);
     places = 0;
     for (let at = from + SWITCH_BUCKET_BYTES; at > from;) {
       at -= 8;
@@ -159,18 +181,18 @@ function insert(sw: u32, side: u32, source: u32, mac: u64, word: u64, tick: u32)
   }
   if (before != 0) give(sw, portOf(before));
   count(side, SWC_LEARNED);
-  dropTwins(sw, mac);
+  dropTwins(sw, mac, hash);
   return true;
 }
 
 /** Two lcores may have put one address into two places: every one that has written looks afterwards, and the first place stays. */
-function dropTwins(sw: u32, mac: u64): void {
+function dropTwins(sw: u32, mac: u64, hash: u32): void {
   let seen = false;
   for (let n: u32 = 0; n < 2; ++n) {
-    const from = n == 0 ? bucket : other;
+    const from = n == 0 ? firstBucket(load<u32>(sw, SW_TABLE), load<u32>(sw, SW_MASK), hash) : otherBucket(load<u32>(sw, SW_TABLE), load<u32>(sw, SW_MASK), hash);
     for (let at = from; at < from + SWITCH_BUCKET_BYTES; at += 8) {
       const word = atomic.load<u64>(at);
-      if (((word ^ mac) & MAC_MASK) != 0) continue;
+      if (!isFor(word, mac)) continue;
       if (seen && exchange(at, word, 0)) give(sw, portOf(word));
       seen = true;
     }
@@ -179,15 +201,18 @@ function dropTwins(sw: u32, mac: u64): void {
 
 /** A port, TO_FLOOD, or TO_NOWHERE + SWC_*: why not. */
 @inline
-function destinationOf(sw: u32, source: u32, mac: u64, tick: u32, up: u64): u32 {
+function destinationOf(table: u32, buckets: u32, seed: u64, source: u32, mac: u64, tick: u32, up: u64): u32 {
   if ((mac & 1) != 0) {
     if ((mac & RESERVED_MASK) == RESERVED) return TO_NOWHERE + SWC_RESERVED;
   } else if (mac != 0) {
-    locate(sw, mac);
-    if (find(mac) != 0 && !isExpired(found, tick)) {
-      const port = portOf(found);
-      if (port == source) return TO_NOWHERE + SWC_FILTERED;
-      if (((up >> port) & 1) != 0) return port;
+    const at = find(table, buckets, hashOf(seed, mac), mac);
+    if (at != 0) {
+      const word = load<u64>(at);
+      if (isFor(word, mac) && !isExpired(word, tick)) {
+        const port = portOf(word);
+        if (port == source) return TO_NOWHERE + SWC_FILTERED;
+        if (((up >> port) & 1) != 0) return port;
+      }
     }
   }
   return (up & ~(<u64>1 << source)) != 0 ? TO_FLOOD : TO_NOWHERE + SWC_ALONE;
@@ -203,9 +228,13 @@ export function switchClassify(sw: u32, side: u32, source: u32, records: u32, fr
   v128.store(side, i64x2.splat(0), SIDE_COUNTS + 32);
   const tick = atomic.load<u32>(sw + SW_TICK);
   const up = atomic.load<u64>(sw + SW_UP);
+  const table = load<u32>(sw, SW_TABLE);
+  const buckets = load<u32>(sw, SW_MASK);
+  const seed = load<u64>(sw, SW_SEED);
+  const seen = wordOf(0, source, tick);
   const flood = up & ~(<u64>1 << source);
   let set: u64 = 0;
-  let sent: u32 = 0;
+  let sent = frames;
   // Frames come in trains: the same two addresses need no second look, unless the table has changed meanwhile
   let lastSource: u64 = -1;
   let lastDestination: u64 = -1;
@@ -215,6 +244,7 @@ export function switchClassify(sw: u32, side: u32, source: u32, records: u32, fr
     const data = load<u32>(record, FRAME_DATA);
     const place = side + n;
     if (load<u32>(record, FRAME_LENGTH) < ETHERNET_HEADER_BYTES) {
+      --sent;
       count(side, SWC_SHORT);
       store<u8>(place, TO_NOWHERE, SIDE_DESTINATIONS);
       continue;
@@ -224,27 +254,27 @@ export function switchClassify(sw: u32, side: u32, source: u32, records: u32, fr
     const address = load<u64>(data, 6) & MAC_MASK;
     if (address != lastSource) {
       if (address == 0 || (address & 1) != 0) {
+        --sent;
         count(side, SWC_BAD_SOURCE);
         store<u8>(place, TO_NOWHERE, SIDE_DESTINATIONS);
         continue;
       }
-      if (learn(sw, side, source, address, tick)) lastDestination = -1;
+      if (learn(sw, table, buckets, seed, side, source, address, seen, tick)) lastDestination = -1;
       lastSource = address;
     }
     if (destination != lastDestination) {
-      to = destinationOf(sw, source, destination, tick, up);
+      to = destinationOf(table, buckets, seed, source, destination, tick, up);
       lastDestination = destination;
     }
     if (to < TO_FLOOD) {
       set |= <u64>1 << to;
-      ++sent;
       store<u8>(place, to, SIDE_DESTINATIONS);
     } else if (to == TO_FLOOD) {
       set |= flood;
-      ++sent;
       count(side, SWC_FLOODED);
       store<u8>(place, TO_FLOOD, SIDE_DESTINATIONS);
     } else {
+      --sent;
       count(side, to - TO_NOWHERE);
       store<u8>(place, TO_NOWHERE, SIDE_DESTINATIONS);
     }
@@ -265,12 +295,14 @@ export function switchGather(side: u32, source: u32, records: u32, frames: u32, 
     const destinations = v128.load(side + n, SIDE_DESTINATIONS);
     let hits: u32 = i8x16.bitmask(v128.or(i8x16.eq(destinations, unicast), i8x16.eq(destinations, flooded)));
     if (frames - n < 16) hits &= (1 << (frames - n)) - 1;
-    while (hits != 0) {
-      const from = records + (n + ctz<u32>(hits)) * FRAME_RECORD_BYTES;
-      v128.store(to, v128.load(from));
-      v128.store(to, v128.load(from, 16), 16);
+    const chunk = records + n * FRAME_RECORD_BYTES;
+    for (; hits != 0; hits &= hits - 1) {
+      const from = chunk + (ctz<u32>(hits) << 5);
+      const low = v128.load(from);
+      const high = v128.load(from, 16);
+      v128.store(to, low);
+      v128.store(to, high, 16);
       to += FRAME_RECORD_BYTES;
-      hits &= hits - 1;
     }
   }
   return (to - side - SIDE_RECORDS) / FRAME_RECORD_BYTES;

@@ -23,7 +23,7 @@ async function measured(command: readonly string[], windowMs: number): Promise<A
 }
 
 const table: Table = {
-  what: 'the learning switch without its ports: frames classified, learned from and gathered by port, 64 stations on each of 4 ports, every frame to another one; million frames per second',
+  what: 'the learning switch without its ports: frames classified, learned from and gathered by port, 64 stations on each of 4 ports, every frame to another one; million frames per second of processor time',
   figures: [{ name: 'mpps', unit: 'Mpps', better: 'more' }],
   contenders(_effort, undo) {
     const folder = undo.use(new TemporaryFolder());
