@@ -14,9 +14,9 @@ export function startDevice(socket: string, burst: number, cpu?: number, queues 
 }
 
 /** Resolves when the port is up and its frames are on their way. */
-export async function startDriver(socket: string, settings: Pick<LoopSettings, 'frameBytes' | 'inFlight' | 'burst'>, cpu?: number): Promise<Child> {
-  const { frameBytes, inFlight, burst } = settings;
-  const child = new Child('iavf-driver', [process.execPath, DRIVER_PROGRAM, socket, String(frameBytes), String(inFlight), String(burst)], cpu);
+export async function startDriver(socket: string, settings: Pick<LoopSettings, 'frameBytes' | 'mix' | 'content' | 'inFlight' | 'burst'>, cpu?: number): Promise<Child> {
+  const { frameBytes, mix = [frameBytes], content, inFlight, burst } = settings;
+  const child = new Child('iavf-driver', [process.execPath, DRIVER_PROGRAM, socket, mix.join(','), String(inFlight), String(burst), ...(content === undefined ? [] : [content])], cpu);
   try {
     await child.line((line) => line.includes('"ready":true'), START_MS);
     return child;

@@ -9,12 +9,14 @@ export interface IoLoopGoals {
   readonly memif: number;
 }
 
-export function ioLoop(frameBytes: number, goals: IoLoopGoals): Table {
+/** `size`: of all frames, or the sizes that they have in turn. */
+export function ioLoop(size: number | readonly number[], goals: IoLoopGoals): Table {
+  const sizes = typeof size === 'number' ? { frameBytes: size } : { frameBytes: Math.max(...size), mix: size };
   const contender = ({ who, missing, run }: PairKind, against: readonly Against[] = []): Contender => ({
-    who, missing, against, run: async (effort) => ({ mpps: (await run({ frameBytes, ...effort })) / 1e6 }),
+    who, missing, against, run: async (effort) => ({ mpps: (await run({ ...sizes, ...effort })) / 1e6 }),
   });
   return {
-    what: `${frameBytes}-byte frames round and round between two processes, one processor each; million frames per second and direction`,
+    what: `${typeof size === 'number' ? `${size}-byte frames` : `frames of ${[...new Set(size)].join(', ')} bytes`} round and round between two processes, one processor each; million frames per second and direction`,
     figures: [{ name: 'mpps', unit: 'Mpps', better: 'more' }],
     contenders: () => [
       contender(iavfPair, [{ who: vhostUserPair.who, goal: goals.vhostUser }, { who: memifPair.who, goal: goals.memif }]),

@@ -2,6 +2,10 @@
 export interface LoopSettings {
   /** Bytes of a frame without FCS. */
   readonly frameBytes: number;
+  /** Instead: sizes that the frames on their way have in turn. */
+  readonly mix?: readonly number[];
+  /** Only our driver's: TCP over IPv4 with right checksums, or with checksums that the driver leaves to the card each time. */
+  readonly content?: 'tcp' | 'tcp-checksums';
   readonly inFlight: number;
   readonly burst: number;
   readonly warmupMs: number;

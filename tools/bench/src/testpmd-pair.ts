@@ -86,8 +86,16 @@ export class TestpmdEnd implements AsyncDisposable {
 
   /** The same, and frames are on their way. */
   forwardFirst(): void {
-    const { inFlight, burst } = this.#settings;
-    this.#child.say(`start tx_first ${Math.ceil(inFlight / burst)}`);
+    const { inFlight, burst, mix } = this.#settings;
+    if (mix === undefined) {
+      this.#child.say(`start tx_first ${Math.ceil(inFlight / burst)}`);
+      return;
+    }
+    // It sends one size at a time: one burst of each, while those before wait in the ring
+    const counts = new Map<number, number>();
+    for (let n = 0; n < inFlight; n++) counts.set(mix[n % mix.length]!, (counts.get(mix[n % mix.length]!) ?? 0) + 1);
+    for (const [bytes, count] of counts) this.#child.say(`set txpkts ${bytes}\nset burst ${count}\nstart tx_first 1\nstop`);
+    this.#child.say(`set burst ${burst}\nstart`);
   }
 
   /** Frames received per second, by all ports, over the time that counts. */
