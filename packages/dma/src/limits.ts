@@ -57,5 +57,5 @@ export const MAX_DIRTY_BITMAP_BYTES = 0x1000_0000;
 export const MAX_LOGGED_RANGES = 1024;
 /** Largest file alignment that is honoured: 1 GiB huge pages. */
 export const MAX_FILE_BLOCK_BYTES = 0x4000_0000;
-/** Default deadline of `Quiescence.synchronize`. An lcore loop takes microseconds. */
-export const QUIESCENCE_DEADLINE_MS = 1000;
+/** Default deadline of `Quiescence.synchronize`. An lcore loop takes microseconds, but a crowded host may not run its thread for a second or two; QEMU waits 5 s for a reply. */
+export const QUIESCENCE_DEADLINE_MS = 3000;

@@ -10,8 +10,8 @@ export const MAX_DEVICE_NAME = 64;
 export const DEFAULT_CHANNEL_LIMIT = 256;
 /** Devices of one registry. */
 export const MAX_DEVICES = 1024;
-/** How long a back end may take to lock. Longer than it waits for its own lcores (`QUIESCENCE_DEADLINE_MS` of @emudev/dma): who knows more about the fault is heard first. */
-export const LOCK_DEADLINE_MS = 2000;
+/** How long a back end may take to lock. Longer than it waits for its own lcores (`QUIESCENCE_DEADLINE_MS` of @emudev/dma): who knows more about the fault is heard first. Less than the 5 s that QEMU waits for a reply. */
+export const LOCK_DEADLINE_MS = 4000;
 /** How long any other hook of a back end may take before the device goes on without it. */
 export const HOOK_DEADLINE_MS = 5000;
 /** How long a device that is to keep still waits for what a guest's store has begun: longer than one DMA message may take to be answered. */
