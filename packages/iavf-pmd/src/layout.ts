@@ -60,11 +60,12 @@ export const MAX_RX_BUFFERS = 5;
 export const RS_INTERVAL = 32;
 /**
  * A poll right after a burst finds a frame or two: the device is about to write the others, two descriptors to a cache line, and
- * looking at them takes the line away from it every time. So for RX_PATIENCE polls after a burst only the descriptor RX_LOOKAHEAD
- * further on is looked at; then whatever there is is taken. Some hundred nanoseconds of latency under load, none after a pause.
+ * looking at them takes the line away from it every time. So for RX_PATIENCE polls after a burst only the descriptor is looked at
+ * that would fill the next one, or RX_LOOKAHEAD further on; then whatever there is is taken. A microsecond or two of latency under
+ * load, none after a pause.
  */
-export const RX_PATIENCE = 16;
-export const RX_LOOKAHEAD = 31;
+export const RX_PATIENCE = 64;
+export const RX_LOOKAHEAD = 63;
 /** Shortest frame the device takes; longest payload the 18-bit TSO LEN can say; MSS range of the hardware. */
 export const MIN_TX_FRAME_BYTES = 17;
 export const MAX_TSO_PAYLOAD_BYTES: number = (1 << 18) - 1;

@@ -1,2 +1,2 @@
-export { rxBurst } from './rx';
+export { rxBurst, touched } from './rx';
 export { txBurst } from './tx';

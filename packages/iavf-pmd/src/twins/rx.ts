@@ -71,9 +71,10 @@ export function rxBurstTwin(memory: TwinMemory, q: number, records: number, max:
   const length = get(Q_LENGTH);
   const patience = get(RXQ_PATIENCE);
   if (patience > 0) {
-    const ahead = ring + ((get(Q_HEAD) + RX_LOOKAHEAD) % length) * RX_DESCRIPTOR_BYTES;
+    const lookahead = Math.min(Math.max(max - 1, 0), RX_LOOKAHEAD);
+    const ahead = ring + ((get(Q_HEAD) + lookahead) % length) * RX_DESCRIPTOR_BYTES;
     const posted = (get(Q_TAIL) - get(Q_HEAD) + length) % length;
-    if (posted <= RX_LOOKAHEAD || (view.getUint32(ahead + 8, true) & RXS_DD) === 0) {
+    if (posted <= lookahead || (view.getUint32(ahead + 8, true) & RXS_DD) === 0) {
       view.setUint32(q + RXQ_PATIENCE, patience - 1, true);
       return 0;
     }
