@@ -23,17 +23,7 @@ export type BusErrorCode =
   /** A VFIO capability chain that leaves its structure, runs in a circle, or holds what no device has. */
   | 'ERR_BUS_VFIO_CHAIN'
   /** A value that a VFIO structure cannot carry. */
-  | 'ERR_BUS_ARGUMENT'
-  /** An access that is not inside the region, or of a width or alignment that no register has. */
-  | 'ERR_BUS_RANGE'
-  /** The device cannot do this: no such interrupt, nothing to map, no reset. */
-  | 'ERR_BUS_UNSUPPORTED'
-  /** No such device on the bus, or it cannot be used; the message says why. */
-  | 'ERR_BUS_NO_DEVICE'
-  /** The device has a driver already. */
-  | 'ERR_BUS_PROBED'
-  /** A driver's `probe` or `remove` failed; `cause` is what it threw. */
-  | 'ERR_BUS_DRIVER';
+  | 'ERR_BUS_ARGUMENT';
 
 const ERRNO: Readonly<Record<BusErrorCode, number>> = {
   ERR_BUS_ADDRESS: 22, // EINVAL
@@ -48,11 +38,6 @@ const ERRNO: Readonly<Record<BusErrorCode, number>> = {
   ERR_BUS_VFIO_ARGSZ: 71, // EPROTO
   ERR_BUS_VFIO_CHAIN: 71, // EPROTO
   ERR_BUS_ARGUMENT: 22, // EINVAL
-  ERR_BUS_RANGE: 22, // EINVAL
-  ERR_BUS_UNSUPPORTED: 95, // EOPNOTSUPP
-  ERR_BUS_NO_DEVICE: 19, // ENODEV
-  ERR_BUS_PROBED: 17, // EEXIST
-  ERR_BUS_DRIVER: 5, // EIO
 };
 
 /** Whatever this package throws of its own. `code` is stable; `errno` is a Linux number. */

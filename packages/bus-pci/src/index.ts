@@ -1,7 +1,8 @@
 /**
  * The PCI bus of a user-space driver: PCI functions of the kernel, mediated devices (mdev) and vfio-user sockets.
  *
- * Reading order: `address.ts`, `selection.ts` (which devices are meant), `sysfs.ts`, `scan-*.ts` (which are there, one file per source), `mdev-manager.ts`.
+ * Reading order: `address.ts`, `selection.ts` (which devices are meant), `sysfs.ts`, `scan-*.ts` (which are there, one file per source), `mdev-manager.ts`, `id-table.ts`.
+ * `@emudev/bus-pci/vfio-abi` has the structures of VFIO and iommufd.
  *
  * @packageDocumentation
  */
@@ -11,6 +12,8 @@ export type { PciResource } from './attributes.ts';
 export { BusError } from './errors.ts';
 export type { BusErrorCode } from './errors.ts';
 export type { FoundDevice, PciIds, UnusableReason } from './found.ts';
+export { matchesIds } from './id-table.ts';
+export type { IdMatch } from './id-table.ts';
 export { MdevManager } from './mdev-manager.ts';
 export type { MdevType } from './mdev-manager.ts';
 export { scanKernelPci } from './scan-kernel-pci.ts';
