@@ -6,9 +6,9 @@ import { fileURLToPath } from 'node:url';
 import type { Progress } from './cache.ts';
 import type { CpioEntry } from './cpio.ts';
 import { candidate, unpacked } from './debian.ts';
-import { Guest, type GuestOptions } from './guest.ts';
+import { Guest, qemuCommand, type GuestOptions } from './guest.ts';
 import type { Equipment } from './initramfs.ts';
-import type { Kernel } from './kernel.ts';
+import type { Kernel, KernelName } from './kernel.ts';
 import { sampleModules } from './mdev-samples.ts';
 
 const REPOSITORY = fileURLToPath(new URL('../../../', import.meta.url));
@@ -46,6 +46,11 @@ async function equipment(kernel: Kernel, progress: Progress): Promise<Equipment>
   };
 }
 
+/** Has everything fetched and built that `bootMdevGuest` of this kernel needs. */
+export async function provisionMdevGuest(kernel: KernelName, progress: Progress): Promise<void> {
+  await qemuCommand({ kernel, accel: 'tcg', equipment, progress });
+}
+
 /**
  * Boots a guest with `vfio-pci`, `mtty`, `mdpy` and `mbochs` loaded, `node` on its PATH and this repository under `/workspace`:
  * `guest.run('node /workspace/…/test.ts')` runs TypeScript in it.
@@ -70,7 +75,7 @@ export async function bootMdevGuest(options: MdevGuestOptions = {}): Promise<Gue
   });
   try {
     for (const [i, [where]] of shares.entries()) {
-      await guest.run(`mkdir -p "${where}" && mount -t 9p -o trans=virtio,version=9p2000.L,msize=524288,cache=loose,ro folder${i} "${where}"`);
+      await guest.run(`mkdir -p "${where}" && mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=loose,ro folder${i} "${where}"`);
     }
     return guest;
   } catch (error) {

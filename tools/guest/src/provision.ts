@@ -1,7 +1,10 @@
-/** Fetches QEMU, the kernels and the userland before the first guest test, so that a test's time-out is about the test. Shows what it does. */
+/** Fetches QEMU, the kernels, the userland and the sample mediated devices before the first guest test, so that a test's time-out is about the test. Shows what it does. */
 import { KERNELS } from './kernel.ts';
 import { qemuCommand } from './guest.ts';
+import { provisionMdevGuest } from './mdev-guest.ts';
 
 export default async function provision(): Promise<void> {
-  for (const kernel of KERNELS) await qemuCommand({ kernel, accel: 'tcg', progress: (line) => { process.stderr.write(`guest: ${line}\n`); } });
+  const progress = (line: string): void => { process.stderr.write(`guest: ${line}\n`); };
+  for (const kernel of KERNELS) await qemuCommand({ kernel, accel: 'tcg', progress });
+  await provisionMdevGuest('6.1', progress);
 }
