@@ -17,7 +17,7 @@ export { checksumOf, foldSum, sumWindowWords, sumWords, updateChecksum } from '.
 export { windowBytes, type WindowBytes } from './window-bytes.ts';
 export { MAX_VIRTIO_FRAME_BYTES, VIRTIO_HEADER_BYTES } from './virtio-header/format.ts';
 export { VirtioReceiver } from './virtio-header/receive.ts';
-export { describeFrame, describeSegment, isSegmentable, isTso, loadFrame, payloadPerWrite, type TxFrame } from './virtio-header/transmit.ts';
+export { bytesToFinish, describeFrame, describeSegment, isSegmentable, isTso, loadFrame, payloadPerWrite, type TxFrame } from './virtio-header/transmit.ts';
 export { FrameRingReader, FrameRingWriter, allocateFrameRing, copyInWindow, type FrameRingCells } from './frame-ring.ts';
 export type { Engine, EngineName, EngineSpec } from './engines/engine.ts';
 export { ENGINE_NAMES, createEngine } from './engines/create.ts';

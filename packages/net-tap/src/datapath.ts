@@ -15,6 +15,7 @@ import {
   VIRTIO_HEADER_BYTES,
   VirtioReceiver,
   addCounter,
+  bytesToFinish,
   describeFrame,
   describeSegment,
   isSegmentable,
@@ -47,11 +48,11 @@ export interface TapInit {
   readonly goneCell: number;
 }
 
-/** A Tx stage: two struct iovec, then the virtio header, then the headers of a TSO frame. The rest of a frame is written from where it lies. */
+/** A Tx stage: two struct iovec, then the virtio header, then what had to be changed of the frame. The rest of a frame is written from where it lies. */
 const VECTOR_BYTES = 16;
 const HEADER_AT: number = 2 * VECTOR_BYTES;
 const HEADERS_AT: number = HEADER_AT + VIRTIO_HEADER_BYTES;
-export const TX_STAGE_BYTES: number = HEADERS_AT + MAX_TSO_HEADER_BYTES + 8;
+export const TX_STAGE_BYTES: number = HEADERS_AT + MAX_VIRTIO_FRAME_BYTES + 8;
 
 /** Outcomes of a system call on a TAP, besides a byte count. */
 const WOULD_BLOCK = -1;
@@ -110,7 +111,7 @@ class TapDatapath implements PortDatapath {
   /** `headerBytes` of the stage (the virtio header, and what follows it there), then `length` bytes at `data`. */
   #write(queue: number, headerBytes: number, data: number, length: number): number {
     const stage = this.#init.txStages[queue]!;
-    this.#vector(stage, stage + HEADER_AT, headerBytes);
+    this.#vector(stage, stage + HEADERS_AT - this.#init.headerBytes, headerBytes);
     this.#vector(stage + VECTOR_BYTES, data, length);
     try {
       return linux.writevAt(this.#init.fds[queue]!, this.#txAddresses[queue]!, 2) ?? WOULD_BLOCK;
@@ -178,9 +179,13 @@ class TapDatapath implements PortDatapath {
 
   #send(queue: number, frame: TxFrame): number {
     if (frame.length > MAX_VIRTIO_FRAME_BYTES) return FAILED;
-    // In place: a frame belongs to whoever sends it.
-    if (!describeFrame(this.#context, this.#init.txStages[queue]! + HEADER_AT, frame.data, frame)) return FAILED;
-    return this.#write(queue, this.#init.headerBytes, frame.data, frame.length);
+    const stage = this.#init.txStages[queue]!;
+    // What is finished here is finished in a copy: a switch may send the frame to others, too.
+    const copied = bytesToFinish(frame);
+    if (copied > frame.length) return FAILED;
+    if (copied !== 0) this.#bytes.copy(stage + HEADERS_AT, frame.data, copied);
+    if (!describeFrame(this.#context, stage + HEADER_AT, stage + HEADERS_AT, frame)) return FAILED;
+    return this.#write(queue, this.#init.headerBytes + copied, frame.data + copied, frame.length - copied);
   }
 
   #sendTso(queue: number, frame: TxFrame): number {

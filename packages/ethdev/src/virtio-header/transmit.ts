@@ -59,6 +59,12 @@ function finishIpv4(memory: Memory, ip: number, headerBytes: number): void {
   memory.view.setUint16(ip + 10, checksumOf(sumWindowWords(memory.u32, memory.u8, ip, headerBytes)));
 }
 
+/** How many bytes of a frame `describeFrame` changes, or looks at to change them: a copy of so many will do. Possibly more than there are. */
+export function bytesToFinish(frame: TxFrame): number {
+  if ((frame.flags & FRAME_TX_L4_CSUM) !== 0 && (frame.flags & FRAME_L4_SCTP) !== 0) return frame.length;
+  return (frame.flags & FRAME_TX_IPV4_CSUM) === 0 ? 0 : frame.l2 + frame.l3;
+}
+
 /**
  * Finishes the frame whose bytes are at `at`, or tells the kernel in the virtio header at `header` how to. false: its lengths contradict
  * each other and it cannot be sent.

@@ -6,7 +6,7 @@
  * Used again they would change under the reader.
  */
 import {
-  FRAME_RECORD_BYTES, VIRTIO_HEADER_BYTES, describeFrame, describeSegment, isSegmentable, isTso, loadFrame, payloadPerWrite, type Burst, type LcoreContext,
+  FRAME_L4_SCTP, FRAME_RECORD_BYTES, VIRTIO_HEADER_BYTES, bytesToFinish, describeFrame, describeSegment, isSegmentable, isTso, loadFrame, payloadPerWrite, type Burst, type LcoreContext,
   type TxFrame, type WindowBytes,
 } from '@emudev/ethdev';
 import { LinuxError, linux } from '@emudev/linux';
@@ -108,10 +108,18 @@ export class TxBatch {
   #stagePlain(frame: TxFrame, index: number): number {
     const blocked = this.#staged === TX_BATCH ? this.#flush() : -1;
     if (blocked >= 0) return blocked;
-    const header = this.#header(this.#staged) + HEADER_AT;
-    // In place: a frame belongs to whoever sends it.
-    if (!describeFrame(this.#context, header, frame.data, frame)) this.errors++;
-    else this.#stage(index, HEADER_BYTES, frame.data, frame.length, frame.length);
+    const header = this.#header(this.#staged);
+    // What is finished here is finished in a copy: a switch may send the frame to others, too. Too long for that is only SCTP, whose
+    // checksum is the same whoever writes it.
+    const wanted = bytesToFinish(frame);
+    const copied = wanted > MAX_TSO_HEADER_BYTES ? 0 : wanted;
+    if (wanted > frame.length || (wanted !== copied && (frame.flags & FRAME_L4_SCTP) === 0)) {
+      this.errors++;
+      return -1;
+    }
+    if (copied !== 0) this.#copier.copy(header + VIRTIO_HEADER_BYTES, frame.data, copied);
+    if (!describeFrame(this.#context, header + HEADER_AT, copied !== 0 ? header + VIRTIO_HEADER_BYTES : frame.data, frame)) this.errors++;
+    else this.#stage(index, HEADER_BYTES + copied, frame.data + copied, frame.length - copied, frame.length);
     return -1;
   }
 
