@@ -147,11 +147,13 @@ export class AfPacketPort extends SoftwarePort {
     return super.stats();
   }
 
+  /** As `stats`, by name. */
   override xstats(): ReadonlyMap<string, bigint> {
     this.#countDrops();
     return super.xstats();
   }
 
+  /** Counts from zero; what the kernel dropped until now belongs to what was before. */
   override resetStats(): void {
     this.#countDrops();
     super.resetStats();
