@@ -38,12 +38,15 @@ export const IOTLB_MIN_SLOTS = 512;
 export const IOTLB_HEADER_BYTES = 16;
 /** Bytes of a slot: key u64, value u32, used u32. */
 export const IOTLB_ENTRY_BYTES = 16;
-/** Byte offsets in a hash table. */
+/** Byte offset in a hash table: what the low word of a key is multiplied by. */
 export const IOTLB_LOW_MULTIPLIER = 4;
+/** Byte offset in a hash table: what the high word of a key is multiplied by. */
 export const IOTLB_HIGH_MULTIPLIER = 8;
+/** Byte offset in a hash table: how far the sum of both is shifted right to be a slot's number. */
 export const IOTLB_SHIFT = 12;
-/** Byte offsets in a slot. */
+/** Byte offset in a slot: where the chunk is, or its table of pages. */
 export const IOTLB_VALUE = 8;
+/** Byte offset in a slot: bits that look-ups set, for the clock of eviction. */
 export const IOTLB_USED = 12;
 /** Pages that one bit of `used` stands for: 2 to this power. */
 export const IOTLB_USED_SHIFT = 5;

@@ -13,8 +13,9 @@ export const ALLOC_GRAIN_BYTES = 64;
  * vm.max_map_count (65530 by default) not only ours but V8's own mmap calls would fail.
  */
 export const MAX_WINDOW_MAPPINGS = 24576;
-/** Mappings and bytes of the window that eviction keeps free, so that a miss rarely has to wait for it: 1/16 of the window. */
+/** Mappings that eviction keeps free, so that a miss rarely has to wait for it: 1/16 of all. */
 export const RESERVE_MAPPINGS = 1536;
+/** Bytes of the window that it keeps free, likewise 1/16. */
 export const RESERVE_BYTES = 0xf00_0000;
 /** What a miss brings into the window while there is room: a chunk of the IOTLB. Hugetlbfs: at least one of its pages. */
 export const EXTENT_BYTES = 0x20_0000;

@@ -79,9 +79,11 @@ export class MissCell {
     // What is mapped has changed since: ask again.
     return this.#u32[this.#cell + GENERATION] === this.#u32[(this.#u32[this.#cell + HANDLE]! >>> 2) + 1];
   }
+  /** Upper 32 bits of the address that is missed. */
   get high(): number {
     return this.#u32[this.#cell + ADDRESSES + 1]!;
   }
+  /** Lower 32 bits of it. */
   get low(): number {
     return this.#u32[this.#cell + ADDRESSES]!;
   }
@@ -104,6 +106,7 @@ export class MissCell {
     return true;
   }
 
+  /** Hands the question to the control thread. Never waits. */
   ask(): void {
     Atomics.store(this.#i32, this.#cell + STATE, ASKED);
     Atomics.add(this.#i32, this.#bell, 1);
@@ -128,6 +131,7 @@ export type Brought = 'here' | 'never' | 'full';
 /** A device's memory as the desk sees it. */
 export interface MissTarget {
   readonly generation: number;
+  /** Brings the page of `iova` into the window, or says why it cannot be. */
   bring(iova: bigint, access: 'read' | 'write'): Brought;
   /** Room for it, by pushing others out. */
   makeRoom(): Promise<void>;

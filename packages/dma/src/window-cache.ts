@@ -45,6 +45,7 @@ const MAPPABLE_BYTES = WINDOW_BYTES - PRIVATE_BYTES;
 
 const ofWindow = new WeakMap<Window, { readonly epoch: number; readonly cache: WindowCache }>();
 
+/** What of the guests' memory is in a window; control thread only. */
 export class WindowCache {
   /** The one of this window. */
   static of(window: Window): WindowCache {
