@@ -52,7 +52,7 @@ function mixed(role: Role): PairKind {
       await using undo = new AsyncDisposableStack();
       // The server first: testpmd does not look for one twice.
       const startOurs = async (): Promise<Child> => undo.use(await ourEnd(role, socket, settings, true));
-      const startTheirs = async (): Promise<TestpmdEnd> => undo.use(await TestpmdEnd.start('a', memifVdev(other(role), socket), settings));
+      const startTheirs = async (): Promise<TestpmdEnd> => undo.use(await TestpmdEnd.start('a', memifVdev(other(role), socket), settings, true));
       const early = role === 'server' ? await startOurs() : undefined;
       const theirs = await startTheirs();
       const end = early ?? await startOurs();

@@ -15,13 +15,12 @@ const PROGRAM = 'dpdk-testpmd';
 const START_MS = 20_000;
 const LINK_POLL_MS = 100;
 
-function testpmd(end: 'a' | 'b', vdevs: readonly string[], settings: LoopSettings): Child {
+function testpmd(end: 'a' | 'b', vdevs: readonly string[], settings: LoopSettings, keepsEarly: boolean): Child {
   const cpu = canPin && end === 'b' ? 1 : 0;
   return new Child(`testpmd ${end}`, [
     // Into a pipe it would say everything at its end.
     'stdbuf', '-oL', PROGRAM, '--lcores', `0@${cpu},1@${cpu}`, '--file-prefix', `emudev-bench-${process.pid}-${end}`, '--no-pci', '--no-huge', '-m', '1024', '--no-telemetry', ...vdevs.flatMap((vdev) => ['--vdev', vdev]),
-    // A peer's frames may be there before `start`, which would throw them away.
-    '--', '-i', '--no-flush-rx', '--no-mlockall', '--total-num-mbufs=8192', '--forward-mode=io', `--burst=${settings.burst}`, `--txpkts=${settings.frameBytes}`,
+    '--', '-i', ...(keepsEarly ? ['--no-flush-rx'] : []), '--no-mlockall', '--total-num-mbufs=8192', '--forward-mode=io', `--burst=${settings.burst}`, `--txpkts=${settings.frameBytes}`,
   ]);
 }
 
@@ -61,10 +60,13 @@ export class TestpmdEnd implements AsyncDisposable {
     this.#settings = settings;
   }
 
-  /** `vdev`: its only port, or its two, which it forwards to each other. It has started, its links may be down yet. */
-  static async start(end: 'a' | 'b', vdev: string | readonly string[], settings: LoopSettings): Promise<TestpmdEnd> {
+  /**
+   * `vdev`: its only port, or its two, which it forwards to each other. It has started, its links may be down yet. What comes before
+   * it forwards is thrown away, unless `keepsEarly`: but a memif client offers no buffers before it has looked for frames once.
+   */
+  static async start(end: 'a' | 'b', vdev: string | readonly string[], settings: LoopSettings, keepsEarly = false): Promise<TestpmdEnd> {
     const vdevs = typeof vdev === 'string' ? [vdev] : vdev;
-    const child = testpmd(end, vdevs, settings);
+    const child = testpmd(end, vdevs, settings, keepsEarly);
     try {
       await started(child);
       return new TestpmdEnd(child, vdevs.length, settings);
