@@ -56,7 +56,7 @@ export class Rig {
   readonly device: number = DEVICE;
   readonly burst: Burst = { records: RECORDS, capacity: CAPACITY, arena: ARENA, arenaBytes: ARENA_BYTES };
   /** Offsets of slots that have a chunk. */
-  readonly entries = new Set<number>();
+  readonly entries: Set<number> = new Set<number>();
   #pageTables = 0;
 
   constructor() {
