@@ -48,9 +48,14 @@ export class KeptFiles {
     this.#sys = sys;
   }
 
+  /** Whether there is one already, which may have come from somebody with other rights. */
+  has(status: FileStatus, write: boolean): boolean {
+    return this.#files.has(keyOf(status, write));
+  }
+
   /** A descriptor of the file that `fd` is one of, to be released; undefined where the process has none left. `write`: opened for writing, too. */
   keep(fd: number, status: FileStatus, write: boolean): KeptFile | undefined {
-    const key = `${status.dev}:${status.ino}:${write}`;
+    const key = keyOf(status, write);
     const known = this.#files.get(key);
     if (known !== undefined) {
       known.retain();
@@ -69,4 +74,8 @@ export class KeptFiles {
   closeAll(): void {
     for (const file of [...this.#files.values()]) file.close();
   }
+}
+
+function keyOf({ dev, ino }: FileStatus, write: boolean): string {
+  return `${dev}:${ino}:${write}`;
 }

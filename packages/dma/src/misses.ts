@@ -156,6 +156,8 @@ export class MissDesk {
   /** Word indices of cells, with how often each has waited for room. */
   readonly #cells = new Map<number, number>();
   #bell: WindowOffset = 0;
+  /** Counts bells: a new one may be where the old one was. */
+  #bells = 0;
 
   private constructor(window: Window) {
     this.#window = window;
@@ -177,6 +179,7 @@ export class MissDesk {
     const offset = this.#window.alloc(count * MISS_CELL_BYTES);
     if (this.#bell === 0) {
       this.#bell = this.#window.alloc(4);
+      this.#bells++;
       void this.#listen();
     }
     for (let n = 0; n < count; n++) this.#cells.set((offset + n * MISS_CELL_BYTES) >>> 2, 0);
@@ -199,7 +202,8 @@ export class MissDesk {
   async #listen(): Promise<void> {
     const { i32 } = this.#window;
     const bell = this.#bell >>> 2;
-    while (this.#bell >>> 2 === bell && this.#window.epoch === this.#epoch) {
+    const bells = this.#bells;
+    while (this.#bell !== 0 && this.#bells === bells && this.#window.epoch === this.#epoch) {
       const rung = Atomics.load(i32, bell);
       for (const cell of this.#cells.keys()) if (Atomics.load(i32, cell + STATE) === ASKED) this.#answer(cell);
       const { async, value } = Atomics.waitAsync(i32, bell, rung);

@@ -25,7 +25,7 @@ import {
   EVICT_AT_LEAST, FUTILE_EVICTION_MS, MAX_KEPT_FILES, MAX_VIEW_USERS, MAX_WINDOW_MAPPINGS, PRIVATE_BYTES, RESERVE_BYTES, RESERVE_MAPPINGS, WINDOW_BYTES,
 } from './limits.ts';
 import { Quiescence, QuiescenceTimeoutError } from './quiescence.ts';
-import { usableBlock, type Window } from './window.ts';
+import { failingAsFile, usableBlock, type Window } from './window.ts';
 
 /** A region of a file that has been looked at (`checkFile`). */
 export interface FileRegion {
@@ -94,6 +94,7 @@ export class WindowCache {
     const key = [status.dev, status.ino, region.fdOffset, region.sizeBytes, region.writable, residue].join(':');
     const known = this.#views.get(key);
     if (known !== undefined && known.users.length < MAX_VIEW_USERS) {
+      this.#checkRights(region, status, region.writable);
       this.#join(known, user);
       return known;
     }
@@ -133,6 +134,7 @@ export class WindowCache {
   #filledView(key: string, region: FileRegion, status: FileStatus, residue: number, user: ViewUser, write: boolean): FileView {
     const { fd, fdOffset, sizeBytes } = region;
     const { account } = user;
+    const isOwn = !this.#files.has(status, write);
     const kept = this.#files.keep(fd, status, write);
     const file = kept === undefined || account.files.has(kept) || account.files.size < MAX_KEPT_FILES ? kept : (kept.release(), undefined);
     const view = new FileView({ key, account, file, fdOffset, sizeBytes, write, blockBytes: usableBlock(status.blockBytes), residue });
@@ -141,11 +143,20 @@ export class WindowCache {
     this.#enter(account);
     try {
       this.#fill(view, fd);
+      if (!isOwn || isEmpty(view)) this.#checkRights(region, status, write);
     } catch (error) {
       this.close(view, user);
       throw error;
     }
     return view;
+  }
+
+  /** CLIENT: what others have of the file, or will, goes by their descriptors; this one has to permit as much itself. Throws ERR_DMA_FILE. */
+  #checkRights({ fd, fdOffset }: FileRegion, status: FileStatus, write: boolean): void {
+    const { sys } = this.#window;
+    const lengthBytes = usableBlock(status.blockBytes);
+    const address = failingAsFile(() => sys.mmap({ address: 0n, lengthBytes, read: true, write, fd, fdOffset: fdOffset - (fdOffset % lengthBytes) }));
+    sys.munmap(address, lengthBytes);
   }
 
   /** All of it where there is room, else the beginning: a file that cannot be mapped is refused now, not under a burst. */
@@ -355,6 +366,11 @@ export class WindowCache {
 /** Whether an error means that there is no room now. */
 function isFull(error: unknown): boolean {
   return error instanceof DmaError && (error.code === 'ERR_WINDOW_FULL' || error.code === 'ERR_DMA_LIMIT' || (error.code === 'ERR_DMA_FILE' && error.errno === ENOMEM));
+}
+
+function isEmpty(view: FileView): boolean {
+  for (const _ of view.extents) return false;
+  return true;
 }
 
 function full(message: string): DmaError {

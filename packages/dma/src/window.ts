@@ -275,7 +275,8 @@ export function usableBlock(reported: number): number {
   return usable ? reported : PAGE_BYTES;
 }
 
-function failingAsFile<T>(call: () => T): T {
+/** Turns a LinuxError into ERR_DMA_FILE with its errno. */
+export function failingAsFile<T>(call: () => T): T {
   try {
     return call();
   } catch (error) {

@@ -1,5 +1,6 @@
 /** Guests that are bigger than the window. All files are sparse: nothing here takes gigabytes. */
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { closeSync, openSync } from 'node:fs';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { countMappings, countOpenFds, linux, withFaults } from '@emudev/linux';
 import {
   CHUNK_BYTES, EXTENT_BYTES, IOTLB_MAX_KEYS, IOTLB_READ, IOTLB_USED, IovaSpace, MAX_WINDOW_MAPPINGS, MissCell, MissDesk, PAGE_BYTES, Quiescence,
@@ -239,6 +240,46 @@ describe.each([2 ** 21, 2 ** 30])('a file of huge pages of %i bytes', (huge) => 
   });
 });
 
+describe('a descriptor that permits less than another one of the same file', () => {
+  const EACCES = 13;
+  /** Opened again, for reading only. */
+  const readOnly = (fd: number, use: (fd: number) => void): void => {
+    const again = openSync(`/proc/self/fd/${fd}`, 'r');
+    try {
+      use(again);
+    } finally {
+      closeSync(again);
+    }
+  };
+
+  test.each([['the same range', 0], ['another range', GIB / 2]])('does not get the rights of the other with %s', (_, fdOffset) => {
+    const fd = sparse(GIB);
+    guest(GIB / 2, fd);
+    const space = new IovaSpace(window);
+    open.push(space);
+    const region = { iova: BASE, sizeBytes: GIB / 2, readable: true, fdOffset };
+    readOnly(fd, (again) => {
+      expect(() => { space.map({ ...region, writable: true, fd: again }); }).toThrow(expect.objectContaining({ code: 'ERR_DMA_FILE', errno: EACCES }));
+      expect(space.size).toBe(0);
+      space.map({ ...region, writable: false, fd: again });
+    });
+    expect([space.bring(BASE, 'read'), space.bring(BASE, 'write')]).toEqual(['here', 'never']);
+  });
+
+  test('nor in parts, and what is brought in later is not brought in through the lesser one', () => {
+    const fd = sparse(64 * GIB);
+    const first = new IovaSpace(window);
+    open.push(first);
+    readOnly(fd, (again) => {
+      first.map({ iova: BASE, sizeBytes: 32 * GIB, readable: true, writable: false, fd: again });
+      const space = guest(64 * GIB, fd);
+      expect(reaches(space, fd, 50 * GIB)).toBe(true);
+      expect(() => { first.map({ iova: BASE + BigInt(64 * GIB), sizeBytes: 32 * GIB, readable: true, writable: true, fd: again, fdOffset: 32 * GIB }); }).toThrow(/EACCES/);
+    });
+    expect(reaches(first, fd, 20 * GIB)).toBe(true);
+  });
+});
+
 describe('a range that is pinned', () => {
   test('stays where it is while everything else goes', async () => {
     const fd = sparse(64 * GIB);
@@ -294,6 +335,29 @@ describe('a miss', () => {
     expect([cell.denied, cell.pending]).toEqual([false, false]);
     cell.settle();
     MissDesk.of(window).free(cells);
+  });
+
+  test('is heard by one listener, however often cells are given back and taken again', async () => {
+    const desk = MissDesk.of(window);
+    let cells = desk.alloc(1);
+    for (let n = 0; n < 10; n++) {
+      desk.free(cells);
+      cells = desk.alloc(1);
+    }
+    const turn = async (): Promise<void> => { await new Promise((resolve) => { setTimeout(resolve, 20); }); };
+    await turn();
+    const waits = vi.spyOn(Atomics, 'waitAsync');
+    try {
+      const cell = new MissCell(window, cells, 0);
+      cell.begin(64, IOTLB_READ, 0, 5);
+      cell.ask();
+      await until(() => !cell.pending);
+      await turn();
+      expect(waits).toHaveBeenCalledTimes(1);
+    } finally {
+      waits.mockRestore();
+      desk.free(cells);
+    }
   });
 
   test('where mmap fails is denied in the end, and served once it works again', async () => {
