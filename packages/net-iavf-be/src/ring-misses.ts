@@ -38,10 +38,13 @@ export class RingMisses {
   heeded(queue: number): void {
     this.#heeded(this.#tx[queue]!);
   }
+  /** Several lcores that send to the guest share the cell: the question may be another one's. */
   mustWaitToSend(): boolean {
-    return this.#mustWait(this.#send);
+    const must = this.#mustWait(this.#send);
+    if (must) this.#isCut = true;
+    return must;
   }
-  /** The last burst to the guest was cut short by a miss: what is left of it can be sent when there is an answer. */
+  /** The last burst to the guest was cut short by a miss, or kept away: what is left of it can be sent when there is an answer. */
   get sendPending(): boolean {
     return this.#isCut;
   }

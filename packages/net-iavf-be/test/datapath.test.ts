@@ -1,11 +1,12 @@
 /** Bursts through the PortDatapath, and the interrupts they raise. */
+import { MISS_CELL_BYTES } from '@emudev/dma';
 import { VECTOR_ARMED, VECTOR_FD, VECTOR_FIRED, VECTOR_PENDING } from '@emudev/emudev';
 import type { LcoreContext } from '@emudev/ethdev';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { createDatapath } from '../src/datapath.ts';
 import { DEV_PAUSED, DEV_TX_LOCK, PAUSED_AWAY, PAUSED_FOR_NOW, Q_ITR, Q_VECTOR, QS_INTERRUPTS, QS_PACKETS } from '../src/layout.ts';
 import { frameOf, MAC } from './frames.ts';
-import { CHUNK_IOVA, guestOffset, Rig } from './rig.ts';
+import { CHUNK_IOVA, GUEST, guestOffset, Rig } from './rig.ts';
 
 const rig = new Rig();
 const TX_CELLS = 0x9f00 / 4;
@@ -85,6 +86,21 @@ describe.each(['wasm', 'ts'] as const)('%s', (kernels) => {
     rig.set(rig.device + DEV_TX_LOCK, 0);
     expect([other!.txBurst(1, rig.burst, count), other!.holding!(1)]).toEqual([2, false]);
     expect(rig.stat(rig.rxBlock(0), QS_PACKETS)).toBe(6);
+  });
+
+  it('and where one of them waits for memory, the others wait with it and lose nothing', () => {
+    const misses = { offset: 0xb000, count: 3, bell: 0xf000 };
+    const [one, other] = [0, 1].map(() => createDatapath(context, { device: rig.device, kernels, shared: true, misses }, () => true));
+    rig.set64(rig.rxDescriptor(0, 0), 0x77_0000_0000n);
+    const count = rig.fillBurst([{ bytes: frameOf().bytes }]);
+    expect([one!.txBurst(0, rig.burst, count), one!.holding!(0)]).toEqual([0, true]);
+    expect([other!.txBurst(1, rig.burst, count), other!.holding!(1)]).toEqual([0, true]);
+    // Brought in, and answered.
+    rig.mapChunk(0x77_0000_0000n, GUEST, 2);
+    rig.set(misses.offset + 2 * MISS_CELL_BYTES, 0);
+    expect([other!.txBurst(1, rig.burst, count), other!.holding!(1)]).toEqual([1, false]);
+    expect([one!.txBurst(0, rig.burst, count), one!.holding!(0)]).toEqual([1, false]);
+    expect(rig.stat(rig.rxBlock(0), QS_PACKETS)).toBe(2);
   });
 
   it('asks for a moment while memory or interrupts are changed, not while nobody is there', () => {

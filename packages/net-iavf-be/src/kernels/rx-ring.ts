@@ -200,6 +200,8 @@ function touch(device: u32, ring: u32, ringLength: u32, head: u32, count: u32): 
 function place(
   block: u32, ring: u32, ringLength: u32, head: u32, available: u32, data: u32, length: u32, qw0: u64, status: u64, fetched: u32,
 ): bool {
+  // Memory may be brought in at any time: what was missed before counts only if it still is
+  forgetMiss();
   const strip = (status & L2TAG1P) != 0;
   const content = strip ? length - 4 : length;
   const bytes = content < PADDED_FRAME_BYTES ? PADDED_FRAME_BYTES : content;
@@ -208,7 +210,6 @@ function place(
   let needed: u32 = 0;
   for (let room: u32 = 0; room < bytes && needed <= MAX_RX_BUFFERS; room += buffer) ++needed;
   if (needed > MAX_RX_BUFFERS || needed > available) {
-    forgetMiss();
     increment(block + Q_STATS + (QS_DISCARDS << 3));
     return false;
   }
