@@ -21,24 +21,28 @@ test.each(['1', '2'])('thousands of frames, %s lcore(s), and no command on the s
   const driver = fork(DRIVER, [socket]);
   try {
     await once(driver, 'message');
-    const ask = async (): Promise<Steady> => {
+    /** Frames that went round since the last call. */
+    const echoed = async (): Promise<number> => {
       driver.send('report');
-      return (await once(driver, 'message'))[0] as Steady;
+      const seen = (await once(driver, 'message'))[0] as Steady;
+      expect([seen.wrong, seen.failures]).toEqual([0, []]);
+      return seen.echoed;
+    };
+    const several = async (frames: () => number): Promise<number> => {
+      let sum = 0;
+      while (sum < frames()) sum += await echoed();
+      return sum;
     };
     // The link is up before the frames are: its event is the last message of the start.
-    while ((await ask()).echoed < 100);
+    await several(() => 100);
     const commands = (): number => launcher.session('emu_iavf0')!.counters.commands;
     const before = commands();
     const began = performance.now();
-    let echoed = 0;
-    while (echoed < FRAMES) {
-      const seen = await ask();
-      expect([seen.wrong, seen.failures]).toEqual([0, []]);
-      echoed += seen.echoed;
-    }
-    const looks = 1 + Math.ceil((performance.now() - began) / 1000);
-    expect(looks).toBeLessThan(FRAMES / 100);
-    expect(commands() - before).toBeLessThanOrEqual(COMMANDS_PER_LOOK * looks);
+    const allowed = (): number => COMMANDS_PER_LOOK * (1 + Math.ceil((performance.now() - began) / 1000));
+    // On a slow machine the driver looks more often: then there have to be more frames for the comparison to say something.
+    const frames = await several(() => Math.max(FRAMES, 20 * allowed()));
+    expect(commands() - before).toBeLessThanOrEqual(allowed());
+    expect(allowed()).toBeLessThan(frames / 10);
     expect(launcher.ports.get('net_iavf_be0')!.stats().ipackets).toBeGreaterThan(BigInt(FRAMES));
   } finally {
     driver.disconnect();
