@@ -138,9 +138,15 @@ export class ChunkTable implements Disposable {
     Atomics.store(this.#memory.u32, (this.offset >>> 2) + 1, this.#generation);
   }
 
-  /** Gives up what has left for good, once that is most of the table. Readers may be running; see `garbage`. */
-  compact(): void {
-    if (this.#disposed || this.#dead * 2 <= this.#chunks.size || this.#dead < COMPACT_AT_LEAST) return;
+  /** Page tables that there can still be, of all devices together. */
+  get pageTablesLeft(): number {
+    return MAX_PAGE_TABLES - this.#pageTables.count;
+  }
+
+  /** Gives up what has left for good, once that is most of the table, or `always`. Readers may be running; see `garbage`. */
+  compact(always = false): void {
+    if (this.#disposed || this.#dead === 0) return;
+    if (!always && (this.#dead * 2 <= this.#chunks.size || this.#dead < COMPACT_AT_LEAST)) return;
     let slots = IOTLB_MIN_SLOTS;
     while ((this.#chunks.size - this.#dead) * 4 > slots) slots *= 2;
     try {

@@ -28,6 +28,8 @@ export const SMALL_EXTENT_BYTES = 0x2_0000;
 export const IOTLB_MAX_KEYS = 16384;
 /** Page tables (2 KiB) of chunks that no single extent covers, of all devices: 48 MiB of private memory. */
 export const MAX_PAGE_TABLES = 24576;
+/** Page tables that eviction keeps free. */
+export const RESERVE_PAGE_TABLES = 1536;
 /** Descriptors that one device keeps of the files behind its regions. Regions of further files are mapped whole, or refused. */
 export const MAX_KEPT_FILES = 64;
 /** Regions that share one range of a file in the window; more of them begin another. */

@@ -22,7 +22,8 @@ import { FileView, type Account, type Extent, type ViewUser } from './file-view.
 import { CHUNK_BYTES, PAGE_BYTES } from './iotlb.ts';
 import { KeptFiles, type KeptFile } from './kept-files.ts';
 import {
-  EVICT_AT_LEAST, FUTILE_EVICTION_MS, MAX_KEPT_FILES, MAX_VIEW_USERS, MAX_WINDOW_MAPPINGS, PRIVATE_BYTES, RESERVE_BYTES, RESERVE_MAPPINGS, WINDOW_BYTES,
+  EVICT_AT_LEAST, FUTILE_EVICTION_MS, MAX_KEPT_FILES, MAX_VIEW_USERS, MAX_WINDOW_MAPPINGS, PRIVATE_BYTES, RESERVE_BYTES, RESERVE_MAPPINGS,
+  RESERVE_PAGE_TABLES, WINDOW_BYTES,
 } from './limits.ts';
 import { Quiescence, QuiescenceTimeoutError } from './quiescence.ts';
 import { failingAsFile, usableBlock, type Window } from './window.ts';
@@ -227,7 +228,7 @@ export class WindowCache {
       if (!isFull(error) || small.lengthBytes >= lengthBytes) throw error;
       return this.#map(view, fd, small.start, small.lengthBytes);
     } finally {
-      if (!this.#hasRoom(0) && performance.now() >= this.#futileUntil) void this.evict();
+      if ((!this.#hasRoom(0) || isShort(view)) && performance.now() >= this.#futileUntil) void this.evict();
     }
   }
 
@@ -267,7 +268,7 @@ export class WindowCache {
 
   /** Resolves when there is room in the window, or if there is, in this device's IOTLB; or when nothing could be done about it. */
   makeRoom(account: Account): Promise<void> {
-    return this.#hasRoom(0) ? this.evict(account) : this.evict();
+    return this.#hasRoom(0) && !this.#isShort() ? this.evict(account) : this.evict();
   }
 
   /** `account`: only what this device has in the window. */
@@ -297,7 +298,10 @@ export class WindowCache {
     const files = extents.map(({ view }) => view.file);
     for (const file of files) file?.retain();
     const tables = new Set<ChunkTable>(extents.flatMap(({ view }) => view.users.map((user) => user.table)));
-    for (const table of tables) table.compact();
+    // What is short may be held by the tables of others.
+    const short = this.#isShort();
+    if (short) for (const view of this.#views.values()) for (const { table } of view.users) tables.add(table);
+    for (const table of tables) table.compact(short);
     const garbage = [...tables].map((table) => ({ table, pieces: table.garbage() }));
     // A reader that hangs may still use them: then they stay.
     while (!(await this.#quiescent())) if (this.#window.epoch !== this.#epoch) break;
@@ -324,13 +328,17 @@ export class WindowCache {
     let bytes = 2 * RESERVE_BYTES - this.#window.mappableBytes;
     let count = this.#window.mappingCount - (MAX_WINDOW_MAPPINGS - 2 * RESERVE_MAPPINGS);
     if (account !== undefined) count = Math.max(count, EVICT_AT_LEAST);
+    // Then what takes none may stay.
+    const onlyParts = this.#isShort() && bytes <= 0 && count <= 0;
+    if (onlyParts) count = RESERVE_PAGE_TABLES;
     const pass = this.#clock.size;
     let step = 0;
     for (const extent of this.#clock) {
       if (step >= 4 * pass || (bytes <= 0 && count <= 0)) break;
       const owner = extent.view.users[0]!.account;
       const keep = extent.pins > 0
-        || (account !== undefined ? owner !== account : step < 3 * pass && !this.#isOverShare(owner))
+        || (onlyParts && extent.lengthBytes >= CHUNK_BYTES)
+        || (account !== undefined ? !extent.view.users.some((user) => user.account === account) : step < 3 * pass && !this.#isOverShare(owner))
         || (this.#takeUsed(extent) && step < 2 * pass);
       step++;
       this.#clock.delete(extent);
@@ -344,6 +352,12 @@ export class WindowCache {
       count--;
     }
     return victims;
+  }
+
+  /** Page tables are what is short. */
+  #isShort(): boolean {
+    for (const view of this.#views.values()) return isShort(view);
+    return false;
   }
 
   #isOverShare({ bytes, extents }: Account): boolean {
@@ -366,6 +380,10 @@ export class WindowCache {
 /** Whether an error means that there is no room now. */
 function isFull(error: unknown): boolean {
   return error instanceof DmaError && (error.code === 'ERR_WINDOW_FULL' || error.code === 'ERR_DMA_LIMIT' || (error.code === 'ERR_DMA_FILE' && error.errno === ENOMEM));
+}
+
+function isShort(view: FileView): boolean {
+  return view.users[0]!.table.pageTablesLeft < RESERVE_PAGE_TABLES;
 }
 
 function isEmpty(view: FileView): boolean {

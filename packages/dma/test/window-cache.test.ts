@@ -192,6 +192,37 @@ describe('when the window is full', () => {
   });
 });
 
+describe('page tables of the IOTLBs, which all devices share', () => {
+  /** How often it took an eviction to bring in one address, at most. A question about a miss waits for four. */
+  async function worst(space: IovaSpace, chunks: number, each: (n: number) => Promise<void> = async () => {}): Promise<number> {
+    let most = 0;
+    for (let n = 0; n < chunks; n++) {
+      let tries = 0;
+      for (; tries < 5 && space.bring(BASE + BigInt(n) * BigInt(CHUNK_BYTES), 'read') === 'full'; tries++) await space.makeRoom();
+      most = Math.max(most, tries);
+      if (n % 32 === 0) await new Promise((resolve) => { setImmediate(resolve); });
+      await each(n);
+    }
+    return most;
+  }
+
+  test.each([[1, 28_000], [2, 16_000]])('are no limit to a guest with %i cards that touches %i chunks', async (cards, chunks) => {
+    const fd = sparse(64 * GIB);
+    const spaces = Array.from({ length: cards }, () => guest(64 * GIB, fd));
+    expect(await worst(spaces.at(-1)!, chunks)).toBeLessThan(5);
+  });
+
+  test('are not used up for a neighbour that needs few', async () => {
+    const big = guest(64 * GIB);
+    const small = guest(64 * GIB);
+    let most = 0;
+    await worst(big, 28_000, async (n) => {
+      if (n % 500 === 499) most = Math.max(most, await worst(small, n / 8));
+    });
+    expect(most).toBeLessThan(5);
+  });
+});
+
 describe('devices of one guest', () => {
   test('share what is in the window, whoever asked for it; each forgets its own, and what leaves leaves all of them', async () => {
     const fd = sparse(64 * GIB);
