@@ -66,7 +66,8 @@ export class WindowCache {
   readonly #clock = new Set<Extent>();
   /** Something had to leave: small extents, until the window is half empty. */
   #isPressed = false;
-  #eviction: Promise<void> | undefined;
+  /** The last one that is under way or waits. */
+  #eviction: { readonly account: Account | undefined; readonly done: Promise<void> } | undefined;
   #evictions = 0;
   /** An eviction that found nothing is not repeated for every miss: it has looked at everything. */
   #futileUntil = 0;
@@ -273,8 +274,15 @@ export class WindowCache {
 
   /** `account`: only what this device has in the window. */
   evict(account?: Account): Promise<void> {
-    this.#eviction ??= this.#evict(account).finally(() => { this.#eviction = undefined; });
-    return this.#eviction;
+    const last = this.#eviction;
+    // One at a time; for another device it is one of its own.
+    if (last !== undefined && last.account === account) return last.done;
+    const done = (last === undefined ? this.#evict(account) : last.done.then(() => this.#evict(account))).finally(() => {
+      if (this.#eviction === eviction) this.#eviction = undefined;
+    });
+    const eviction = { account, done };
+    this.#eviction = eviction;
+    return done;
   }
 
   async #evict(account: Account | undefined): Promise<void> {

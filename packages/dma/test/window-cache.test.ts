@@ -182,6 +182,20 @@ describe('when the window is full', () => {
     Quiescence.of(window).removeReader(cells);
   });
 
+  test('devices that ask for room of their own at the same time all get it', async () => {
+    const spaces = [guest(64 * GIB), guest(64 * GIB), guest(64 * GIB)];
+    for (const space of spaces) for (let n = 0; n < 100; n++) space.bring(BASE + BigInt(n * EXTENT_BYTES), 'read');
+    const left = (): number[] => spaces.map((space) => {
+      let count = 0;
+      for (let n = 0; n < 100; n++) if (iotlbLookup(window.u32, space.iotlb, BASE + BigInt(n * EXTENT_BYTES), 1, 1) !== undefined) count++;
+      return count;
+    });
+    expect(left()).toEqual([100, 100, 100]);
+    const [a, b, c] = spaces as [IovaSpace, IovaSpace, IovaSpace];
+    await Promise.all([a, b, a, c, b].map((space) => space.makeRoom()));
+    for (const count of left()) expect(count).toBeLessThan(100);
+  });
+
   test('a device has as many chunks as its IOTLB takes, and then others', async () => {
     const space = new IovaSpace(window);
     open.push(space);
