@@ -114,12 +114,22 @@ export class Adapter implements Disposable {
     this.#applyPause();
     try {
       await this.synchronize();
+      await this.#freeTurn();
     } catch (error) {
       this.unlock();
       throw error;
     }
-    // Nobody is in a burst, so whoever holds this has died in one.
-    this.#set(DEV_TX_LOCK, 0);
+  }
+
+  /** Called paused and quiescent. Whoever still holds the turn to fill Rx rings when all bursts have ended once more has died with it. */
+  async #freeTurn(): Promise<void> {
+    const { i32 } = this.window;
+    const turn = (this.device + DEV_TX_LOCK) >>> 2;
+    // A burst that has begun meanwhile may have it: it delivers nothing now, but would later, beside whoever gets the turn next.
+    const holder = Atomics.load(i32, turn);
+    if (holder === 0) return;
+    await this.synchronize();
+    Atomics.compareExchange(i32, turn, holder, 0);
   }
 
   unlock(): void {

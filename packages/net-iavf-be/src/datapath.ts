@@ -56,9 +56,13 @@ export function createDatapath(context: LcoreContext, init: IavfDatapathInit, si
 
   const misses = init.misses === undefined ? undefined : new RingMisses(context, kernels, device, init.misses);
 
+  /** A number for every turn, of all lcores: who clears the lock after a thread that has died must not take another's turn for the dead one's. */
+  let turn = Math.floor(Math.random() * 2 ** 32) | 0;
   const tryLock = (): boolean => {
+    turn = (turn + 1) | 0;
+    if (turn === 0) turn = 1;
     for (let tries = 0; tries < TX_LOCK_SPINS; tries++) {
-      if (Atomics.compareExchange(i32, lock, 0, 1) === 0) return true;
+      if (Atomics.compareExchange(i32, lock, 0, turn) === 0) return true;
     }
     return false;
   };
@@ -102,7 +106,7 @@ export function createDatapath(context: LcoreContext, init: IavfDatapathInit, si
       busy = !tryLock();
       if (busy) return 0;
       const taken = fill(burst, count);
-      Atomics.store(i32, lock, 0);
+      Atomics.compareExchange(i32, lock, turn, 0);
       return taken;
     },
     holding: () => busy || u32[(device + DEV_PAUSED) >>> 2] === PAUSED_FOR_NOW || (misses !== undefined && misses.sendPending),

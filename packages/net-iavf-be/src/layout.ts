@@ -23,7 +23,7 @@ export const DEV_RX_BLOCKS = 40; // u32: window offset of 16 Rx queue blocks
 export const DEV_RX_KICK = 44; // u32: out: bit q = Rx queue q got a write-back in the last txBurst (raise its vector)
 export const DEV_HENA = 48; // u64: hash-enable bits (iavf packet classifier types)
 export const DEV_LUT = 56; // 64 bytes: RSS look-up table, entry = Rx queue
-export const DEV_TX_LOCK = 120; // u32: 1 = an lcore fills Rx rings; taken only where several do
+export const DEV_TX_LOCK = 120; // u32: not 0 = an lcore fills Rx rings, a number for its turn; taken only where several do
 export const DEV_STATS = 128; // u64[]: DEVS_* counters
 /** Answers of the first pass of txBurst for its second one, SCRATCH_ENTRIES frames at a time (the kernels' own). */
 export const DEV_SCRATCH = 256;

@@ -4,7 +4,7 @@ import { raiseVector } from '@emudev/emudev';
 import { decodeEthStats, decodeEvent, decodeVfResources, encodeConfigIrqMap, encodeEtherAddrList, encodeQueueSelect, encodeVlanFilterList, Opcode } from '@emudev/virtchnl';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import {
-  DEV_FLAGS, DEV_PAUSED, DEV_PEER_TX_CAPS, DEV_RX_BLOCKS, DEV_STATS, DEV_TX_BLOCKS, DEVS_RX_FILTERED, DEVS_RX_NO_QUEUE, Q_BUFFER, Q_BYTES, Q_DOORBELL, Q_ENABLED, Q_FAULT,
+  DEV_FLAGS, DEV_PAUSED, DEV_PEER_TX_CAPS, DEV_RX_BLOCKS, DEV_STATS, DEV_TX_BLOCKS, DEV_TX_LOCK, DEVS_RX_FILTERED, DEVS_RX_NO_QUEUE, Q_BUFFER, Q_BYTES, Q_DOORBELL, Q_ENABLED, Q_FAULT,
   Q_HEAD, Q_LENGTH, Q_MAX_PACKET, Q_RING, Q_STAGE, Q_STATS, Q_TSO_OFFSET, Q_TSO_STATE, Q_TSO_TOTAL, Q_VECTOR, QFAULT_NONE, QFAULT_RING_UNMAPPED, QFAULT_TAIL, QS_BYTES, QS_DISCARDS, QS_ERRORS,
   QS_MULTICAST, QS_PACKETS, QS_UNICAST, STAGE_BYTES, TSOS_MSS, PAUSED_FOR_NOW,
 } from '../src/layout.ts';
@@ -153,6 +153,23 @@ describe('guest memory', () => {
     card.provider.connected();
     await card.provider.ready();
     expect(paused()).toBe(0);
+  });
+
+  it('lock takes the turn to fill Rx rings from an lcore that has died with it, not from one that got it meanwhile', async () => {
+    const turn = (card.device + DEV_TX_LOCK) >>> 2;
+    using thread = lcore();
+    let done = false;
+    const locked = card.provider.lock('dma-unmap').then(() => { done = true; });
+    await new Promise((resolve) => { setImmediate(resolve); });
+    // It has ended its burst; the next one finds the device paused, and is in no hurry.
+    thread.reader.checkpoint();
+    card.window.i32[turn] = 7;
+    await new Promise((resolve) => { setTimeout(resolve, 20); });
+    expect([done, card.window.i32[turn]]).toEqual([false, 7]);
+    thread[Symbol.dispose]();
+    await locked;
+    expect(card.window.i32[turn]).toBe(0);
+    card.provider.unlock();
   });
 
   it('lock waits for the burst under way', async () => {
