@@ -9,6 +9,8 @@ import type { WindowMapping, WindowOffset } from './window.ts';
 export interface Account {
   bytes: number;
   extents: number;
+  /** What of it cannot leave, as the files behind it are not kept. */
+  readonly fixed: { bytes: number; extents: number };
   /** Regions. */
   users: number;
   /** Descriptors kept for its views, with the number of those. */

@@ -62,7 +62,7 @@ export class IovaSpace implements Disposable {
   /** Disjoint. */
   readonly #regions = new RegionIndex<Region>();
   readonly #cache: WindowCache;
-  readonly #account: Account = { bytes: 0, extents: 0, users: 0, files: new Map() };
+  readonly #account: Account = { bytes: 0, extents: 0, fixed: { bytes: 0, extents: 0 }, users: 0, files: new Map() };
   /** Mappings that pins have made for themselves. */
   #pinMappings = 0;
   #disposed = false;

@@ -164,7 +164,7 @@ export class WindowCache {
   /** All of it where there is room, else the beginning: a file that cannot be mapped is refused now, not under a burst. */
   #fill(view: FileView, fd: number): void {
     try {
-      if (this.#hasRoom(view.sizeBytes)) this.#map(view, fd, 0, view.sizeBytes);
+      if (this.#hasRoom(view.sizeBytes) && mayStay(view)) this.#map(view, fd, 0, view.sizeBytes);
       else if (view.file !== undefined) this.bring(view, 0);
       else throw full(`no room for a region of ${view.sizeBytes} bytes of a file whose descriptor cannot be kept`);
     } catch (error) {
@@ -394,6 +394,11 @@ function isShort(view: FileView): boolean {
   return view.users[0]!.table.pageTablesLeft < RESERVE_PAGE_TABLES;
 }
 
+/** CLIENT: what no eviction takes out is at most half of the window for one device, or others would have nothing. */
+function mayStay({ file, account, sizeBytes }: FileView): boolean {
+  return file !== undefined || (account.fixed.bytes + sizeBytes <= MAPPABLE_BYTES / 2 && account.fixed.extents < MAX_WINDOW_MAPPINGS / 2);
+}
+
 function isEmpty(view: FileView): boolean {
   for (const _ of view.extents) return false;
   return true;
@@ -406,4 +411,7 @@ function full(message: string): DmaError {
 function charge(account: Account, extent: Extent, sign: 1 | -1): void {
   account.bytes += sign * extent.lengthBytes;
   account.extents += sign;
+  if (extent.view.file !== undefined) return;
+  account.fixed.bytes += sign * extent.lengthBytes;
+  account.fixed.extents += sign;
 }

@@ -3,7 +3,7 @@ import { closeSync, openSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { countMappings, countOpenFds, linux, withFaults } from '@emudev/linux';
 import {
-  CHUNK_BYTES, EXTENT_BYTES, IOTLB_MAX_KEYS, IOTLB_READ, IOTLB_USED, IovaSpace, MAX_WINDOW_MAPPINGS, MissCell, MissDesk, PAGE_BYTES, Quiescence,
+  CHUNK_BYTES, EXTENT_BYTES, IOTLB_MAX_KEYS, IOTLB_READ, IOTLB_USED, IovaSpace, MAX_KEPT_FILES, MAX_WINDOW_MAPPINGS, MissCell, MissDesk, PAGE_BYTES, Quiescence,
   QuiescentReader, RESERVE_BYTES, SMALL_EXTENT_BYTES, Window, WindowCache, iotlbLookup,
 } from '../src/index.ts';
 
@@ -180,6 +180,25 @@ describe('when the window is full', () => {
     expect(window.mappableBytes).toBeGreaterThanOrEqual(RESERVE_BYTES);
     reader.offline();
     Quiescence.of(window).removeReader(cells);
+  });
+
+  test.each([['bytes', 20, 256 * 2 ** 20, 1], ['mappings', 4, PAGE_BYTES, 8000]])('what cannot leave, as its files are too many to be kept, is at most half of all %s', async (_, files, sizeBytes, maps) => {
+    const space = new IovaSpace(window);
+    open.push(space);
+    let next = 0n;
+    const map = (fd: number, size: number, fdOffset = 0): void => {
+      space.map({ iova: next, sizeBytes: size, readable: true, writable: true, fd, fdOffset });
+      next += BigInt(size) + 4096n;
+    };
+    for (let n = 0; n < MAX_KEPT_FILES; n++) map(sparse(PAGE_BYTES), PAGE_BYTES);
+    expect(() => {
+      for (let n = 0; n < files; n++) {
+        const fd = sparse(sizeBytes * maps);
+        for (let m = 0; m < maps; m++) map(fd, sizeBytes, m * sizeBytes);
+      }
+    }).toThrow(expect.objectContaining({ code: 'ERR_WINDOW_FULL' }));
+    expect(window.mappableBytes).toBeGreaterThan(1.5 * GIB);
+    expect(window.mappingCount).toBeLessThan(MAX_WINDOW_MAPPINGS / 2 + 100);
   });
 
   test('devices that ask for room of their own at the same time all get it', async () => {
