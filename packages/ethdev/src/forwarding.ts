@@ -230,11 +230,12 @@ export class Forwarding {
     for (const port of ports) port.setPeerLink?.({ up: false, speedMbps: 0 });
     for (const { lcore, stream } of connection.streams) await lcore.removeStream(stream);
     delete connection.wiring;
-    for (const port of ports) {
-      this.#connections.delete(port);
-      await port.stop();
-    }
+    for (const port of ports) this.#connections.delete(port);
+    // One that cannot be stopped keeps nothing else from its end.
+    const stopped = await Promise.allSettled(ports.map((port) => port.stop()));
     await connection.resources.disposeAsync();
+    const failed = stopped.find((result) => result.status === 'rejected');
+    if (failed !== undefined) throw failed.reason;
   }
 }
 

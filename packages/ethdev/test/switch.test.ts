@@ -66,6 +66,22 @@ const settled = (forwarding: Forwarding, frames: bigint): Promise<void> =>
 
 const stats = (forwarding: Forwarding, name: string): SwitchPortStats => forwarding.switches()[0]!.ports.find(({ port: p }) => p === name)!;
 
+test('a port that cannot be stopped keeps neither the others nor the switch', async () => {
+  pool = await LcorePool.start(2, { window, quiescence });
+  const before = window.allocatedBytes;
+  const forwarding = forward();
+  const [a, b] = [port('a'), port('b')];
+  const ofPorts = window.allocatedBytes - before;
+  await forwarding.connect({ switched: [a, b] });
+  a.stop = () => Promise.reject(new Error('cannot be stopped'));
+  await expect(forwarding.stop()).rejects.toThrow('cannot be stopped');
+  Reflect.deleteProperty(a, 'stop');
+  expect([b.started, window.allocatedBytes - before]).toEqual([false, ofPorts]);
+  await a.stop();
+  await forwarding.connect({ switched: [b, a] });
+  expect(b.started).toBe(true);
+});
+
 describe.each([[1], [2], [3]])('on %i lcores', (lcores) => {
   test('unknown addresses are flooded, known ones are not, and an address that moves is found again', async () => {
     pool = await LcorePool.start(lcores, { window, quiescence });
