@@ -105,9 +105,12 @@ export function createDatapath(context: LcoreContext, init: IavfDatapathInit, si
       if (!shared) return fill(burst, count);
       busy = !tryLock();
       if (busy) return 0;
-      const taken = fill(burst, count);
-      Atomics.compareExchange(i32, lock, turn, 0);
-      return taken;
+      try {
+        return fill(burst, count);
+      } finally {
+        // Guest memory that has gone ends the stream with an error, not the lcore.
+        Atomics.compareExchange(i32, lock, turn, 0);
+      }
     },
     holding: () => busy || u32[(device + DEV_PAUSED) >>> 2] === PAUSED_FOR_NOW || (misses !== undefined && misses.sendPending),
     tick: () => interrupts.tick(),

@@ -88,6 +88,19 @@ describe.each(['wasm', 'ts'] as const)('%s', (kernels) => {
     expect(rig.stat(rig.rxBlock(0), QS_PACKETS)).toBe(6);
   });
 
+  it('and a burst that ends with an error gives its turn back', () => {
+    const [one, other] = [0, 1].map(() => createDatapath(context, { device: rig.device, kernels, shared: true }, () => true));
+    const count = rig.fillBurst([{ bytes: frameOf().bytes }]);
+    const data = rig.get(rig.record(0));
+    // Up to the end of the address space: as a page that has gone.
+    rig.set(rig.record(0), 0xffff_fff0);
+    rig.u8.set(MAC, 0xffff_fff0);
+    expect(() => one!.txBurst(0, rig.burst, count)).toThrow();
+    rig.u8.fill(0, 0xffff_fff0);
+    rig.set(rig.record(0), data);
+    expect([other!.txBurst(1, rig.burst, count), other!.holding!(1)]).toEqual([1, false]);
+  });
+
   it('and where one of them waits for memory, the others wait with it and lose nothing', () => {
     const misses = { offset: 0xb000, count: 3, bell: 0xf000 };
     const [one, other] = [0, 1].map(() => createDatapath(context, { device: rig.device, kernels, shared: true, misses }, () => true));
