@@ -10,6 +10,9 @@ import type { Kernels } from './twins/index.ts';
 const DTYPE_MASK = 0xf;
 const DTYPE_DATA = 0;
 
+/** All cards of an lcore share their kernels. Those that still take an address for a fault: the burst that was to heed it has ended with an error. */
+let denying: Kernels | undefined;
+
 /** Every question takes along what the same ring will need next: bringing in a whole ring's buffers costs one pause, not one for each. */
 export class RingMisses {
   readonly #u32: Uint32Array;
@@ -58,15 +61,23 @@ export class RingMisses {
   }
 
   #mustWait(cell: MissCell): boolean {
+    if (denying !== undefined) {
+      denying.deny(0, 0, 0);
+      denying = undefined;
+    }
     if (cell.idle) return false;
     if (cell.pending) return true;
-    if (cell.denied) this.#kernels.deny(cell.high, cell.low, 1);
+    if (cell.denied) {
+      this.#kernels.deny(cell.high, cell.low, 1);
+      denying = this.#kernels;
+    }
     return false;
   }
 
   #heeded(cell: MissCell): void {
     if (cell.idle) return;
     this.#kernels.deny(0, 0, 0);
+    denying = undefined;
     cell.settle();
   }
 

@@ -4,7 +4,7 @@ import { VECTOR_ARMED, VECTOR_FD, VECTOR_FIRED, VECTOR_PENDING } from '@emudev/e
 import type { LcoreContext } from '@emudev/ethdev';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { createDatapath } from '../src/datapath.ts';
-import { DEV_PAUSED, DEV_TX_LOCK, PAUSED_AWAY, PAUSED_FOR_NOW, Q_ITR, Q_VECTOR, QS_INTERRUPTS, QS_PACKETS } from '../src/layout.ts';
+import { DEV_IOTLB, DEV_PAUSED, DEV_TX_LOCK, PAUSED_AWAY, PAUSED_FOR_NOW, Q_ITR, Q_VECTOR, QS_ERRORS, QS_INTERRUPTS, QS_PACKETS } from '../src/layout.ts';
 import { frameOf, MAC } from './frames.ts';
 import { CHUNK_IOVA, GUEST, guestOffset, Rig } from './rig.ts';
 
@@ -114,6 +114,22 @@ describe.each(['wasm', 'ts'] as const)('%s', (kernels) => {
     expect([other!.txBurst(1, rig.burst, count), other!.holding!(1)]).toEqual([1, false]);
     expect([one!.txBurst(0, rig.burst, count), one!.holding!(0)]).toEqual([1, false]);
     expect(rig.stat(rig.rxBlock(0), QS_PACKETS)).toBe(2);
+  });
+
+  it('an answer that one card has not heeded, for its burst ended with an error, is none for another', () => {
+    const absent = 0x77_0000_0000n;
+    const cells = [0xb000, 0xc000];
+    const [one, other] = cells.map((offset) => createDatapath(context, { device: rig.device, kernels, misses: { offset, count: 3, bell: 0xf000 } }, () => true));
+    // Denied: state, IOTLB, address
+    rig.set(cells[0]!, 3);
+    rig.set(cells[0]! + 4, rig.get(rig.device + DEV_IOTLB));
+    rig.set64(cells[0]! + 24, absent);
+    post(false);
+    expect(() => one!.rxBurst(0, { ...rig.burst, arena: 0xffff_fff0, arenaBytes: 4096 }, 32)).toThrow();
+    rig.u8.fill(0, 0xffff_fff0);
+    rig.set64(rig.txDescriptor(0, 0), absent);
+    expect(other!.rxBurst(0, rig.burst, 32)).toBe(0);
+    expect([rig.stat(rig.txBlock(0), QS_ERRORS), rig.get(cells[1]!)]).toEqual([0, 1]);
   });
 
   it('asks for a moment while memory or interrupts are changed, not while nobody is there', () => {
