@@ -126,7 +126,8 @@ function pair(who: string, server: (socket: string) => string, client: (socket: 
       using folder = new TemporaryFolder();
       const socket = folder.file('peer.sock');
       await using a = await TestpmdEnd.start('a', server(socket), settings);
-      await using b = await TestpmdEnd.start('b', client(socket), settings);
+      // A mix is begun and stopped and begun again: what is on its way by then must not be thrown away.
+      await using b = await TestpmdEnd.start('b', client(socket), settings, settings.mix !== undefined);
       await b.linkUp();
       await a.linkUp();
       await a.forward();
