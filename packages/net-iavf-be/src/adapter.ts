@@ -8,7 +8,7 @@ import {
   DEV_BYTES, DEV_FLAGS, DEV_IOTLB, DEV_MAX_FRAME, DEV_PAUSED, DEV_PEER_TX_CAPS, DEV_QUEUE_PAIRS, DEV_RX_BLOCKS, DEV_TX_BLOCKS, DEV_TX_LOCK,
   DEVF_MULTICAST_PROMISC, DEVF_UNICAST_PROMISC, DEVF_VLAN_STRIP, PAUSED_AWAY, PAUSED_FOR_NOW, Q_BYTES,
 } from './layout.ts';
-import { QUIESCE_DEADLINE_MS, VSI_ID } from './limits.ts';
+import { VSI_ID } from './limits.ts';
 import { Ring } from './ring.ts';
 import { Rss } from './rss.ts';
 import { Statistics } from './statistics.ts';
@@ -84,7 +84,7 @@ export class Adapter implements Disposable {
 
   /** Resolves when every burst that began before has ended. Rejects with QuiescenceTimeoutError. */
   synchronize(): Promise<void> {
-    return this.#quiescence.synchronize(QUIESCE_DEADLINE_MS);
+    return this.#quiescence.synchronize();
   }
 
   /** The consumer has mapped memory. */

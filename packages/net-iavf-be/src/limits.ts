@@ -23,8 +23,6 @@ export const MIN_RX_BUFFER_BYTES = 128;
 export const MAX_RX_BUFFER_BYTES: number = 16 * 1024 - 128;
 /** Smallest `max_pkt_size` of a receive queue a guest may configure. */
 export const MIN_PACKET_BYTES = 64;
-/** An lcore loop takes microseconds; one that does not come by for so long hangs, or its host has no time for it. */
-export const QUIESCE_DEADLINE_MS = 3000;
 /** Between the announcement of a reset and the reset: the driver has to see the event before its queues are cleared. */
 export const RESET_NOTICE_MS = 10;
 /** Tries for the Rx rings of a guest that another lcore is filling, some 200 us in all: ten bursts. Then it is not running, and the burst waits for our next loop. */
