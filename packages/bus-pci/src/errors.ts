@@ -23,7 +23,27 @@ export type BusErrorCode =
   /** A VFIO capability chain that leaves its structure, runs in a circle, or holds what no device has. */
   | 'ERR_BUS_VFIO_CHAIN'
   /** A value that a VFIO structure cannot carry. */
-  | 'ERR_BUS_ARGUMENT';
+  | 'ERR_BUS_ARGUMENT'
+  /** Somebody else has the device, or another one of its IOMMU group. */
+  | 'ERR_BUS_BUSY'
+  /** The device cannot be opened: no node, no permission, a group that is not viable, a kernel without what is needed. */
+  | 'ERR_BUS_UNUSABLE'
+  /** The device, or the server behind its socket, is not there any more. */
+  | 'ERR_BUS_GONE'
+  /** This side has closed the device. */
+  | 'ERR_BUS_CLOSED'
+  /** A region, an offset, an interrupt vector that the device does not have. */
+  | 'ERR_BUS_RANGE'
+  /** The device or the kernel refuses; `errno` says why. */
+  | 'ERR_BUS_REFUSED'
+  /** A region, or the range asked for, cannot be mapped. */
+  | 'ERR_BUS_NOT_MAPPABLE'
+  /** A DMA range that is in use, out of the device's reach, or more than may be pinned. */
+  | 'ERR_BUS_DMA'
+  /** A driver has failed to probe a device. */
+  | 'ERR_BUS_PROBE'
+  /** No driver takes this device, it is driven already, or it is not driven. */
+  | 'ERR_BUS_STATE';
 
 const ERRNO: Readonly<Record<BusErrorCode, number>> = {
   ERR_BUS_ADDRESS: 22, // EINVAL
@@ -38,6 +58,16 @@ const ERRNO: Readonly<Record<BusErrorCode, number>> = {
   ERR_BUS_VFIO_ARGSZ: 71, // EPROTO
   ERR_BUS_VFIO_CHAIN: 71, // EPROTO
   ERR_BUS_ARGUMENT: 22, // EINVAL
+  ERR_BUS_BUSY: 16, // EBUSY
+  ERR_BUS_UNUSABLE: 19, // ENODEV
+  ERR_BUS_GONE: 19, // ENODEV
+  ERR_BUS_CLOSED: 9, // EBADF
+  ERR_BUS_RANGE: 22, // EINVAL
+  ERR_BUS_REFUSED: 5, // EIO, or what was said
+  ERR_BUS_NOT_MAPPABLE: 22, // EINVAL
+  ERR_BUS_DMA: 22, // EINVAL, or what was said
+  ERR_BUS_PROBE: 5, // EIO
+  ERR_BUS_STATE: 16, // EBUSY
 };
 
 /** Whatever this package throws of its own. `code` is stable; `errno` is a Linux number. */

@@ -9,6 +9,7 @@
 export { ADDRESS_KINDS, compareAddresses, formatAddress, parseAddress, parsePciFunction, parseUuid } from './address.ts';
 export type { MdevAddress, PciAddress, PciFunctionAddress, VfioUserAddress } from './address.ts';
 export type { PciResource } from './attributes.ts';
+export type { DeviceSource, HotPlugEvent } from './device-source.ts';
 export { BusError } from './errors.ts';
 export type { BusErrorCode } from './errors.ts';
 export type { FoundDevice, PciIds, UnusableReason } from './found.ts';
@@ -23,4 +24,5 @@ export { parseSelector, Selection } from './selection.ts';
 export type { SelectionText, Selector } from './selection.ts';
 export { Sysfs } from './sysfs.ts';
 export type { SysfsOptions, SysfsPath } from './sysfs.ts';
+export type { BusDeviceEnd, BusDmaMap, BusInterruptInfo, BusMapping, BusRegion, PciTransport } from './transport.ts';
 export * from './limits.ts';
