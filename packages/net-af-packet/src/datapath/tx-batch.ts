@@ -54,6 +54,8 @@ export class TxBatch {
   #staged = 0;
   /** Frame whose rest is not sent because a part of it failed. */
   #broken = -1;
+  /** Frame of the message that was sent last. */
+  #begun = -1;
 
   constructor(context: LcoreContext, bytes: WindowBytes, init: AfPacketInit, queue: number) {
     this.#context = context;
@@ -94,6 +96,7 @@ export class TxBatch {
     this.errors = 0;
     this.#staged = 0;
     this.#broken = -1;
+    this.#begun = -1;
     const frame = this.#frame;
     for (let i = 0; i < count; i++) {
       loadFrame(this.#context, burst.records + i * FRAME_RECORD_BYTES, frame);
@@ -168,7 +171,7 @@ export class TxBatch {
       const sent = this.#context.i32[this.#goneCell] !== 0 ? FAILED : this.#call(at, staged - at);
       if (sent === BLOCKED) {
         // Once part of it is out the rest cannot be offered again: TCP sends it again.
-        if (at === 0 || this.#frameOf[at - 1] !== this.#frameOf[at]) return this.#frameOf[at]!;
+        if (this.#frameOf[at] !== this.#begun) return this.#frameOf[at]!;
         this.#fail(at);
         return this.#frameOf[at]! + 1;
       }
@@ -176,6 +179,7 @@ export class TxBatch {
         this.#fail(at);
         continue;
       }
+      this.#begun = this.#frameOf[at + sent - 1]!;
       for (const end = at + sent; at < end; at++) {
         if (this.#lengthOf[at]! < 0) continue;
         this.packets++;
