@@ -1,6 +1,6 @@
 /**
  * The Linux system calls an emulated device needs, behind one interface (`Sys`) that tests can fake and fault:
- * UNIX sockets that pass descriptors, memfd and seals, mmap, eventfd, readiness, TAP, pseudo terminals. `linux` is the real one (koffi over
+ * UNIX sockets that pass descriptors, memfd and seals, mmap, eventfd, readiness, TAP, pseudo terminals, nodes of devices. `linux` is the real one (koffi over
  * libc), on the main thread and in workers alike.
  *
  * @packageDocumentation

@@ -73,7 +73,7 @@ export const libc: {
   sched_setaffinity(thread: number, length: number, set: Bytes): number;
   sched_getaffinity(thread: number, length: number, set: Bytes): number;
   ioctl(fd: number, request: number, argument: Bytes): number;
-  ioctlValue(fd: number, request: number, argument: number): number;
+  ioctlValue(fd: number, request: number, argument: Address): number;
 } = {
   close: lib.func('close', 'int', ['int']),
   fcntl: lib.func('fcntl', 'int', ['int', 'int', 'int64']),

@@ -1,4 +1,5 @@
 import type { Sys } from './sys.ts';
+import * as nodes from './device-node.ts';
 import * as eventfds from './eventfd.ts';
 import * as files from './files.ts';
 import { addressOf } from './libc.ts';
@@ -69,4 +70,7 @@ export const linux: Sys = {
   isHungUp: readiness.isHungUp,
   ttySetRaw: pty.ttySetRaw,
   ttyRestore: pty.ttyRestore,
+  open: nodes.open,
+  ioctl: nodes.ioctl,
+  ueventOpen: nodes.ueventOpen,
 };

@@ -223,4 +223,17 @@ export interface Sys {
   ttySetRaw(fd: number, options?: { processOutput?: boolean }): Uint8Array;
   /** Sets what `ttySetRaw` has returned; EINVAL for anything else. */
   ttyRestore(fd: number, settings: Uint8Array): void;
+
+  /** open(2) of what is there already, a device's node say: close-on-exec, O_NONBLOCK, never the controlling terminal. */
+  open(path: string, access: { read: boolean; write: boolean }): number;
+  /**
+   * ioctl(2): what it returns, not negative. `argument` is a value, or a structure that the kernel reads and fills in. The caller answers for the structure being as
+   * long as the request wants, and for every address in it. How long a call takes is the device's affair.
+   */
+  ioctl(fd: number, request: number, argument: number | bigint | Uint8Array): number;
+  /**
+   * A non-blocking, close-on-exec socket on which the kernel announces devices that come, go and change (NETLINK_KOBJECT_UEVENT): one event per `read`, as
+   * strings that end with a zero byte. ENOBUFS, once, where events were lost.
+   */
+  ueventOpen(): number;
 }

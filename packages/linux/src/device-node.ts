@@ -1,0 +1,40 @@
+/** Nodes below /dev and their ioctls, and the kernel's announcements of devices (NETLINK_KOBJECT_UEVENT). */
+import { LinuxError } from './errors.ts';
+import { close } from './files.ts';
+import { EINVAL, check, errno, libc } from './libc.ts';
+
+const O_RDONLY = 0;
+const O_WRONLY = 0o1;
+const O_RDWR = 0o2;
+const O_NOCTTY = 0o400;
+const O_NONBLOCK = 0o4000;
+const O_CLOEXEC = 0o2000000;
+
+const AF_NETLINK = 16;
+const SOCK_RAW = 3;
+const NETLINK_KOBJECT_UEVENT = 15;
+/** The group that the kernel itself sends to; udev's daemon has another. */
+const KERNEL_EVENTS = 1;
+
+export function open(path: string, { read, write }: { read: boolean; write: boolean }): number {
+  if (!read && !write) throw new LinuxError(EINVAL, 'open', `'${path}'`, 'for reading, for writing, or both');
+  if (path.includes('\0')) throw new LinuxError(EINVAL, 'open', `'${path.replaceAll('\0', '\\0')}'`, 'a path has no NUL');
+  const access = read && write ? O_RDWR : write ? O_WRONLY : O_RDONLY;
+  // Non-blocking: whatever is at the path, a FIFO say, does not hold the caller.
+  return check(libc.open(path, access | O_NOCTTY | O_NONBLOCK | O_CLOEXEC, 0), 'open', `'${path}'`);
+}
+
+export function ioctl(fd: number, request: number, argument: number | bigint | Uint8Array): number {
+  const result = typeof argument === 'object' ? libc.ioctl(fd, request, argument) : libc.ioctlValue(fd, request, argument);
+  return check(result, 'ioctl', `${fd}, 0x${request.toString(16)}`);
+}
+
+export function ueventOpen(): number {
+  const fd = check(libc.socket(AF_NETLINK, SOCK_RAW | O_CLOEXEC | O_NONBLOCK, NETLINK_KOBJECT_UEVENT), 'socket', 'AF_NETLINK, NETLINK_KOBJECT_UEVENT');
+  // struct sockaddr_nl: family, padding, port (0: the kernel chooses one), groups.
+  const address = Uint32Array.of(AF_NETLINK, 0, KERNEL_EVENTS);
+  if (libc.bind(fd, address, address.byteLength) === 0) return fd;
+  const number = errno();
+  close(fd);
+  throw new LinuxError(number, 'bind', 'NETLINK_KOBJECT_UEVENT');
+}
