@@ -10,6 +10,8 @@ export { ADDRESS_KINDS, compareAddresses, formatAddress, parseAddress, parsePciF
 export type { MdevAddress, PciAddress, PciFunctionAddress, VfioUserAddress } from './address.ts';
 export type { PciResource } from './attributes.ts';
 export type { DeviceSource, HotPlugEvent } from './device-source.ts';
+export { bindPciFunction, unbindPciFunction } from './driver-binding.ts';
+export type { BindingOptions } from './driver-binding.ts';
 export { BusError } from './errors.ts';
 export type { BusErrorCode } from './errors.ts';
 export type { FoundDevice, PciIds, UnusableReason } from './found.ts';
@@ -25,4 +27,5 @@ export type { SelectionText, Selector } from './selection.ts';
 export { Sysfs } from './sysfs.ts';
 export type { SysfsOptions, SysfsPath } from './sysfs.ts';
 export type { BusDeviceEnd, BusDmaMap, BusInterruptInfo, BusMapping, BusRegion, PciTransport } from './transport.ts';
+export { VFIO_PCI_DRIVER } from './vfio-node.ts';
 export * from './limits.ts';

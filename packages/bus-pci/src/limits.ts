@@ -26,3 +26,13 @@ export const MAX_IRQ_VECTORS = 2048;
 export const MDEV_READY_POLL_MS = 20;
 /** What `remove` of a mediated device waits by default for whoever has it open, ms. */
 export const MDEV_REMOVE_TIMEOUT_MS = 5000;
+/** What taking a PCI function from its kernel driver waits by default for whoever has it open, ms. */
+export const UNBIND_TIMEOUT_MS = 5000;
+/** Regions that one device may have, and kinds of interrupts: a PCI device has 9 and 5, and a few of its own. */
+export const MAX_DEVICE_INDEXES = 1024;
+/** DMA maps of one device where the kernel does not say: its own limit by default. */
+export const MAX_DMA_MAPS = 65_535;
+/** What DMA maps and mapped parts of a region are multiples of, bytes. */
+export const DMA_PAGE_BYTES = 4096;
+/** Base address registers of a function. */
+export const MAX_BARS = 6;

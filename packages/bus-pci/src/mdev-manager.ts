@@ -11,6 +11,7 @@ import type { BusErrorCode } from './errors.ts';
 import { MDEV_READY_POLL_MS, MDEV_REMOVE_TIMEOUT_MS } from './limits.ts';
 import { MDEV_DEVICES } from './scan-mdev.ts';
 import type { Sysfs, SysfsPath } from './sysfs.ts';
+import { within } from './time-limit.ts';
 import { iommuGroupOf, vfioObstacle } from './vfio-node.ts';
 
 /** A type of mediated device that a parent makes. */
@@ -42,7 +43,7 @@ const CREATE_ERRORS: ReadonlyMap<number, BusErrorCode> = new Map([
   [19, 'ERR_BUS_MDEV_GONE'], // ENODEV
 ]);
 /** ENOENT, ENODEV, EAGAIN: somebody else is removing it, or has. */
-const REMOVE_GONE: ReadonlySet<number> = new Set([2, 19, 11]);
+const REMOVE_ERRORS: ReadonlyMap<number, BusErrorCode> = new Map([2, 19, 11].map((errno) => [errno, 'ERR_BUS_MDEV_GONE']));
 
 /** The mediated devices of a machine. Errors of the system that have no code of their own are ERR_BUS_SYSFS. */
 export class MdevManager {
@@ -127,18 +128,12 @@ export class MdevManager {
    * goes on waiting, with a thread of Node's pool, and removes it when it is closed. ERR_BUS_MDEV_GONE where it is not there any more.
    */
   async remove(uuid: string, { timeoutMs = MDEV_REMOVE_TIMEOUT_MS }: { readonly timeoutMs?: number } = {}): Promise<void> {
-    const written = this.#sysfs.write([...devicePath(uuid), 'remove'], '1').then(
-      () => undefined,
-      (error: unknown) => renamed(error, new Map([...REMOVE_GONE].map((errno) => [errno, 'ERR_BUS_MDEV_GONE'])), `${uuid} is not removed`),
-    );
-    const late = new AbortController();
-    const timeout = delay(timeoutMs, undefined, { signal: late.signal }).then(
-      () => new BusError('ERR_BUS_MDEV_BUSY', `${uuid} is still open somewhere after ${timeoutMs} ms; it goes when it is closed`),
-      () => undefined,
-    );
-    const error = await Promise.race([written, timeout]);
-    late.abort();
-    if (error !== undefined) throw error;
+    const late = (): BusError => new BusError('ERR_BUS_MDEV_BUSY', `${uuid} is still open somewhere after ${timeoutMs} ms; it goes when it is closed`);
+    try {
+      await within(this.#sysfs.write([...devicePath(uuid), 'remove'], '1'), timeoutMs, late);
+    } catch (error) {
+      throw renamed(error, REMOVE_ERRORS, `${uuid} is not removed`);
+    }
   }
 }
 

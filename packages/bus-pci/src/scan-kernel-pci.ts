@@ -5,10 +5,9 @@ import { parseDecimal, parseHex, parseResources } from './attributes.ts';
 import { BusError } from './errors.ts';
 import type { FoundDevice, PciIds } from './found.ts';
 import type { Sysfs, SysfsPath } from './sysfs.ts';
-import { iommuGroupOf, vfioObstacle } from './vfio-node.ts';
+import { iommuGroupOf, VFIO_PCI_DRIVER, vfioObstacle } from './vfio-node.ts';
 
 const DEVICES: SysfsPath = ['bus', 'pci', 'devices'];
-const VFIO_DRIVER = 'vfio-pci';
 
 /**
  * All PCI functions, in the order of their addresses; none where the kernel has no PCI. One that cannot be used is listed with the
@@ -34,7 +33,8 @@ function addressOf(name: string): PciFunctionAddress | undefined {
   }
 }
 
-async function scanFunction(sysfs: Sysfs, name: string, address: PciFunctionAddress): Promise<FoundDevice | undefined> {
+/** One PCI function, as `scanKernelPci` lists it; undefined where there is none. */
+export async function scanFunction(sysfs: Sysfs, name: string, address: PciFunctionAddress): Promise<FoundDevice | undefined> {
   const path = [...DEVICES, name];
   try {
     const ids = await readIds(sysfs, path);
@@ -62,10 +62,10 @@ async function scanFunction(sysfs: Sysfs, name: string, address: PciFunctionAddr
 }
 
 function driverObstacle(driver: string | undefined): FoundDevice['unusable'] {
-  if (driver === VFIO_DRIVER) return undefined;
+  if (driver === VFIO_PCI_DRIVER) return undefined;
   return driver === undefined
-    ? { reason: 'no-driver', detail: `no kernel driver is bound to it; it has to be ${VFIO_DRIVER}` }
-    : { reason: 'not-vfio', detail: `the kernel driver ${driver} has it; it has to be ${VFIO_DRIVER}` };
+    ? { reason: 'no-driver', detail: `no kernel driver is bound to it; it has to be ${VFIO_PCI_DRIVER}` }
+    : { reason: 'not-vfio', detail: `the kernel driver ${driver} has it; it has to be ${VFIO_PCI_DRIVER}` };
 }
 
 /** A device of which something cannot be read or is malformed. Throws what is not this package's. */

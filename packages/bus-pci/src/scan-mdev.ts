@@ -19,13 +19,14 @@ export async function scanMdev(sysfs: Sysfs, signal?: AbortSignal): Promise<read
   const found: FoundDevice[] = [];
   for (const name of await sysfs.list(MDEV_DEVICES) ?? []) {
     signal?.throwIfAborted();
-    const device = await scanOne(sysfs, name);
+    const device = await scanMediated(sysfs, name);
     if (device !== undefined) found.push(device);
   }
   return found.sort((a, b) => compareAddresses(a.address, b.address));
 }
 
-async function scanOne(sysfs: Sysfs, name: string): Promise<FoundDevice | undefined> {
+/** One mediated device, by the name that the kernel has for it, as `scanMdev` lists it; undefined where there is none. */
+export async function scanMediated(sysfs: Sysfs, name: string): Promise<FoundDevice | undefined> {
   let uuid: string;
   try {
     uuid = parseUuid(name);

@@ -3,6 +3,9 @@ import type { FoundDevice } from './found.ts';
 import { parseDecimal } from './attributes.ts';
 import type { Sysfs, SysfsPath } from './sysfs.ts';
 
+/** The kernel driver through which user space has a PCI function. */
+export const VFIO_PCI_DRIVER = 'vfio-pci';
+
 /** The IOMMU group of a device's directory; undefined where it is in none. */
 export async function iommuGroupOf(sysfs: Sysfs, device: SysfsPath): Promise<number | undefined> {
   const name = await sysfs.linkName([...device, 'iommu_group']);
