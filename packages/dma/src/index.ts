@@ -13,6 +13,7 @@ export type { WindowMapRequest, WindowMapping, WindowOffset, WindowView } from '
 export { FreeRanges } from './free-ranges.ts';
 export { IovaSpace } from './iova-space.ts';
 export type { DmaEntry, PinnedRange } from './iova-space.ts';
+export type { BounceArea } from './bounce-areas.ts';
 export type { DmaMapRequest, RemoteMemory } from './map-request.ts';
 export type { DirtyLog, IovaRange } from './dirty-log.ts';
 export { UNSEALED_CHANNEL } from './check-file.ts';
@@ -20,6 +21,6 @@ export type { Truncation, UnsealedEvent } from './check-file.ts';
 export { Quiescence, QuiescenceTimeoutError, QuiescentReader } from './quiescence.ts';
 export type { ReaderCells } from './quiescence.ts';
 export { MISS_CELL_BYTES, MissCell, MissDesk } from './misses.ts';
-export type { Brought, MissCells, MissTarget } from './misses.ts';
+export type { Brought, MissCells, MissTarget, RemoteHandler } from './misses.ts';
 export { WindowCache } from './window-cache.ts';
 export { loadKernels } from './kernels.ts';

@@ -1,4 +1,5 @@
 /** One device's DMA table. */
+import { BounceAreas, type BounceArea } from './bounce-areas.ts';
 import { checkFile } from './check-file.ts';
 import type { Truncation } from './check-file.ts';
 import { ChunkTable } from './chunk-table.ts';
@@ -62,6 +63,7 @@ export class IovaSpace implements Disposable {
   /** Disjoint. */
   readonly #regions = new RegionIndex<Region>();
   readonly #cache: WindowCache;
+  readonly #bounces: BounceAreas;
   readonly #account: Account = { bytes: 0, extents: 0, fixed: { bytes: 0, extents: 0 }, users: 0, files: new Map() };
   /** Mappings that pins have made for themselves. */
   #pinMappings = 0;
@@ -73,6 +75,7 @@ export class IovaSpace implements Disposable {
     this.#table = new ChunkTable(window);
     this.#cache = WindowCache.of(window);
     this.dirtyLog = new DirtyLog(this.#regions);
+    this.#bounces = new BounceAreas(window, this.#table, (iova, end) => (this.#regions.atOrBefore(end - 1n)?.end ?? 0n) <= iova);
     const table = this.#table;
     MissDesk.of(window).serve(table.offset, {
       get generation() { return table.generation; },
@@ -122,6 +125,8 @@ export class IovaSpace implements Disposable {
       throw new DmaError('ERR_DMA_OVERLAP', `${rangeText(iova, sizeBytes)} overlaps a mapped region`);
     }
     if (this.#regions.size >= MAX_DMA_MAPS) throw new DmaError('ERR_DMA_LIMIT', `a device has at most ${MAX_DMA_MAPS} DMA regions`);
+    this.#bounces.sweep();
+    this.#bounces.avoid(iova, end);
     const common = { iova, end, sizeBytes, readable, writable, pins: new Set<Disposable>() };
     if (file === undefined) {
       const { remote } = request;
@@ -152,6 +157,7 @@ export class IovaSpace implements Disposable {
   clear(): void {
     const regions = [...this.#regions];
     this.#regions.clear();
+    this.#bounces.clear();
     for (const region of regions) this.#release(region);
   }
 
@@ -231,8 +237,39 @@ export class IovaSpace implements Disposable {
   /** Sees to it that an address is in the window and in the IOTLB: what a data path that misses it asks for. */
   bring(iova: bigint, access: Access): Brought {
     const region = this.#find(iova);
-    if (region?.file === undefined || !permits(region, access)) return 'never';
+    if (region === undefined || !permits(region, access)) return 'never';
+    if (region.file === undefined) return region.remote === undefined ? 'never' : 'remote';
     return this.#tryBring(region.file.view, Number(iova - region.iova)) === undefined ? 'full' : 'here';
+  }
+
+  /**
+   * How the device comes by a range, every byte of which it may access so: by the window alone, or also by messages (or through a
+   * file). undefined: a byte is not mapped, not permitted or out of reach.
+   */
+  reach(iova: bigint, lengthBytes: number, access: Access): 'window' | 'messages' | undefined {
+    if (!Number.isSafeInteger(lengthBytes) || lengthBytes <= 0) return undefined;
+    let how: 'window' | 'messages' = 'window';
+    const end = iova + BigInt(lengthBytes);
+    for (let next = iova; next < end; ) {
+      const region = this.#find(next);
+      if (region === undefined || !permits(region, access)) return undefined;
+      if (region.file === undefined) {
+        if (region.remote === undefined) return undefined;
+        how = 'messages';
+      }
+      next = region.end;
+    }
+    return how;
+  }
+
+  /** Memory in the window that this device, and no other, sees at an address of ours; undefined where there is no room. Until it is disposed of, or `clear`. */
+  bounce(lengthBytes: number): BounceArea | undefined {
+    try {
+      return this.#bounces.open(lengthBytes);
+    } catch (error) {
+      if (!(error instanceof DmaError)) throw error;
+      return undefined;
+    }
   }
 
   /** After `bring` said `full`: resolves when something has left the window, or if nothing can. */
@@ -360,6 +397,7 @@ export class IovaSpace implements Disposable {
   }
 
   #remove(region: Region): void {
+    this.#bounces.sweep();
     this.#regions.remove(region);
     this.#release(region);
   }

@@ -50,6 +50,10 @@ export const RELEASE_TURN_MS = 2;
 export const BACKGROUND_CLOSE_BYTES = 0x400_0000;
 /** Ranges that a device holds in place at a time, besides what its mapped regions hold. */
 export const MAX_PINS = 256;
+/** Bounce areas of all devices: what they copy memory to and from that comes without a descriptor. A quarter of the private memory. */
+export const MAX_BOUNCE_BYTES = 0x400_0000;
+/** Random addresses that are tried for a bounce area; of a device that has mapped half of all addresses all of them fail once in 2^64 times. */
+export const BOUNCE_ADDRESS_TRIES = 64;
 /** Regions of one IovaSpace: what vfio-user calls max_dma_maps. */
 export const MAX_DMA_MAPS = 65535;
 /** Regions in one node of their index: what inserting or removing one has to move. */

@@ -15,8 +15,8 @@
  * | state  | lcore                                               | control thread                                               |
  * | ------ | --------------------------------------------------- | ------------------------------------------------------------ |
  * | idle   | may ask: writes the cell, → asked, rings the bell   | –                                                            |
- * | asked  | leaves the ring alone, or sleeps until it changes   | first address is in the window: → idle; may not be used: → denied; no room: → later, and evicts |
- * | later  | leaves the ring alone                               | after the eviction, as asked; MAX_MISS_ATTEMPTS in vain: → denied |
+ * | asked  | leaves the ring alone, or sleeps until it changes   | first address is in the window: → idle; may not be used: → denied; no room: → later, and evicts; without a descriptor: → later, and asks whose cell it is |
+ * | later  | leaves the ring alone                               | after the eviction, as asked; MAX_MISS_ATTEMPTS in vain: → denied; the owner has found a way: → idle, else → denied |
  * | denied | repeats the burst, told that the address is a fault; → idle | –                                                    |
  *
  * `later` is there because an eviction waits until readers are quiescent: a reader that slept through it would make it wait.
@@ -125,8 +125,21 @@ export class MissCell {
   }
 }
 
-/** What an address is to a device: in the window now, forbidden, or there is no room. */
-export type Brought = 'here' | 'never' | 'full';
+/** What an address is to a device: in the window now, forbidden, there is no room, or its memory has no descriptor to map. */
+export type Brought = 'here' | 'never' | 'full' | 'remote';
+
+/**
+ * Somebody needs memory that no window can have, through cell `index` of those it was given. Resolves to true when the ring has
+ * another way and can go on, to false where it has none.
+ */
+export type RemoteHandler = (index: number) => Promise<boolean>;
+
+interface AllocatedCell {
+  /** How often it has waited for room. */
+  attempts: number;
+  readonly index: number;
+  readonly onRemote: RemoteHandler | undefined;
+}
 
 /** A device's memory as the desk sees it. */
 export interface MissTarget {
@@ -153,8 +166,8 @@ export class MissDesk {
   readonly #window: Window;
   readonly #epoch: number;
   readonly #targets = new Map<WindowOffset, MissTarget>();
-  /** Word indices of cells, with how often each has waited for room. */
-  readonly #cells = new Map<number, number>();
+  /** By word index. */
+  readonly #cells = new Map<number, AllocatedCell>();
   #bell: WindowOffset = 0;
   /** Counts bells: a new one may be where the old one was. */
   #bells = 0;
@@ -174,15 +187,15 @@ export class MissDesk {
     this.#targets.delete(iotlb);
   }
 
-  /** Cells for a device's rings; ERR_WINDOW_FULL where there is no memory for them. */
-  alloc(count: number): MissCells {
+  /** Cells for a device's rings; ERR_WINDOW_FULL where there is no memory for them. Without `onRemote` memory that has no descriptor is a fault. */
+  alloc(count: number, onRemote?: RemoteHandler): MissCells {
     const offset = this.#window.alloc(count * MISS_CELL_BYTES);
     if (this.#bell === 0) {
       this.#bell = this.#window.alloc(4);
       this.#bells++;
       void this.#listen();
     }
-    for (let n = 0; n < count; n++) this.#cells.set((offset + n * MISS_CELL_BYTES) >>> 2, 0);
+    for (let n = 0; n < count; n++) this.#cells.set((offset + n * MISS_CELL_BYTES) >>> 2, { attempts: 0, index: n, onRemote });
     return { offset, count, bell: this.#bell };
   }
 
@@ -213,7 +226,7 @@ export class MissDesk {
   }
 
   #answer(cell: number): void {
-    const { i32, u32 } = this.#window;
+    const { u32 } = this.#window;
     const target = this.#targets.get(u32[cell + HANDLE]!);
     if (target === undefined) return this.#reply(cell, DENIED);
     u32[cell + GENERATION] = target.generation;
@@ -226,18 +239,36 @@ export class MissDesk {
       if (result === 'full') break;
     }
     if (brought === 'here') return this.#reply(cell, IDLE);
-    const attempts = this.#cells.get(cell)! + 1;
-    if (brought === 'never' || attempts > MAX_MISS_ATTEMPTS) return this.#reply(cell, DENIED);
-    this.#cells.set(cell, attempts);
-    Atomics.store(i32, cell + STATE, LATER);
-    Atomics.notify(i32, cell + STATE);
+    const asker = this.#cells.get(cell)!;
+    if (brought === 'remote') return this.#passOn(cell, asker);
+    if (brought === 'never' || ++asker.attempts > MAX_MISS_ATTEMPTS) return this.#reply(cell, DENIED);
+    this.#postpone(cell);
     void target.makeRoom().then(() => {
-      if (this.#window.epoch === this.#epoch && this.#cells.has(cell) && Atomics.load(i32, cell + STATE) === LATER) this.#answer(cell);
+      if (this.#isPostponed(cell, asker)) this.#answer(cell);
     });
   }
 
+  #passOn(cell: number, asker: AllocatedCell): void {
+    if (asker.onRemote === undefined) return this.#reply(cell, DENIED);
+    this.#postpone(cell);
+    void asker.onRemote(asker.index).catch(() => false).then((canGoOn) => {
+      if (this.#isPostponed(cell, asker)) this.#reply(cell, canGoOn ? IDLE : DENIED);
+    });
+  }
+
+  #postpone(cell: number): void {
+    Atomics.store(this.#window.i32, cell + STATE, LATER);
+    Atomics.notify(this.#window.i32, cell + STATE);
+  }
+
+  /** Still the same question of the same owner. */
+  #isPostponed(cell: number, asker: AllocatedCell): boolean {
+    return this.#window.epoch === this.#epoch && this.#cells.get(cell) === asker && Atomics.load(this.#window.i32, cell + STATE) === LATER;
+  }
+
   #reply(cell: number, state: number): void {
-    this.#cells.set(cell, 0);
+    const asker = this.#cells.get(cell);
+    if (asker !== undefined) asker.attempts = 0;
     Atomics.store(this.#window.i32, cell + STATE, state);
     Atomics.notify(this.#window.i32, cell + STATE);
   }

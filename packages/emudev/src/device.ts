@@ -80,6 +80,10 @@ export interface MemTable {
    * Until it is disposed of, or the mapping ends, which shows as a change of `generation`.
    */
   pin(iova: bigint, lengthBytes: number, access: 'read' | 'write'): (Disposable & { readonly offset: number }) | undefined;
+  /** By the window alone, or also by messages; undefined where not all of the range can be reached. As `GuestMemory.reach` of @emudev/pci. */
+  reach?(iova: bigint, lengthBytes: number, access: 'read' | 'write'): 'window' | 'messages' | undefined;
+  /** Memory in the window for copies of what comes by messages. As `GuestMemory.bounce` of @emudev/pci. */
+  bounce?(lengthBytes: number): (Disposable & { readonly iova: bigint; readonly offset: number; readonly sizeBytes: number }) | undefined;
 }
 
 declare const valueType: unique symbol;

@@ -125,6 +125,16 @@ export interface GuestMemory {
    */
   pin(iova: bigint, lengthBytes: number, access: Access): (Disposable & { readonly offset: number }) | undefined;
   /**
+   * How the device comes by a range, every byte of which it may access so: by the window alone, or also by messages (a region without
+   * a descriptor). undefined: not all of it can be reached. Absent: what `translate` does not have is out of reach.
+   */
+  reach?(iova: bigint, lengthBytes: number, access: Access): 'window' | 'messages' | undefined;
+  /**
+   * Memory in the window that this device sees at an address of ours, for kernels to work on copies of what comes by messages.
+   * `iova` may change with `generation`, and the page behind the area is void. undefined: no room.
+   */
+  bounce?(lengthBytes: number): (Disposable & { readonly iova: bigint; readonly offset: number; readonly sizeBytes: number }) | undefined;
+  /**
    * A device that writes through `translate` (not `write`) says here what it has written, after it has. Costs nothing while
    * no consumer logs dirty pages.
    */
