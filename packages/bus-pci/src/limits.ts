@@ -36,3 +36,5 @@ export const MAX_DMA_MAPS = 65_535;
 export const DMA_PAGE_BYTES = 4096;
 /** Base address registers of a function. */
 export const MAX_BARS = 6;
+/** Memory for a device that one DMA map holds, bytes: a huge page. */
+export const DMA_CHUNK_BYTES = 2_097_152;

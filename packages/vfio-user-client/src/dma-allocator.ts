@@ -6,9 +6,24 @@ import { FreeRanges, Window } from '@emudev/dma';
 import type { WindowMapping } from '@emudev/dma';
 import { F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK, OwnedFd, linux } from '@emudev/linux';
 import type { Sys } from '@emudev/linux';
-import type { Dma } from './dma.ts';
+import type { DmaMapRequest } from './dma-maps.ts';
 import { badArgument, ClientError } from './errors.ts';
 import { ALLOCATOR_ALIGN_BYTES, ALLOCATOR_CHUNK_BYTES, ALLOCATOR_FIRST_IOVA, ALLOCATOR_LIMIT_BYTES } from './limits.ts';
+
+const PAGE_BYTES = 4096;
+const ANY_IOVA: readonly { readonly first: bigint; readonly last: bigint }[] = [{ first: 0n, last: 0xffff_ffff_ffff_ffffn }];
+
+/** The device, as an allocator sees it: `client.dma`, or another way to a device that this process shares memory with. */
+export interface DmaMapper {
+  /** Gives the device a chunk; `memory` is a view of the DMA window. */
+  map(chunk: DmaMapRequest): Promise<void>;
+  /** Takes back what was mapped with exactly this range. A `ClientError` counts as done: the device has gone, or keeps its own mapping of the file. */
+  unmap(iova: bigint, sizeBytes: number): Promise<void>;
+  /** Whether it is mapped although `unmap` has failed. */
+  has(iova: bigint, sizeBytes: number): boolean;
+  /** Makes `has` false: the memory goes all the same. */
+  forget(iova: bigint, sizeBytes: number): void;
+}
 
 /** How a `DmaAllocator` gets its memory, and what the device may do with it. */
 export interface DmaAllocatorOptions {
@@ -18,6 +33,10 @@ export interface DmaAllocatorOptions {
   readonly limitBytes?: number;
   /** Addresses from here on are used, a multiple of `chunkBytes`; 4 GiB by default, where 32-bit devices do not reach. */
   readonly firstIova?: bigint;
+  /** Addresses that the device may be given, both ends included, ascending; any by default. */
+  readonly iovaRanges?: readonly { readonly first: bigint; readonly last: bigint }[];
+  /** What sizes of maps are multiples of; a power of two from 4096 (the default) to `chunkBytes`. */
+  readonly pageBytes?: number;
   /** What the device may do; both by default. */
   readonly readable?: boolean;
   readonly writable?: boolean;
@@ -53,7 +72,7 @@ interface Chunk {
  * Dispose of it when the device no longer uses any of them.
  */
 export class DmaAllocator implements AsyncDisposable {
-  readonly #dma: Dma;
+  readonly #dma: DmaMapper;
   readonly #window: Window;
   readonly #sys: Sys;
   readonly #options: Required<Omit<DmaAllocatorOptions, 'sys'>>;
@@ -64,12 +83,14 @@ export class DmaAllocator implements AsyncDisposable {
   #making: Promise<unknown> = Promise.resolve();
   #disposed = false;
 
-  /** `dma`: `client.dma`. */
-  constructor(dma: Dma, options: DmaAllocatorOptions = {}) {
-    const { chunkBytes = ALLOCATOR_CHUNK_BYTES, limitBytes = ALLOCATOR_LIMIT_BYTES, firstIova = ALLOCATOR_FIRST_IOVA, readable = true, writable = true, shared = true } = options;
-    if (!Number.isSafeInteger(chunkBytes) || chunkBytes < 4096 || (BigInt(chunkBytes) & (BigInt(chunkBytes) - 1n)) !== 0n) throw badArgument(`chunks of ${chunkBytes} bytes`);
+  /** `dma`: `client.dma` as a rule. */
+  constructor(dma: DmaMapper, options: DmaAllocatorOptions = {}) {
+    const { chunkBytes = ALLOCATOR_CHUNK_BYTES, limitBytes = ALLOCATOR_LIMIT_BYTES, firstIova = ALLOCATOR_FIRST_IOVA, iovaRanges = ANY_IOVA, pageBytes = PAGE_BYTES } = options;
+    const { readable = true, writable = true, shared = true } = options;
+    if (!isPowerOfTwo(pageBytes) || pageBytes < PAGE_BYTES) throw badArgument(`pages of ${pageBytes} bytes`);
+    if (!isPowerOfTwo(chunkBytes) || chunkBytes < pageBytes) throw badArgument(`chunks of ${chunkBytes} bytes`);
     if (firstIova < 0n || firstIova % BigInt(chunkBytes) !== 0n) throw badArgument(`a first address of 0x${firstIova.toString(16)} for chunks of ${chunkBytes} bytes`);
-    this.#options = { chunkBytes, limitBytes, firstIova, readable, writable, shared };
+    this.#options = { chunkBytes, limitBytes, firstIova, iovaRanges, pageBytes, readable, writable, shared };
     this.#dma = dma;
     this.#sys = options.sys ?? linux;
     this.#window = Window.open();
@@ -82,7 +103,7 @@ export class DmaAllocator implements AsyncDisposable {
   }
 
   /**
-   * `align` (bytes, a power of two up to `chunkBytes`) holds for `iova`. ERR_VFU_CLIENT_BUSY beyond `limitBytes`; else what mapping
+   * `align` (bytes, a power of two up to `chunkBytes`) holds for `iova`. ERR_VFU_CLIENT_BUSY beyond `limitBytes` or `iovaRanges`; else what mapping
    * says: ERR_VFU_CLIENT_ARGUMENT when the server takes no more maps, the window's DmaError.
    */
   async allocate(sizeBytes: number, align: number = ALLOCATOR_ALIGN_BYTES): Promise<DmaBuffer> {
@@ -129,10 +150,10 @@ export class DmaAllocator implements AsyncDisposable {
   }
 
   async #newChunk(atLeast: number): Promise<Chunk> {
-    const { chunkBytes, limitBytes, readable, writable, shared } = this.#options;
-    const sizeBytes = Math.max(chunkBytes, Math.ceil(atLeast / 4096) * 4096);
+    const { chunkBytes, limitBytes, pageBytes, readable, writable, shared } = this.#options;
+    const sizeBytes = Math.max(chunkBytes, Math.ceil(atLeast / pageBytes) * pageBytes);
     if (this.#bytes + sizeBytes > limitBytes) throw new ClientError('ERR_VFU_CLIENT_BUSY', `${this.#bytes} bytes are allocated, ${limitBytes} may be`);
-    const iova = this.#nextIova;
+    const iova = this.#freeIova(sizeBytes);
     const file = new OwnedFd(this.#sys.memfdCreate('vfio-user-dma', { allowSealing: true }), this.#sys);
     let mapping: WindowMapping | undefined;
     try {
@@ -149,8 +170,18 @@ export class DmaAllocator implements AsyncDisposable {
     }
     this.#bytes += sizeBytes;
     // The next one begins where every alignment up to a chunk holds.
-    this.#nextIova += BigInt(Math.ceil(sizeBytes / chunkBytes) * chunkBytes);
+    this.#nextIova = iova + BigInt(Math.ceil(sizeBytes / chunkBytes) * chunkBytes);
     return { iova, sizeBytes, file, mapping, free: new FreeRanges(0, sizeBytes) };
+  }
+
+  #freeIova(sizeBytes: number): bigint {
+    const chunkBytes = BigInt(this.#options.chunkBytes);
+    for (const { first, last } of this.#options.iovaRanges) {
+      const from = first > this.#nextIova ? first : this.#nextIova;
+      const start = (from + chunkBytes - 1n) / chunkBytes * chunkBytes;
+      if (start + BigInt(sizeBytes) - 1n <= last) return start;
+    }
+    throw new ClientError('ERR_VFU_CLIENT_BUSY', `no ${sizeBytes} bytes are left of the addresses that the device may be given`);
   }
 
   #buffer(chunk: Chunk, at: number, sizeBytes: number, length: number): DmaBuffer {
@@ -165,4 +196,8 @@ export class DmaAllocator implements AsyncDisposable {
     };
     return { iova: chunk.iova + BigInt(at), sizeBytes, bytes, windowOffset, fd: chunk.file.fd, fdOffset: at, [Symbol.dispose]: free };
   }
+}
+
+function isPowerOfTwo(n: number): boolean {
+  return Number.isSafeInteger(n) && n > 0 && (BigInt(n) & (BigInt(n) - 1n)) === 0n;
 }

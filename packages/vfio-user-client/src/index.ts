@@ -13,7 +13,7 @@ export { DirtyBitmap } from './dirty-bitmap.ts';
 export type { DirtyLog } from './dirty-log.ts';
 export type { Dma } from './dma.ts';
 export { DmaAllocator } from './dma-allocator.ts';
-export type { DmaAllocatorOptions, DmaBuffer } from './dma-allocator.ts';
+export type { DmaAllocatorOptions, DmaBuffer, DmaMapper } from './dma-allocator.ts';
 export type { DmaMapRequest } from './dma-maps.ts';
 export type { DmaHandler } from './dma-server.ts';
 export { ClientError } from './errors.ts';

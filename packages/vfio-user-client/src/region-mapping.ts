@@ -2,7 +2,8 @@
 import { F_SEAL_SHRINK } from '@emudev/linux';
 import type { Sys } from '@emudev/linux';
 import type { Window, WindowMapping } from '@emudev/dma';
-import { ClientError } from './errors.ts';
+import type { SparseArea } from '@emudev/vfio-user-protocol';
+import { badArgument, ClientError } from './errors.ts';
 import type { Region } from './region.ts';
 import type { CallOptions } from './requests.ts';
 
@@ -21,6 +22,8 @@ export interface MapRegionOptions extends CallOptions {
    * unless this says that the server is trusted.
    */
   readonly allowUnsealed?: boolean;
+  /** Parts of what the server offers, in multiples of 4096 bytes; everything by default. */
+  readonly areas?: readonly SparseArea[];
 }
 
 /** Mapped areas of one region. They outlive the connection, until disposed: a store then reaches a file nobody reads. */
@@ -50,7 +53,8 @@ export class RegionMapping implements Disposable {
 
 /** Throws ERR_VFU_CLIENT_NOT_MAPPABLE, or the window's DmaError; then nothing stays mapped. */
 export function mapAreas(sys: Sys, window: Window, region: Region, fd: number, options: MapRegionOptions): RegionMapping {
-  const areas = region.areas.filter((area) => area.sizeBytes > 0);
+  const areas = (options.areas ?? region.areas).filter((area) => area.sizeBytes > 0);
+  if (options.areas !== undefined) checkOffered(region, areas);
   // CLIENT: areas, file offset and the file itself are the server's. That areas lie inside the region the decoder has checked.
   const fileBytes = sys.fstat(fd).sizeBytes;
   for (const { offset, sizeBytes } of areas) {
@@ -73,6 +77,14 @@ export function mapAreas(sys: Sys, window: Window, region: Region, fd: number, o
     throw error;
   }
   return new RegionMapping(areas.map(({ offset, sizeBytes }, i) => ({ offset, sizeBytes, windowOffset: mappings[i]!.offset })), mappings);
+}
+
+function checkOffered(region: Region, areas: readonly SparseArea[]): void {
+  for (const { offset, sizeBytes } of areas) {
+    if (!region.areas.some((offered) => offset >= offered.offset && offset + sizeBytes <= offered.offset + offered.sizeBytes)) {
+      throw badArgument(`area 0x${offset.toString(16)}+0x${sizeBytes.toString(16)} of region ${region.index} is not in what the server offers`);
+    }
+  }
 }
 
 export function notMappable(region: Region, why: string): ClientError {

@@ -13,6 +13,8 @@ export interface Region {
   readonly areas: readonly SparseArea[];
   /** Where region offset 0 lies in the server's file. */
   readonly fileOffset: number;
+  /** Of a region that is the device's own: what it is (VFIO_REGION_INFO_CAP_TYPE). */
+  readonly type?: { readonly type: number; readonly subtype: number };
 }
 
 export function regionOf(info: RegionInfo): Region {
@@ -26,5 +28,6 @@ export function regionOf(info: RegionInfo): Region {
     // Without the sparse capability all of a mappable region may be mapped.
     areas: mappable ? (info.areas ?? [{ offset: 0, sizeBytes }]) : [],
     fileOffset,
+    ...(info.type === undefined ? {} : { type: info.type }),
   };
 }
