@@ -32,6 +32,8 @@ export const SCRATCH_ENTRY_BYTES = 32;
 export const SCRATCH_QW0 = 0; // u64: of the write-back
 export const SCRATCH_STATUS = 8; // u64: qw1 of the write-back without the length
 export const SCRATCH_QUEUE = 16; // u32: Rx queue, or SCRATCH_DISCARD + DEVS_*: not delivered, and counted so when its turn comes
+export const SCRATCH_SUM_FROM = 20; // u32: where the bytes begin whose checksum is verified when the frame is copied; 0 = all has been said
+export const SCRATCH_SEED = 24; // u64: the sum of what else that checksum covers
 export const SCRATCH_DISCARD = 0x100;
 export const SCRATCH_TOUCHED: number = DEV_SCRATCH + SCRATCH_ENTRIES * SCRATCH_ENTRY_BYTES; // u32: where reads go that only fill the cache
 export const DEV_BYTES: number = SCRATCH_TOUCHED + 64;

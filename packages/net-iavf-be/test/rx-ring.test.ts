@@ -235,6 +235,23 @@ describe.each(['wasm', 'twins'] as const)('%s', (which) => {
     expect(descriptor(0)).toMatchObject(expected);
   });
 
+  it.each([
+    ['one buffer', { buffer: 2048 }, {}],
+    ['several buffers', { buffer: 512 }, {}],
+    ['one buffer, tagged', { buffer: 2048 }, { vlan: 5 }],
+    ['one buffer, IPv6', { buffer: 2048 }, { ip: 6, protocol: 'udp' }],
+  ] as const)('finds a wrong byte in frames of every length: %s', (_name, options, kind) => {
+    for (const payload of [...Array.from({ length: 240 }, (_, n) => n + 1), 700, 1001, 1460]) {
+      ring(options);
+      rig.set(rig.rxBlock(0) + Q_HEAD, 0);
+      const frame = frameOf({ ...kind, payload });
+      deliver(frame.bytes, change(frame.bytes, frame.bytes.length - 1), change(frame.bytes, frame.l2 + frame.l3 + 1));
+      const parts = Math.ceil(Math.max(60, frame.bytes.length) / options.buffer);
+      const said = [1, 2, 3].map((n) => descriptor(n * parts - 1));
+      expect({ payload, l3l4p: said.map((d) => d.l3l4p), l4e: said.map((d) => d.l4e) }).toEqual({ payload, l3l4p: [true, true, true], l4e: [false, true, true] });
+    }
+  });
+
   it('believes a sending port that has verified the checksum', () => {
     ring();
     const wrong = change(frameOf().bytes, 60);

@@ -206,6 +206,33 @@ describe.each(['wasm', 'twins'] as const)('%s', (which) => {
     expect(verifyFrame(rig.frame(0), frame)).toMatchObject({ ip: true, l4: true });
   });
 
+  it.each([
+    ['TCP over IPv4', { ip: 4, protocol: 'tcp' }, IPV4_CSUM | TCP],
+    ['TCP with options over IPv4', { ip: 4, protocol: 'tcp', tcpOptions: 12 }, IPV4_CSUM | TCP],
+    ['UDP over IPv6', { ip: 6, protocol: 'udp' }, IPV6 | UDP],
+  ] as const)('inserts the checksums of %s of every length', (_name, options, cmd) => {
+    const payloads = [...Array.from({ length: 260 }, (_, n) => n), 1399, 1400, 1446, 1460];
+    for (let first = 0; first < payloads.length; first += 32) {
+      memory = CHUNK_IOVA;
+      const frames = payloads.slice(first, first + 32).map((payload) => frameOf({ ...options, payload, undone: 'checksum' }));
+      for (const frame of frames) send(frame.bytes, EOP | RS | cmd, { headers: frame });
+      expect(burst() & 0xffff).toBe(frames.length);
+      for (const [n, frame] of frames.entries()) expect(verifyFrame(rig.frame(n), frame)).toMatchObject({ ip: true, l4: true });
+    }
+  });
+
+  it('tells packets apart whose checksums lie elsewhere', () => {
+    const kinds = [
+      [{ protocol: 'tcp' }, IPV4_CSUM | TCP], [{ protocol: 'udp' }, IPV4_CSUM | UDP], [{ ip: 6, protocol: 'tcp' }, IPV6 | TCP], [{ ip: 6, protocol: 'udp', hopByHop: 8 }, IPV6 | UDP],
+    ] as const;
+    const frames = Array.from({ length: 24 }, (_, n) => ({ frame: frameOf({ ...kinds[(n >> 1) % 4]![0], payload: 50 * n, undone: 'checksum' }), cmd: kinds[(n >> 1) % 4]![1] }));
+    for (const { frame, cmd } of frames) send(frame.bytes, EOP | RS | cmd, { headers: frame });
+    send(pattern(100));
+    expect(burst() & 0xffff).toBe(frames.length + 1);
+    for (const [n, { frame }] of frames.entries()) expect(verifyFrame(rig.frame(n), frame)).toMatchObject({ ip: true, l4: true });
+    expect(rig.frame(frames.length)).toEqual(pattern(100));
+  });
+
   it('sends a UDP checksum of zero as 0xFFFF', () => {
     const frame = frameOf({ protocol: 'udp', payload: 2, undone: 'checksum' });
     // Choose the payload so that the sum comes out as 0xFFFF, its inverse as 0

@@ -1,7 +1,8 @@
 /**
  * The Internet checksum (RFC 1071) and CRC32c. Sums are taken over little-endian words: the one's complement sum does not care,
- * as long as what is stored is stored the same way. Only on memory of ours, never on guest memory.
+ * as long as what is stored is stored the same way.
  */
+import { copyBlock, copyFrame } from './copy';
 
 /** One's complement sum of `bytes` bytes, folded to 16 bits. `bytes` < 128 KiB (the u32 lanes cannot overflow). */
 @inline
@@ -9,26 +10,90 @@ export function sum16(from: u32, bytes: u32): u32 {
   return fold(sumWords(from, bytes));
 }
 
-/** Unfolded sum: add several, then fold. */
+/** Unfolded sum of fewer than 128 KiB: add several, then fold. */
 export function sumWords(from: u32, bytes: u32): u64 {
   let sum: u64 = 0;
   if (bytes >= 64) {
-    let a = i32x4.splat(0);
-    let b = i32x4.splat(0);
-    let c = i32x4.splat(0);
-    let d = i32x4.splat(0);
+    let all = i32x4.splat(0);
+    let allOdd = i32x4.splat(0);
+    let high = i32x4.splat(0);
+    let highOdd = i32x4.splat(0);
     do {
-      a = i32x4.add(a, i32x4.extadd_pairwise_i16x8_u(v128.load(from)));
-      b = i32x4.add(b, i32x4.extadd_pairwise_i16x8_u(v128.load(from, 16)));
-      c = i32x4.add(c, i32x4.extadd_pairwise_i16x8_u(v128.load(from, 32)));
-      d = i32x4.add(d, i32x4.extadd_pairwise_i16x8_u(v128.load(from, 48)));
+      const a = v128.load(from);
+      const b = v128.load(from, 16);
+      const c = v128.load(from, 32);
+      const d = v128.load(from, 48);
+      all = i32x4.add(i32x4.add(all, a), c);
+      allOdd = i32x4.add(i32x4.add(allOdd, b), d);
+      high = i32x4.add(i32x4.add(high, i32x4.shr_u(a, 16)), i32x4.shr_u(c, 16));
+      highOdd = i32x4.add(i32x4.add(highOdd, i32x4.shr_u(b, 16)), i32x4.shr_u(d, 16));
       from += 64;
       bytes -= 64;
     } while (bytes >= 64);
-    a = i32x4.add(i32x4.add(a, b), i32x4.add(c, d));
-    sum = <u64><u32>i32x4.extract_lane(a, 0) + <u32>i32x4.extract_lane(a, 1) + <u32>i32x4.extract_lane(a, 2) + <u32>i32x4.extract_lane(a, 3);
+    sum = laneTotal(i32x4.add(all, allOdd), i32x4.add(high, highOdd));
   }
-  // Fewer than 64 are left: no loop
+  return sum + sumShort(from, bytes);
+}
+
+/**
+ * The sum of 16-bit words that were added up four pairs at a time: `all` is that of the pairs as 32-bit words, its carries lost, and
+ * `high` that of their upper halves. The lower halves make up the difference, which has lost none. Cheaper than adding halves to
+ * halves (`extadd_pairwise`), which no x86 has an instruction for.
+ */
+@inline
+function laneTotal(all: v128, high: v128): u64 {
+  const lanes = i32x4.add(i32x4.sub(all, i32x4.shl(high, 16)), high);
+  const pairs = i64x2.add(i64x2.shr_u(lanes, 32), v128.and(lanes, i64x2.splat(0xffffffff)));
+  return i64x2.extract_lane(pairs, 0) + i64x2.extract_lane(pairs, 1);
+}
+
+/** Most bytes that `copySummed` can leave out. */
+export const MAX_SKIPPED: u32 = 60;
+
+/** As `copyFrame`, and the unfolded sum of what comes behind the first `skipped` bytes, an even number. */
+export function copySummed(to: u32, from: u32, bytes: u32, skipped: u32): u64 {
+  if (bytes < 128) {
+    copyFrame(to, from, bytes);
+    return sumOf(from + skipped, bytes - skipped);
+  }
+  let sum = sumOf(from + skipped, 64 - skipped);
+  copyBlock(to, from);
+  const end = from + bytes;
+  let all = i32x4.splat(0);
+  let allOdd = i32x4.splat(0);
+  let high = i32x4.splat(0);
+  let highOdd = i32x4.splat(0);
+  do {
+    from += 64;
+    to += 64;
+    const a = v128.load(from);
+    const b = v128.load(from, 16);
+    const c = v128.load(from, 32);
+    const d = v128.load(from, 48);
+    all = i32x4.add(i32x4.add(all, a), c);
+    allOdd = i32x4.add(i32x4.add(allOdd, b), d);
+    high = i32x4.add(i32x4.add(high, i32x4.shr_u(a, 16)), i32x4.shr_u(c, 16));
+    highOdd = i32x4.add(i32x4.add(highOdd, i32x4.shr_u(b, 16)), i32x4.shr_u(d, 16));
+    v128.store(to, a);
+    v128.store(to, b, 16);
+    v128.store(to, c, 32);
+    v128.store(to, d, 48);
+  } while (from + 128 <= end);
+  const rest = end - from - 64;
+  sum += sumShort(from + 64, rest);
+  copyBlock(to + rest, from + rest);
+  return sum + laneTotal(i32x4.add(all, allOdd), i32x4.add(high, highOdd));
+}
+
+/** As `sumWords`, for what is mostly short. */
+@inline
+export function sumOf(from: u32, bytes: u32): u64 {
+  return bytes < 64 ? sumShort(from, bytes) : sumWords(from, bytes);
+}
+
+@inline
+function sumShort(from: u32, bytes: u32): u64 {
+  let sum: u64 = 0;
   if (bytes & 32) {
     sum += <u64>load<u32>(from) + load<u32>(from, 4) + load<u32>(from, 8) + load<u32>(from, 12);
     sum += <u64>load<u32>(from, 16) + load<u32>(from, 20) + load<u32>(from, 24) + load<u32>(from, 28);
@@ -63,10 +128,9 @@ export function sumIpv4Header(ip: u32, headerBytes: u32): u64 {
 
 @inline
 export function fold(sum: u64): u32 {
-  let folded = <u32>sum + <u32>(sum >> 32);
-  folded += <u32>(folded < <u32>sum); // end-around carry of the 32-bit addition
-  folded = (folded & 0xffff) + (folded >> 16);
-  return (folded & 0xffff) + (folded >> 16);
+  // Halves are added to each other in both halves: the carry out of the lower one is the end-around carry of the upper one
+  const word = <u32>((sum + rotl<u64>(sum, 32)) >> 32);
+  return (word + rotl<u32>(word, 16)) >> 16;
 }
 
 @inline

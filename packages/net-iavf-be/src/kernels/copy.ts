@@ -47,7 +47,9 @@ function copyShort(to: u32, from: u32, bytes: u32): void {
   }
 }
 
-/** As `copy`, for 60 bytes and more: whole blocks, the last one overlapping. */
+export const MIN_COPY_FRAME_BYTES: u32 = 60;
+
+/** As `copy`, for MIN_COPY_FRAME_BYTES and more: whole blocks, the last one overlapping. */
 @inline
 export function copyFrame(to: u32, from: u32, bytes: u32): void {
   if (bytes <= 64) {
@@ -72,7 +74,7 @@ export function copyFrame(to: u32, from: u32, bytes: u32): void {
 }
 
 @inline
-function copyBlock(to: u32, from: u32): void {
+export function copyBlock(to: u32, from: u32): void {
   const a = v128.load(from);
   const b = v128.load(from, 16);
   const c = v128.load(from, 32);

@@ -14,7 +14,7 @@ import {
 } from './classify';
 import { castOf, isAddressed, isPruned, MAC_MASK, UNICAST } from './filter';
 import { toeplitz4, toeplitz6 } from './rss';
-import { verdict } from './verify';
+import { plainVerdict, verdict, VERIFY_LATER } from './verify';
 
 const ETHERNET_HEADER_BYTES: u32 = 14;
 /** 0x8100 as a little-endian load sees it. */
@@ -86,6 +86,7 @@ export function describe(device: u32, records: u32, count: u32): void {
       }
     }
     let hash: u32 = 0;
+    let sumFrom: u32 = 0;
     const ip = data + l3;
     const plain = etherType == ETHERTYPE_IPV4 ? plainIpv4(ip, length - l3) : 0;
     if (plain != 0) {
@@ -98,9 +99,9 @@ export function describe(device: u32, records: u32, count: u32): void {
         status |= FLTSTAT_RSS;
       }
       status |= (isTcp ? PTYPE_IPV4_TCP : PTYPE_IPV4_UDP) << PTYPE_SHIFT;
-      status |= verdict(
-        data, l3, load<u32>(record, FRAME_FLAGS), l3 + 20, (plain & 0xffff) - 20, isTcp ? PROTOCOL_TCP : PROTOCOL_UDP, false, 20,
-      );
+      const bits = plainVerdict(entry, data, length, l3, load<u32>(record, FRAME_FLAGS), (plain & 0xffff) - 20, plain >> 16);
+      if ((bits & VERIFY_LATER) != 0) sumFrom = l3 + 20;
+      status |= bits & ~VERIFY_LATER;
     } else if (isUnparsed(etherType)) {
       status |= <u64>PTYPE_L2_PAYLOAD << PTYPE_SHIFT;
     } else {
@@ -112,7 +113,9 @@ export function describe(device: u32, records: u32, count: u32): void {
       }
       status |= <u64>ptype << PTYPE_SHIFT;
       if (l4 != 0 && !hasExtensions) {
-        status |= verdictOfClassified(data, l3, load<u32>(record, FRAME_FLAGS));
+        const bits = verdict(entry, data, length, l3, load<u32>(record, FRAME_FLAGS), l4, l4Bytes, protocol, isIpv6, ipv4HeaderBytes);
+        if ((bits & VERIFY_LATER) != 0) sumFrom = l4;
+        status |= bits & ~VERIFY_LATER;
       }
     }
     const queue = <u32>load<u8>(device + (hash & (RSS_LUT_ENTRIES - 1)), DEV_LUT);
@@ -122,7 +125,7 @@ export function describe(device: u32, records: u32, count: u32): void {
     }
     store<u64>(entry, qw0 | (<u64>hash << 32), SCRATCH_QW0);
     store<u64>(entry, status, SCRATCH_STATUS);
-    store<u32>(entry, queue, SCRATCH_QUEUE);
+    store<u64>(entry, <u64>queue | (<u64>sumFrom << 32), SCRATCH_QUEUE);
   }
 }
 
@@ -136,8 +139,4 @@ function plainIpv4(ip: u32, bytes: u32): u32 {
   const next: u32 = load<u8>(ip, 9);
   if (next == PROTOCOL_UDP ? total < 28 : next != PROTOCOL_TCP || total < 40) return 0;
   return total | (next << 16);
-}
-
-function verdictOfClassified(data: u32, l3: u32, flags: u32): u32 {
-  return verdict(data, l3, flags, l4, l4Bytes, protocol, isIpv6, ipv4HeaderBytes);
 }

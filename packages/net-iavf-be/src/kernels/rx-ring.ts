@@ -10,7 +10,7 @@ import {
   DEV_IOTLB, DEV_PAUSED, DEV_RX_BLOCKS, DEV_RX_KICK, DEV_SCRATCH, DEV_STATS, DEVS_RX_NO_QUEUE, DEVS_RX_OVERSIZE, FRAME_RECORD_BYTES,
   IOTLB_WRITE, MAX_RX_BUFFERS, PADDED_FRAME_BYTES, Q_BAD_BUFFERS, Q_BUFFER, Q_BYTES, Q_DOORBELL, Q_ENABLED, Q_FAULT, Q_HEAD, Q_LENGTH,
   Q_MAX_PACKET, Q_RING, Q_RX_ADDRESSES, Q_STATS, QFAULT_BUFFER, QFAULT_TAIL, QS_BYTES, QS_DISCARDS, QS_ERRORS, QS_PACKETS, QS_UNICAST,
-  RX_BAD_BUFFER_LIMIT, SCRATCH_DISCARD, SCRATCH_ENTRIES, SCRATCH_ENTRY_BYTES, SCRATCH_QUEUE, SCRATCH_QW0, SCRATCH_STATUS, SCRATCH_TOUCHED,
+  RX_BAD_BUFFER_LIMIT, SCRATCH_DISCARD, SCRATCH_ENTRIES, SCRATCH_ENTRY_BYTES, SCRATCH_QUEUE, SCRATCH_QW0, SCRATCH_STATUS, SCRATCH_SUM_FROM, SCRATCH_TOUCHED,
 } from './layout';
 import { copyFrame } from './copy';
 import { UNICAST } from './filter';
@@ -18,6 +18,7 @@ import { copyToGuest, forgetMiss, isMapped, missed, span, translate, useIotlb, z
 import { publish } from './publish';
 import { DD, describe, EOP, L2TAG1P, PTYPE_SHIFT, UMBCAST_MASK, UMBCAST_SHIFT } from './rx-describe';
 import { add, countCast, increment } from './statistics';
+import { copyVerified, lateVerdict } from './verify';
 
 const FCS_BYTES: u32 = 4;
 /** Bits of qw1. */
@@ -124,7 +125,7 @@ function deliver(device: u32, queue: u32, records: u32, at: u32, end: u32): bool
     } else {
       const data = <u32>word;
       const qw0 = load<u64>(entry, SCRATCH_QW0);
-      const status = load<u64>(entry, SCRATCH_STATUS);
+      const status = load<u64>(entry, SCRATCH_STATUS) | lateVerdict(entry, data, length);
       if (place(block, ring, ringLength, head, available, data, length, qw0, status, fetched)) written = true;
       const now = load<u32>(block, Q_HEAD);
       available -= now >= head ? now - head : now + ringLength - head;
@@ -161,7 +162,7 @@ function placePlain(entry: u32, record: u32, count: u32, ring: u32, ringLength: 
   while (record < end) {
     const word = load<u64>(record);
     const bytes = <u32>(word >> 32);
-    const status = load<u64>(entry, SCRATCH_STATUS);
+    let status = load<u64>(entry, SCRATCH_STATUS);
     if (bytes < PADDED_FRAME_BYTES || bytes > limit || (status & (UMBCAST_MASK | L2TAG1P)) != 0) break;
     const descriptor = ring + (head << 5);
     const iova = load<u64>(descriptor); // GUEST: fetched once
@@ -171,7 +172,9 @@ function placePlain(entry: u32, record: u32, count: u32, ring: u32, ringLength: 
       plainAddress = iova;
       break;
     }
-    copyFrame(to, <u32>word, bytes);
+    const sumFrom = load<u32>(entry, SCRATCH_SUM_FROM);
+    if (sumFrom == 0) copyFrame(to, <u32>word, bytes);
+    else status |= copyVerified(entry, to, <u32>word, bytes, sumFrom);
     v128.store(descriptor, zeroes, 16);
     store<u64>(descriptor, load<u64>(entry, SCRATCH_QW0));
     publish(descriptor + 8, status | (<u64>bytes << LENGTH_SHIFT));

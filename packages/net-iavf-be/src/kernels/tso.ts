@@ -7,8 +7,8 @@ import {
   STAGE_FRAME_BYTES, TSO_MAX_MSS, TSO_MIN_MSS, TSOF_IPV6, TSOF_TAG, TSOF_TAG_PEER, TSOF_UDP, TSOS_FLAGS, TSOS_L2_WORDS,
   TSOS_L3_WORDS, TSOS_L4_WORDS, TSOS_MSS, TSOS_VLAN_TCI, FRAME_TX_VLAN,
 } from './layout';
-import { fold, sumWords, swap16, swap32 } from './checksum';
-import { copy, zero } from './copy';
+import { copySummed, fold, sumWords, swap16, swap32 } from './checksum';
+import { copy, MIN_COPY_FRAME_BYTES, zero } from './copy';
 import { countFrame, increment } from './statistics';
 import { writeRecord } from './record';
 import { CMD_IIPT, CMD_IIPT_IPV6, CMD_L4T, CMD_L4T_TCP, CMD_L4T_UDP, l2Of, l3Of, l4Of, mssOf, tsoLengthOf } from './tx-descriptor';
@@ -78,8 +78,8 @@ export function emitSegments(block: u32, queue: u32, records: u32, produced: u32
     }
     const frame = cursor + gap;
     copy(frame, stage, header);
-    copy(frame + header, stage + header + offset, payload);
-    patchHeaders(frame, flags, l2, l3, l4, offset, payload, mss, offset + payload == total);
+    const payloadSum = copyPayload(frame + header, stage + header + offset, payload);
+    patchHeaders(frame, flags, l2, l3, l4, offset, payload, payloadSum, mss, offset + payload == total);
     if (gap != 0) insertTag(cursor, load<u16>(state, TSOS_VLAN_TCI));
     if (bytes < PADDED_FRAME_BYTES) {
       zero(cursor + bytes, PADDED_FRAME_BYTES - bytes);
@@ -101,6 +101,14 @@ export function emitSegments(block: u32, queue: u32, records: u32, produced: u32
   return produced;
 }
 
+/** Returns the unfolded sum of what it copies. */
+@inline
+function copyPayload(to: u32, from: u32, bytes: u32): u64 {
+  if (bytes >= MIN_COPY_FRAME_BYTES) return copySummed(to, from, bytes, 0);
+  copy(to, from, bytes);
+  return sumWords(from, bytes);
+}
+
 @inline
 function max_(a: u32, b: u32): u32 {
   return a > b ? a : b;
@@ -108,7 +116,7 @@ function max_(a: u32, b: u32): u32 {
 
 /** Everything in the headers that differs from segment to segment; the checksum seed is the pseudo header without its length. */
 function patchHeaders(
-  frame: u32, flags: u32, l2: u32, l3: u32, l4: u32, offset: u32, payload: u32, mss: u32, last: bool,
+  frame: u32, flags: u32, l2: u32, l3: u32, l4: u32, offset: u32, payload: u32, payloadSum: u64, mss: u32, last: bool,
 ): void {
   const ip = frame + l2;
   const at = ip + l3;
@@ -122,7 +130,7 @@ function patchHeaders(
   }
   if (flags & TSOF_UDP) {
     store<u16>(at, swap16(l4Total), 4);
-    const sum = fold(sumWords(at, l4Total) + swap16(l4Total)) ^ 0xffff;
+    const sum = fold(sumWords(at, l4) + payloadSum + swap16(l4Total)) ^ 0xffff;
     store<u16>(at, sum == 0 ? 0xffff : sum, 6);
     return;
   }
@@ -131,5 +139,5 @@ function patchHeaders(
   if (!last) bits &= ~TCP_FIN_PSH;
   if (offset != 0) bits &= ~TCP_CWR;
   store<u8>(at, bits, 13);
-  store<u16>(at, fold(sumWords(at, l4Total) + swap16(l4Total)) ^ 0xffff, 16);
+  store<u16>(at, fold(sumWords(at, l4) + payloadSum + swap16(l4Total)) ^ 0xffff, 16);
 }

@@ -8,6 +8,8 @@ export const DTYPE_DONE: u32 = 0xf;
 /** Bits of qw1. */
 export const QW1_EOP: u64 = 1 << 4;
 export const QW1_RS: u64 = 1 << 5;
+/** OFFSET. */
+export const OFFSETS_MASK: u64 = 0x3ffff << 16;
 
 /** Data CMD, relative to bit 4. */
 export const CMD_IL2TAG1: u32 = 0x008;

@@ -8,7 +8,7 @@ import {
   Q_ENABLED, Q_FAULT, Q_HEAD, Q_LENGTH, Q_RING, Q_STAGE, Q_STATS, Q_TSO_TOTAL, QFAULT_NEVER_EOP, QFAULT_TAIL, QS_BYTES, QS_ERRORS, QS_PACKETS,
   QS_UNICAST, STAGE_CRC_TABLE, STAGE_DESCRIPTORS, TSO_HANDOVER_IP_BYTES, TSOF_TAG, TSOF_TAG_PEER,
 } from './layout';
-import { copy, copyFrame, zero } from './copy';
+import { copy, zero } from './copy';
 import { castOf, MAC_MASK, UNICAST } from './filter';
 import { copyFromGuest, missed, span, translate, useIotlb } from './iotlb';
 import { publish } from './publish';
@@ -21,8 +21,10 @@ import {
   packetFirst, packetMalformed, QW1_EOP, QW1_RS, sizeOf, tag1Of,
 } from './tx-descriptor';
 import { finishChecksums, headersFit, insertTag } from './tx-offload';
+import {
+  isPlain, isSimple, NOTHING_FETCHED, RAISE, runBytes, runCursor, runFrames, runGroup, runHead, runRaise, takePlain, takeSummed,
+} from './tx-run';
 
-const RAISE: u32 = 1 << 16;
 const MISS: u32 = 1 << 17;
 const MAX_BURST: u32 = 0xffff;
 /**
@@ -48,6 +50,7 @@ export function rxBurst(device: u32, queue: u32, records: u32, max: u32, arena: 
   }
   const stats = block + Q_STATS;
   const caps = load<u32>(device, DEV_PEER_TX_CAPS);
+  const sumsForPeer = (caps & FRAME_TX_L4_CSUM) != 0;
   const maxFrame = load<u32>(device, DEV_MAX_FRAME);
   const end = arena + arenaBytes;
   if (max > MAX_BURST) max = MAX_BURST;
@@ -69,21 +72,21 @@ export function rxBurst(device: u32, queue: u32, records: u32, max: u32, arena: 
   }
   while (head != tail && produced < max) {
     let qw1 = load<u64>(ring + (head << 4), 8); // GUEST: fetched once
-    if ((qw1 & PLAIN_MASK) == QW1_EOP) {
+    if (isSimple(qw1)) {
       const available = tail > head ? tail - head : tail + length - head;
       const count = min<u32>(available, max - produced);
       const record = records + produced * FRAME_RECORD_BYTES;
-      qw1 = (qw1 & WORKS_MASK) == 0
+      qw1 = isPlain(qw1)
         ? takePlain(ring, length, head, count, record, cursor, end, maxFrame, queue, qw1)
-        : takeWithChecksums(ring, length, head, count, record, cursor, end, maxFrame, queue, caps, load<u32>(block, Q_STAGE) + STAGE_CRC_TABLE, qw1);
-      produced += plainFrames;
-      plain += plainFrames;
-      plainBytes += plainFrameBytes;
-      unicast += plainFrames - plainGroup;
-      raise |= plainRaise;
-      head = plainHead;
-      cursor = plainCursor;
-      if (plainGroup != 0) countGroup(stats, records + (produced - plainFrames) * FRAME_RECORD_BYTES, plainFrames);
+        : takeSummed(ring, length, head, count, record, cursor, end, sumsForPeer ? 0 : maxFrame, queue, qw1);
+      produced += runFrames;
+      plain += runFrames;
+      plainBytes += runBytes;
+      unicast += runFrames - runGroup;
+      raise |= runRaise;
+      head = runHead;
+      cursor = runCursor;
+      if (runGroup != 0) countGroup(stats, records + (produced - runFrames) * FRAME_RECORD_BYTES, runFrames);
       if (qw1 == NOTHING_FETCHED) continue;
     }
     const descriptor = ring + (head << 4);
@@ -168,91 +171,6 @@ export function rxBurst(device: u32, queue: u32, records: u32, max: u32, arena: 
   add(stats + (QS_BYTES << 3), plainBytes);
   add(stats + (QS_UNICAST << 3), unicast);
   return produced | raise | (missed ? MISS : 0);
-}
-
-/** Bits of qw1 that make a packet more than one descriptor with perhaps checksums to insert: another type, no EOP, a tag, DUMMY. */
-const PLAIN_MASK: u64 = 0x1f | (<u64>CMD_SPECIAL << 4);
-const WORKS_MASK: u64 = <u64>(CMD_IIPT | CMD_L4T) << 4;
-/** No qw1: its type is a reserved one and nothing else is set. */
-const NOTHING_FETCHED: u64 = 0;
-
-/** What `takePlain` leaves behind. */
-let plainFrames: u32 = 0;
-let plainFrameBytes: u32 = 0;
-let plainGroup: u32 = 0;
-let plainRaise: u32 = 0;
-let plainHead: u32 = 0;
-let plainCursor: u32 = 0;
-
-/** The packets from `head` on as long as they are one descriptor each, to copy out of one piece of memory. */
-function takePlain(
-  ring: u32, length: u32, head: u32, count: u32, record: u32, cursor: u32, end: u32, maxFrame: u32, queue: u32, qw1: u64,
-): u64 {
-  return takeRun(false, ring, length, head, count, record, cursor, end, maxFrame, queue, 0, 0, qw1);
-}
-
-/** As `takePlain`, of those with checksums to insert, all of which we do (`caps` leave none to the peer). */
-function takeWithChecksums(
-  ring: u32, length: u32, head: u32, count: u32, record: u32, cursor: u32, end: u32, maxFrame: u32, queue: u32, caps: u32, crcTable: u32,
-  qw1: u64,
-): u64 {
-  return takeRun(true, ring, length, head, count, record, cursor, end, maxFrame, queue, caps, crcTable, qw1);
-}
-
-/**
- * Compiled twice, once without `works`: the loop of the plain packets keeps its registers.
- * `qw1` is that of the first; returned is that of the packet it stopped at, or NOTHING_FETCHED.
- */
-@inline
-function takeRun(
-  works: bool, ring: u32, length: u32, head: u32, count: u32, record: u32, cursor: u32, end: u32, maxFrame: u32, queue: u32, caps: u32,
-  crcTable: u32, qw1: u64,
-): u64 {
-  const second = i64x2.replace_lane(i64x2.splat(0), 1, <u64>queue << 32);
-  let frames: u32 = 0;
-  let total: u32 = 0;
-  let group: u32 = 0;
-  let raise: u32 = 0;
-  while (true) {
-    const bytes = sizeOf(qw1);
-    if (bytes < PADDED_FRAME_BYTES || bytes > maxFrame || <i32>(end - cursor) < <i32>bytes) break;
-    if (works && !canFinish(qw1, bytes, caps)) break;
-    const from = translate(load<u64>(ring + (head << 4))); // GUEST: fetched once more only if nothing came of it
-    if (from == 0 || span < bytes) break;
-    copyFrame(cursor, from, bytes);
-    if (works) finish(cursor, qw1, bytes, crcTable);
-    v128.store(record, i64x2.replace_lane(i64x2.splat(0), 0, <u64>cursor | (<u64>bytes << 32)));
-    v128.store(record, second, 16);
-    group += load<u8>(cursor) & 1;
-    total += bytes;
-    cursor = (cursor + bytes + 63) & ~63;
-    if ((qw1 & QW1_RS) != 0) {
-      publish(ring + (head << 4) + 8, qw1 | 0xf);
-      raise = RAISE;
-    }
-    if (++head == length) head = 0;
-    record += FRAME_RECORD_BYTES;
-    if (++frames == count) {
-      qw1 = NOTHING_FETCHED;
-      break;
-    }
-    qw1 = load<u64>(ring + (head << 4), 8); // GUEST: fetched once
-    if ((qw1 & PLAIN_MASK) != QW1_EOP || ((qw1 & WORKS_MASK) != 0) != works) break;
-  }
-  plainFrames = frames;
-  plainFrameBytes = total;
-  plainGroup = group;
-  plainRaise = raise;
-  plainHead = head;
-  plainCursor = min<u32>(cursor, end);
-  return qw1;
-}
-
-function canFinish(qw1: u64, bytes: u32, caps: u32): bool {
-  return (caps & FRAME_TX_L4_CSUM) == 0 && headersFit(cmdOf(qw1), l2Of(qw1), l3Of(qw1), l4Of(qw1), bytes);
-}
-function finish(frame: u32, qw1: u64, bytes: u32, crcTable: u32): void {
-  finishChecksums(frame, cmdOf(qw1), l2Of(qw1), l3Of(qw1), bytes, 0, crcTable);
 }
 
 /** Some of these frames go to a group. */

@@ -1,0 +1,128 @@
+/**
+ * Runs of Tx packets that are one descriptor each, to copy out of one piece of memory: nearly all. The loops are compiled once for packets
+ * to send as they are and once for those with a checksum to insert, so that each keeps its variables in registers.
+ */
+import { FRAME_RECORD_BYTES, PADDED_FRAME_BYTES } from './layout';
+import { copySummed, fold, MAX_SKIPPED, sumIpv4Header } from './checksum';
+import { copyFrame } from './copy';
+import { span, translate } from './iotlb';
+import { publish } from './publish';
+import {
+  CMD_IIPT, CMD_IIPT_IPV4_CSUM, CMD_L4T, CMD_L4T_TCP, CMD_L4T_UDP, CMD_SPECIAL, cmdOf, l2Of, l3Of, l4Of, OFFSETS_MASK, QW1_EOP, QW1_RS, sizeOf,
+} from './tx-descriptor';
+
+/** Of a burst's result. */
+export const RAISE: u32 = 1 << 16;
+/** No qw1: its type is a reserved one and nothing else is set. */
+export const NOTHING_FETCHED: u64 = 0;
+/** Bits of qw1 that make a packet more than one descriptor with perhaps checksums to insert: another type, no EOP, a tag, DUMMY. */
+const SIMPLE_MASK: u64 = 0x1f | (<u64>CMD_SPECIAL << 4);
+const WORK_MASK: u64 = <u64>(CMD_IIPT | CMD_L4T) << 4;
+
+/** What a run leaves behind. */
+export let runFrames: u32 = 0;
+export let runBytes: u32 = 0;
+/** How many of the frames go to a group address. */
+export let runGroup: u32 = 0;
+export let runRaise: u32 = 0;
+export let runHead: u32 = 0;
+export let runCursor: u32 = 0;
+
+/** One descriptor, with at most checksums to insert. */
+@inline
+export function isSimple(qw1: u64): bool {
+  return (qw1 & SIMPLE_MASK) == QW1_EOP;
+}
+
+/** Of a simple one: to send as it is. */
+@inline
+export function isPlain(qw1: u64): bool {
+  return (qw1 & WORK_MASK) == 0;
+}
+
+/** The plain packets from `head` on. `qw1` is that of the first; returned is that of the packet it stopped at, or NOTHING_FETCHED. */
+export function takePlain(
+  ring: u32, length: u32, head: u32, count: u32, record: u32, cursor: u32, end: u32, maxFrame: u32, queue: u32, qw1: u64,
+): u64 {
+  return takeRun(false, ring, length, head, count, record, cursor, end, maxFrame, queue, qw1);
+}
+
+/** As `takePlain`, those with TCP's or UDP's checksum to insert, as long as they have it in the same place. */
+export function takeSummed(
+  ring: u32, length: u32, head: u32, count: u32, record: u32, cursor: u32, end: u32, maxFrame: u32, queue: u32, qw1: u64,
+): u64 {
+  return takeRun(true, ring, length, head, count, record, cursor, end, maxFrame, queue, qw1);
+}
+
+@inline
+function takeRun(
+  summed: bool, ring: u32, length: u32, head: u32, count: u32, record: u32, cursor: u32, end: u32, maxFrame: u32, queue: u32, qw1: u64,
+): u64 {
+  const second = i64x2.replace_lane(i64x2.splat(0), 1, <u64>queue << 32);
+  // Of those with checksums, all of a run have this in common
+  const kind = summed ? qw1 & (WORK_MASK | OFFSETS_MASK) : 0;
+  const least = summed ? leastBytes(qw1) : PADDED_FRAME_BYTES;
+  let frames: u32 = 0;
+  let total: u32 = 0;
+  let group: u32 = 0;
+  let raise: u32 = 0;
+  while (true) {
+    const bytes = sizeOf(qw1);
+    if (bytes < least || bytes > maxFrame || <i32>(end - cursor) < <i32>bytes) break;
+    const from = translate(load<u64>(ring + (head << 4))); // GUEST: fetched once more only if nothing came of it
+    if (from == 0 || span < bytes) break;
+    if (summed) copyAndInsert(cursor, from, bytes, kind);
+    else copyFrame(cursor, from, bytes);
+    v128.store(record, i64x2.replace_lane(i64x2.splat(0), 0, <u64>cursor | (<u64>bytes << 32)));
+    v128.store(record, second, 16);
+    group += load<u8>(cursor) & 1;
+    total += bytes;
+    cursor = (cursor + bytes + 63) & ~63;
+    if ((qw1 & QW1_RS) != 0) {
+      publish(ring + (head << 4) + 8, qw1 | 0xf);
+      raise = RAISE;
+    }
+    if (++head == length) head = 0;
+    record += FRAME_RECORD_BYTES;
+    if (++frames == count) {
+      qw1 = NOTHING_FETCHED;
+      break;
+    }
+    qw1 = load<u64>(ring + (head << 4), 8); // GUEST: fetched once
+    if ((qw1 & (summed ? SIMPLE_MASK | WORK_MASK | OFFSETS_MASK : SIMPLE_MASK | WORK_MASK)) != (QW1_EOP | kind)) break;
+  }
+  runFrames = frames;
+  runBytes = total;
+  runGroup = group;
+  runRaise = raise;
+  runHead = head;
+  runCursor = min<u32>(cursor, end);
+  return qw1;
+}
+
+/** Bytes of the shortest packet that these checksums can be inserted into; no packet is as long if they are none of `takeSummed`'s. */
+function leastBytes(qw1: u64): u32 {
+  const l4t = cmdOf(qw1) & CMD_L4T;
+  const l2 = l2Of(qw1);
+  const l3 = l3Of(qw1);
+  if ((l4t != CMD_L4T_TCP && l4t != CMD_L4T_UDP) || l2 < 14 || l3 < 20 || l2 + l3 > MAX_SKIPPED) return u32.MAX_VALUE;
+  return max<u32>(PADDED_FRAME_BYTES, l2 + l3 + max<u32>(l4Of(qw1), l4t == CMD_L4T_TCP ? 18 : 8));
+}
+
+/**
+ * Copies a frame and inserts what `kind` says. The sums are taken from the guest's memory in the same pass: a load from the fresh copy
+ * would wait for the stores. GUEST: if it changes the frame meanwhile, its checksum is wrong.
+ */
+@inline
+function copyAndInsert(to: u32, from: u32, bytes: u32, kind: u64): void {
+  const l2 = l2Of(kind);
+  const l3 = l3Of(kind);
+  // The driver has left the pseudo-header sum in the field, so the sum over everything is the sum to invert
+  const sum = fold(copySummed(to, from, bytes, l2 + l3)) ^ 0xffff;
+  if ((cmdOf(kind) & CMD_IIPT) == CMD_IIPT_IPV4_CSUM) {
+    const ip = from + l2;
+    store<u16>(to + l2, fold(sumIpv4Header(ip, l3) + (load<u16>(ip, 10) ^ 0xffff)) ^ 0xffff, 10);
+  }
+  if ((cmdOf(kind) & CMD_L4T) == CMD_L4T_TCP) store<u16>(to + l2 + l3, sum, 16);
+  else store<u16>(to + l2 + l3, sum == 0 ? 0xffff : sum, 6);
+}
