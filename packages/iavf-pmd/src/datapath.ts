@@ -5,7 +5,7 @@ import { linux } from '@emudev/linux';
 import type { DoorbellRelay } from './doorbells.ts';
 import { KERNELS_WASM_BASE64 } from './kernels.gen.ts';
 import type { Kernels } from './kernels-face.ts';
-import { Q_DOORBELL } from './layout.ts';
+import { Q_DOORBELL, RX_PATIENCE } from './layout.ts';
 
 export interface DatapathInit {
   /** Window offsets of the queue blocks, by queue number. */
@@ -14,6 +14,9 @@ export interface DatapathInit {
   /** Set where the device traps its doorbells. */
   readonly relay: DoorbellRelay | undefined;
 }
+
+/** How often this thread has polled, all its ports and queues; at the start a queue without a burst has been without one for long. */
+let polls = RX_PATIENCE;
 
 class IavfDatapath implements PortDatapath {
   readonly #kernels: Kernels;
@@ -24,7 +27,7 @@ class IavfDatapath implements PortDatapath {
   readonly #relay: DoorbellRelay | undefined;
 
   constructor(context: LcoreContext, init: DatapathInit) {
-    this.#kernels = loadKernels<Kernels>(KERNELS_WASM_BASE64, context.memory);
+    this.#kernels = kernelsOf(context.memory);
     this.#i32 = context.i32;
     this.#u32 = context.u32;
     this.#rxBlocks = Uint32Array.from(init.rxBlocks);
@@ -35,7 +38,7 @@ class IavfDatapath implements PortDatapath {
   rxBurst(queue: number, burst: Burst, max: number): number {
     const block = this.#rxBlocks[queue]!;
     const before = this.#relay === undefined ? 0 : this.#tail(block);
-    const count = this.#kernels.rxBurst(block, burst.records, max < burst.capacity ? max : burst.capacity, burst.arena, burst.arenaBytes);
+    const count = this.#kernels.rxBurst(block, burst.records, max < burst.capacity ? max : burst.capacity, burst.arena, burst.arenaBytes, (polls = (polls + 1) | 0));
     if (this.#relay !== undefined && this.#tail(block) !== before) this.#tell(this.#relay);
     return count;
   }
@@ -57,6 +60,18 @@ class IavfDatapath implements PortDatapath {
     if (Atomics.exchange(this.#i32, relay.dirty, 1) === 0) linux.eventfdSignal(relay.fd);
   }
 }
+
+/** One instance for all cards of an lcore: calls of a function that is always the same are cheaper, and so is the memory. */
+function kernelsOf(memory: WebAssembly.Memory): Kernels {
+  let kernels = allKernels.get(memory);
+  if (kernels === undefined) {
+    kernels = loadKernels<Kernels>(KERNELS_WASM_BASE64, memory);
+    kernels.setStoreOrder(process.arch === 'x64' ? 1 : 0);
+    allKernels.set(memory, kernels);
+  }
+  return kernels;
+}
+const allKernels = new WeakMap<WebAssembly.Memory, Kernels>();
 
 export function createDatapath(context: LcoreContext, init: DatapathInit): PortDatapath {
   return new IavfDatapath(context, init);

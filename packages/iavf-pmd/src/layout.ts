@@ -29,8 +29,8 @@ export const Q_BYTES = 128;
 /* ---- Rx only -------------------------------------------------------------------------------------------------------------- */
 /** u32: 1 = the rest of an unusable frame is still to come: discard up to its EOP. */
 export const RXQ_SKIP = 48;
-/** u32: polls that still look RX_LOOKAHEAD descriptors ahead instead of at the next one. */
-export const RXQ_PATIENCE = 52;
+/** u32: the lcore's count of polls, of all its queues, when this queue had its last burst. */
+export const RXQ_LAST = 52;
 
 /* ---- Tx only -------------------------------------------------------------------------------------------------------------- */
 export const TXQ_RS_LIST = 48; // u32: window offset of Q_LENGTH u32: the descriptors with RS, a ring of its own
@@ -62,7 +62,7 @@ export const RS_INTERVAL = 32;
  * A poll right after a burst finds a frame or two: the device is about to write the others, two descriptors to a cache line, and
  * looking at them takes the line away from it every time. So for RX_PATIENCE polls after a burst only the descriptor is looked at
  * that would fill the next one, or RX_LOOKAHEAD further on; then whatever there is is taken. A microsecond or two of latency under
- * load, none after a pause.
+ * load, none after a pause. Polls of other queues count: while an lcore goes round many cards, their bursts grow by themselves.
  */
 export const RX_PATIENCE = 64;
 export const RX_LOOKAHEAD = 63;

@@ -5,7 +5,7 @@ import type { Doorbells } from './doorbells.ts';
 import { IavfError } from './errors.ts';
 import {
   QS_BYTES, QS_ERRORS, QS_LARGE, QS_NO_ROOM, QS_PACKETS, Q_BUFFERS, Q_BUFFER_BYTES, Q_BYTES, Q_DOORBELL, Q_ENABLED, Q_HEAD, Q_IOVA, Q_LENGTH, Q_NUMBER,
-  Q_RING, Q_SLOTS, Q_STATS, Q_STRIDE, Q_TAIL, RXQ_PATIENCE, RXQ_SKIP, RX_DESCRIPTOR_BYTES, TXQ_MAX_FRAME, TXQ_PARTNER, TXQ_RS_HEAD, TXQ_RS_LIST, TXQ_RS_TAIL, TXQ_SINCE_RS, TXQ_USO, TX_DESCRIPTOR_BYTES,
+  Q_RING, Q_SLOTS, Q_STATS, Q_STRIDE, Q_TAIL, RXQ_LAST, RXQ_SKIP, RX_DESCRIPTOR_BYTES, TXQ_MAX_FRAME, TXQ_PARTNER, TXQ_RS_HEAD, TXQ_RS_LIST, TXQ_RS_TAIL, TXQ_SINCE_RS, TXQ_USO, TX_DESCRIPTOR_BYTES,
 } from './layout.ts';
 
 const BUFFERS_BYTES = RING_LENGTH * BUFFER_STRIDE_BYTES;
@@ -83,7 +83,7 @@ export class Rings implements Disposable {
     this.#prepare(rx, queue);
     this.#prepare(tx, queue);
     const fields: [number, number][] = [
-      [rx.block + Q_TAIL, RING_LENGTH - 1], [rx.block + RXQ_SKIP, 0], [rx.block + RXQ_PATIENCE, 0],
+      [rx.block + Q_TAIL, RING_LENGTH - 1], [rx.block + RXQ_SKIP, 0], [rx.block + RXQ_LAST, 0],
       [tx.block + Q_TAIL, 0], [tx.block + TXQ_RS_LIST, rsList], [tx.block + TXQ_RS_HEAD, 0], [tx.block + TXQ_RS_TAIL, 0], [tx.block + TXQ_SINCE_RS, 0],
       [tx.block + TXQ_MAX_FRAME, maxFrameBytes], [tx.block + TXQ_USO, uso ? 1 : 0], [tx.block + TXQ_PARTNER, rx.block],
     ];

@@ -2,12 +2,18 @@ import fc from 'fast-check';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { FRAME_RX_IP_GOOD, FRAME_RX_L4_BAD, FRAME_RX_RSS, FRAME_RX_VLAN } from '@emudev/ethdev';
 import { RXS_DD, RXS_EOP, RXS_FLTSTAT_RSS, RXS_L2TAG1P, RXS_L3L4P, RXS_L4E, RXS_RXE, RX_LENGTH_SHIFT, RX_PTYPE_SHIFT } from '../src/descriptors.ts';
-import { QS_BYTES, QS_ERRORS, QS_LARGE, QS_NO_ROOM, QS_PACKETS, Q_ENABLED, Q_HEAD, Q_TAIL, RXQ_PATIENCE, RX_DESCRIPTOR_BYTES, RX_PATIENCE } from '../src/layout.ts';
+import { QS_BYTES, QS_ERRORS, QS_LARGE, QS_NO_ROOM, QS_PACKETS, Q_ENABLED, Q_HEAD, Q_TAIL, RXQ_LAST, RX_DESCRIPTOR_BYTES, RX_PATIENCE } from '../src/layout.ts';
 import { rxBurstTwin } from '../src/twins/rx.ts';
 import { ARENA, BUFFERS, BUFFER_BYTES, DEVICE_ADDRESS, DOORBELL, LENGTH, QUEUE, RECORDS, RING, STRIDE, counter, field32, freshRxQueue, kernels, runBoth, u8, view } from './rig.ts';
 
 const ARENA_BYTES = 1024;
-const burst = (max = 32, arenaBytes = ARENA_BYTES): number => kernels.rxBurst(QUEUE, RECORDS, max, ARENA, arenaBytes);
+/** The lcore's count of polls. */
+let now = 0;
+const burst = (max = 32, arenaBytes = ARENA_BYTES): number => kernels.rxBurst(QUEUE, RECORDS, max, ARENA, arenaBytes, ++now);
+/** The lcore has polled other queues for a while. */
+const pollOthers = (polls = RX_PATIENCE): void => {
+  now += polls;
+};
 const word = (low: number, length: number, ptype = 0): bigint =>
   BigInt(low) | (BigInt(ptype) << BigInt(RX_PTYPE_SHIFT)) | (BigInt(length) << BigInt(RX_LENGTH_SHIFT));
 /** The device's side: a write-back in slot `index`. */
@@ -17,7 +23,10 @@ function writeBack(index: number, qw1: bigint, qw0 = 0n): void {
 }
 const record = (index: number): number[] => Array.from({ length: 8 }, (_, i) => view.getUint32(RECORDS + index * 32 + 4 * i, true));
 
-beforeEach(freshRxQueue);
+beforeEach(() => {
+  freshRxQueue();
+  now = RX_PATIENCE;
+});
 
 describe('rxBurst', () => {
   test('hands out frames where they lie, with what the device said about them', () => {
@@ -34,7 +43,7 @@ describe('rxBurst', () => {
     burst();
     expect(field32(Q_TAIL)).toBe(LENGTH - 1);
     expect(view.getUint32(DOORBELL, true)).toBe(0);
-    view.setUint32(QUEUE + RXQ_PATIENCE, 0, true);
+    pollOthers();
     expect(burst()).toBe(0);
     expect(view.getUint32(DOORBELL, true)).toBe(2);
     expect(view.getBigUint64(RING + RX_DESCRIPTOR_BYTES, true)).toBe(DEVICE_ADDRESS + BigInt(STRIDE));
@@ -99,6 +108,15 @@ describe('rxBurst', () => {
     expect(burst(32)).toBe(32);
   });
 
+  test('polls of other queues count as waiting, and so does a wrap of the count', () => {
+    now = 0xffff_ffff - RX_PATIENCE / 2;
+    writeBack(0, word(RXS_DD | RXS_EOP, 60));
+    expect(burst()).toBe(1);
+    writeBack(1, word(RXS_DD | RXS_EOP, 60));
+    pollOthers(RX_PATIENCE - 1);
+    expect([burst(), burst()]).toEqual([0, 1]);
+  });
+
   test('a disabled queue is left alone', () => {
     writeBack(0, word(RXS_DD | RXS_EOP, 60));
     view.setUint32(QUEUE + Q_ENABLED, 0, true);
@@ -116,22 +134,23 @@ describe('rxBurst', () => {
       ptype: fc.oneof(fc.constantFrom(22, 24, 26, 27, 28, 29, 88, 92, 94, 95, 21, 87), fc.integer({ min: 0, max: 255 })),
       qw0: fc.bigInt({ min: 0n, max: 0xffff_ffff_ffff_ffffn }),
     });
-    const step = fc.record({ impatient: fc.boolean(), written: fc.array(descriptor, { maxLength: 40 }), max: fc.integer({ min: 0, max: 40 }), arena: fc.constantFrom(64, 300, 1024) });
+    const step = fc.record({ polls: fc.oneof(fc.constant(1), fc.constant(RX_PATIENCE + 1), fc.integer({ min: 0, max: 0xffff_ffff })), written: fc.array(descriptor, { maxLength: 40 }), max: fc.integer({ min: 0, max: 40 }), arena: fc.constantFrom(64, 300, 1024) });
     fc.assert(
-      fc.property(fc.array(step, { minLength: 1, maxLength: 8 }), (steps) => {
+      fc.property(fc.array(step, { minLength: 1, maxLength: 8 }), fc.integer({ min: 0, max: 0xffff_ffff }), (steps, last) => {
         freshRxQueue();
         for (let i = 0; i < LENGTH * STRIDE; i++) u8[BUFFERS + i] = i * 7;
         let device = 0;
-        for (const { impatient, written, max, arena } of steps) {
-          if (impatient) view.setUint32(QUEUE + RXQ_PATIENCE, 0, true);
+        view.setUint32(QUEUE + RXQ_LAST, last, true);
+        for (const { polls, written, max, arena } of steps) {
+          now = (now + polls) | 0;
           for (const d of written) {
             const low = d.sane ? (d.low & 0x3f000c & ~RXS_RXE) | 1 | (d.end ? 2 : 0) : (d.low & ~1) | (d.done ? 1 : 0);
             writeBack(device, word((low & 0x3fffffff) >>> 0, d.length, d.ptype), d.qw0);
             device = (device + 1) % LENGTH;
           }
           const { results, images } = runBoth(
-            () => burst(max, arena),
-            () => rxBurstTwin({ view, u8 }, QUEUE, RECORDS, max, ARENA, arena),
+            () => kernels.rxBurst(QUEUE, RECORDS, max, ARENA, arena, now),
+            () => rxBurstTwin({ view, u8 }, QUEUE, RECORDS, max, ARENA, arena, now),
           );
           expect(results[0]).toBe(results[1]);
           expect(images[0].equals(images[1])).toBe(true);

@@ -1,2 +1,3 @@
 export { rxBurst, touched } from './rx';
 export { txBurst } from './tx';
+export { setStoreOrder } from './publish';

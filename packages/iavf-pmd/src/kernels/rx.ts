@@ -4,9 +4,10 @@ import { addCounter, copyBytes } from './copy';
 import {
   FRAME_RECORD_BYTES, FRAME_RX_IP_BAD, FRAME_RX_IP_GOOD, FRAME_RX_L4_BAD, FRAME_RX_L4_GOOD, FRAME_RX_RSS, FRAME_RX_VLAN, MAX_RX_BUFFERS,
   QS_BYTES, QS_ERRORS, QS_LARGE, QS_NO_ROOM, QS_PACKETS, Q_BUFFERS, Q_BUFFER_BYTES, Q_DOORBELL, Q_ENABLED, Q_HEAD, Q_IOVA, Q_LENGTH,
-  Q_NUMBER, Q_RING, Q_SLOTS, Q_TAIL, RXQ_PATIENCE, RXQ_SKIP, RXS_DD, RXS_EOP, RXS_FLTSTAT_MASK, RXS_FLTSTAT_RSS, RXS_IPE, RXS_L2TAG1P, RXS_L3L4P,
+  Q_NUMBER, Q_RING, Q_SLOTS, Q_TAIL, RXQ_LAST, RXQ_SKIP, RXS_DD, RXS_EOP, RXS_FLTSTAT_MASK, RXS_FLTSTAT_RSS, RXS_IPE, RXS_L2TAG1P, RXS_L3L4P,
   RXS_L4E, RXS_RXE, RX_DESCRIPTOR_BYTES, RX_LENGTH_MASK, RX_LENGTH_SHIFT, RX_LOOKAHEAD, RX_PATIENCE, RX_PTYPE_MASK, RX_PTYPE_SHIFT,
 } from './layout';
+import { publish } from './publish';
 
 /** Posts what the previous burst consumed, all but the slot before `head`: a full ring would look like an empty one. */
 @inline
@@ -23,7 +24,7 @@ function repost(q: u32, ring: u32, length: u32, head: u32): void {
     if (tail == length) tail = 0;
   } while (tail != limit);
   store<u32>(q + Q_TAIL, tail);
-  atomic.store<u32>(load<u32>(q + Q_DOORBELL), tail);
+  publish(load<u32>(q + Q_DOORBELL), tail);
 }
 
 /** The descriptor `ahead` from here is the device's and done, so all before it are. */
@@ -109,7 +110,8 @@ function takeSingles(
   return (record - first) / FRAME_RECORD_BYTES;
 }
 
-export function rxBurst(q: u32, records: u32, max: u32, arena: u32, arenaBytes: u32): u32 {
+/** `now`: how often the lcore has polled, any of its queues; wraps. */
+export function rxBurst(q: u32, records: u32, max: u32, arena: u32, arenaBytes: u32, now: u32): u32 {
   if (load<u32>(q + Q_ENABLED) == 0) return 0;
   const ring = load<u32>(q + Q_RING);
   const length = load<u32>(q + Q_LENGTH);
@@ -119,13 +121,9 @@ export function rxBurst(q: u32, records: u32, max: u32, arena: u32, arenaBytes: 
   const queue = load<u32>(q + Q_NUMBER);
   let skip = load<u32>(q + RXQ_SKIP);
   let head = load<u32>(q + Q_HEAD);
-  const patience = load<u32>(q + RXQ_PATIENCE);
-  if (patience != 0) {
+  if (now - load<u32>(q + RXQ_LAST) <= RX_PATIENCE) {
     const ahead = max == 0 ? 0 : min<u32>(max - 1, RX_LOOKAHEAD);
-    if (!looksFull(q, ring, length, head, ahead)) {
-      store<u32>(q + RXQ_PATIENCE, patience - 1);
-      return 0;
-    }
+    if (!looksFull(q, ring, length, head, ahead)) return 0;
     touch(ring, length, head, ahead);
   }
   repost(q, ring, length, head);
@@ -216,7 +214,7 @@ export function rxBurst(q: u32, records: u32, max: u32, arena: u32, arenaBytes: 
   store<u32>(q + Q_HEAD, head);
   store<u32>(q + RXQ_SKIP, skip);
   if (count > 0) {
-    store<u32>(q + RXQ_PATIENCE, RX_PATIENCE);
+    store<u32>(q + RXQ_LAST, now);
     addCounter(q, QS_PACKETS, count);
     addCounter(q, QS_BYTES, bytes);
   }

@@ -10,6 +10,7 @@ import {
   TXQ_RS_HEAD, TXQ_RS_LIST, TXQ_RS_TAIL, TXQ_SINCE_RS, TXQ_USO, TXX_LENGTH_SHIFT, TXX_MSS_SHIFT, TXX_TSO, TX_CMD_SHIFT,
   TX_DESCRIPTOR_BYTES, TX_L2TAG1_SHIFT, TX_LENGTH_SHIFT, TX_OFFSET_SHIFT,
 } from './layout';
+import { publish } from './publish';
 
 /** Takes back the descriptors the device has completed. Only the oldest RS descriptor is looked at: completions come in order. */
 function reclaim(q: u32, ring: u32, length: u32): void {
@@ -265,8 +266,8 @@ export function txBurst(q: u32, records: u32, count: u32): u32 {
     store<u32>(q + TXQ_SINCE_RS, sinceRs);
     addCounter(q, QS_PACKETS, packets);
     addCounter(q, QS_BYTES, bytes);
-    // The one store that publishes the burst; sequentially consistent, so everything above is visible first.
-    atomic.store<u32>(load<u32>(q + Q_DOORBELL), head);
+    // The one store that publishes the burst.
+    publish(load<u32>(q + Q_DOORBELL), head);
   }
   return index;
 }

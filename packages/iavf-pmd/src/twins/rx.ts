@@ -8,7 +8,7 @@ import {
 } from '../descriptors.ts';
 import {
   MAX_RX_BUFFERS, QS_BYTES, QS_ERRORS, QS_LARGE, QS_NO_ROOM, QS_PACKETS, Q_BUFFERS, Q_BUFFER_BYTES, Q_DOORBELL, Q_ENABLED, Q_HEAD, Q_IOVA,
-  Q_LENGTH, Q_NUMBER, Q_RING, Q_SLOTS, Q_TAIL, RXQ_PATIENCE, RXQ_SKIP, RX_DESCRIPTOR_BYTES, RX_LOOKAHEAD, RX_PATIENCE,
+  Q_LENGTH, Q_NUMBER, Q_RING, Q_SLOTS, Q_TAIL, RXQ_LAST, RXQ_SKIP, RX_DESCRIPTOR_BYTES, RX_LOOKAHEAD, RX_PATIENCE,
 } from '../layout.ts';
 import { addCounter, field, type TwinMemory } from './memory.ts';
 
@@ -63,21 +63,17 @@ function writeRecord(view: DataView, record: number, data: number, length: numbe
   });
 }
 
-export function rxBurstTwin(memory: TwinMemory, q: number, records: number, max: number, arena: number, arenaBytes: number): number {
+export function rxBurstTwin(memory: TwinMemory, q: number, records: number, max: number, arena: number, arenaBytes: number, now: number): number {
   const { view, u8 } = memory;
   const get = (at: number): number => view.getUint32(q + at, true);
   if (get(Q_ENABLED) === 0) return 0;
   const ring = get(Q_RING);
   const length = get(Q_LENGTH);
-  const patience = get(RXQ_PATIENCE);
-  if (patience > 0) {
+  if ((now - get(RXQ_LAST)) >>> 0 <= RX_PATIENCE) {
     const lookahead = Math.min(Math.max(max - 1, 0), RX_LOOKAHEAD);
     const ahead = ring + ((get(Q_HEAD) + lookahead) % length) * RX_DESCRIPTOR_BYTES;
     const posted = (get(Q_TAIL) - get(Q_HEAD) + length) % length;
-    if (posted <= lookahead || (view.getUint32(ahead + 8, true) & RXS_DD) === 0) {
-      view.setUint32(q + RXQ_PATIENCE, patience - 1, true);
-      return 0;
-    }
+    if (posted <= lookahead || (view.getUint32(ahead + 8, true) & RXS_DD) === 0) return 0;
   }
   const tail = repost(view, q);
   const bufferBytes = get(Q_BUFFER_BYTES);
@@ -146,7 +142,7 @@ export function rxBurstTwin(memory: TwinMemory, q: number, records: number, max:
   }
   view.setUint32(q + Q_HEAD, head, true);
   view.setUint32(q + RXQ_SKIP, skip ? 1 : 0, true);
-  if (count > 0) view.setUint32(q + RXQ_PATIENCE, RX_PATIENCE, true);
+  if (count > 0) view.setUint32(q + RXQ_LAST, now, true);
   addCounter(view, q, QS_PACKETS, count);
   addCounter(view, q, QS_BYTES, bytes);
   return count;
