@@ -24,6 +24,8 @@ export type { FoundDevice, PciIds, UnusableReason } from './found.ts';
 export { matchesIds } from './id-table.ts';
 export type { IdMatch } from './id-table.ts';
 export type { BusInterrupt, InterruptListener, InterruptOptions } from './interrupt-listener.ts';
+export { KernelSource } from './kernel/source.ts';
+export type { KernelSourceOptions } from './kernel/source.ts';
 export { MdevManager } from './mdev-manager.ts';
 export type { MdevType } from './mdev-manager.ts';
 export { findMsixTable, withoutMsixTable } from './msix-table.ts';

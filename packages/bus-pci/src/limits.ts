@@ -38,3 +38,11 @@ export const DMA_PAGE_BYTES = 4096;
 export const MAX_BARS = 6;
 /** Memory for a device that one DMA map holds, bytes: a huge page. */
 export const DMA_CHUNK_BYTES = 2_097_152;
+/** One announcement of the kernel: its own limits are 2048 for the variables and a page for the path, bytes. */
+export const MAX_UEVENT_BYTES = 8192;
+/** What a PCI function's header and capability list take of its configuration space, bytes. */
+export const CONFIG_SPACE_BYTES = 256;
+/** Between two looks at devices of which nothing tells that they come and go, ms. */
+export const HOT_PLUG_POLL_MS = 1000;
+/** Sockets in one directory that are taken for devices. */
+export const MAX_SOCKETS = 4096;

@@ -7,7 +7,8 @@ import type { FoundDevice, PciIds } from './found.ts';
 import type { Sysfs, SysfsPath } from './sysfs.ts';
 import { iommuGroupOf, VFIO_PCI_DRIVER, vfioObstacle } from './vfio-node.ts';
 
-const DEVICES: SysfsPath = ['bus', 'pci', 'devices'];
+/** Where the kernel lists PCI functions, each by its address. */
+export const PCI_DEVICES: SysfsPath = ['bus', 'pci', 'devices'];
 
 /**
  * All PCI functions, in the order of their addresses; none where the kernel has no PCI. One that cannot be used is listed with the
@@ -15,7 +16,7 @@ const DEVICES: SysfsPath = ['bus', 'pci', 'devices'];
  */
 export async function scanKernelPci(sysfs: Sysfs, signal?: AbortSignal): Promise<readonly FoundDevice[]> {
   const found: FoundDevice[] = [];
-  for (const name of await sysfs.list(DEVICES) ?? []) {
+  for (const name of await sysfs.list(PCI_DEVICES) ?? []) {
     signal?.throwIfAborted();
     const address = addressOf(name);
     const device = address === undefined ? undefined : await scanFunction(sysfs, name, address);
@@ -35,7 +36,7 @@ function addressOf(name: string): PciFunctionAddress | undefined {
 
 /** One PCI function, as `scanKernelPci` lists it; undefined where there is none. */
 export async function scanFunction(sysfs: Sysfs, name: string, address: PciFunctionAddress): Promise<FoundDevice | undefined> {
-  const path = [...DEVICES, name];
+  const path = [...PCI_DEVICES, name];
   try {
     const ids = await readIds(sysfs, path);
     const resources = await sysfs.read([...path, 'resource']);

@@ -53,13 +53,18 @@ export function encodeIoasMap(ioas: number, { address, iova, sizeBytes, readable
   return bytes;
 }
 
-/** The argument of `IOMMU_IOAS_UNMAP`. */
+/** The argument of `IOMMU_IOAS_UNMAP`; `unmappedIoasBytes` reads what came of it. */
 export function encodeIoasUnmap(ioas: number, iova: bigint, sizeBytes: bigint): Uint8Array {
   const { bytes, view } = sized(24);
   putU32(view, 4, ioas, 'ioas');
   putU64(view, 8, iova, 'iova');
   putU64(view, 16, sizeBytes, 'sizeBytes');
   return bytes;
+}
+
+/** Bytes that `IOMMU_IOAS_UNMAP` has unmapped. */
+export function unmappedIoasBytes(answer: Uint8Array): bigint {
+  return received(answer, 24, 'iommu_ioas_unmap').getBigUint64(16, true);
 }
 
 /** The argument of `IOMMU_IOAS_IOVA_RANGES`: `count` ranges of 16 bytes go to `address`. */
