@@ -9,7 +9,8 @@ import {
   DEVF_MULTICAST_PROMISC, DEVF_UNICAST_PROMISC, DEVF_VLAN_STRIP, PAUSED_AWAY, PAUSED_FOR_NOW, Q_BYTES,
 } from './layout.ts';
 import { VSI_ID } from './limits.ts';
-import { Ring } from './ring.ts';
+import { RingInterrupts } from './ring-interrupts.ts';
+import { Ring, type RingHost } from './ring.ts';
 import { Rss } from './rss.ts';
 import { Statistics } from './statistics.ts';
 
@@ -35,6 +36,8 @@ export class Adapter implements Disposable {
   /** Queue pairs the port is polled for; undefined until somebody configures it. */
   served: number | undefined;
   resets = 0n;
+  /** Told of rings that are served by DMA messages from now on, and of those whose consumer does not answer. */
+  onBounce: (ring: Ring, error?: unknown) => void = () => {};
   readonly #quiescence: Quiescence;
   readonly #resources: DisposableStack;
   /** What the guest has put in place of what was provisioned; until the function is reset. */
@@ -43,6 +46,10 @@ export class Adapter implements Disposable {
   #pairs = 1;
   #ready = false;
   #locked = false;
+  /** Changes of rings that wait for lcores. */
+  #changes = 0;
+  /** Of bounced rings: the control thread is the one that completes them. */
+  readonly #interrupts: RingInterrupts;
   #doorbells: { readonly tx: readonly number[]; readonly rx: readonly number[] } | undefined;
   /** Vectors to raise when the lock is released. */
   readonly #deferred = new Set<number>();
@@ -56,13 +63,16 @@ export class Adapter implements Disposable {
     this.#quiescence = Quiescence.of(window);
     const alloc = (bytes: number): number => resources.adopt(window.alloc(bytes), (offset) => { window.free(offset); });
     this.device = alloc(DEV_BYTES);
-    this.misses = resources.adopt(MissDesk.of(window).alloc(MAX_QUEUE_PAIRS + 1), (cells) => { MissDesk.of(window).free(cells); });
+    this.misses = resources.adopt(MissDesk.of(window).alloc(MAX_QUEUE_PAIRS + 1, (cell) => this.#bounce(cell)), (cells) => { MissDesk.of(window).free(cells); });
     const txBlocks = alloc(BLOCKS_BYTES);
     const rxBlocks = alloc(BLOCKS_BYTES);
-    this.tx = Array.from({ length: MAX_QUEUE_PAIRS }, (_, q) => new Ring(window, 'tx', q, txBlocks + q * Q_BYTES));
-    this.rx = Array.from({ length: MAX_QUEUE_PAIRS }, (_, q) => new Ring(window, 'rx', q, rxBlocks + q * Q_BYTES));
+    const asides = alloc(2 * BLOCKS_BYTES);
+    this.#interrupts = new RingInterrupts(window, this.device, (fd) => window.sys.eventfdSignal(fd));
+    const host = this.#ringHost();
+    this.tx = Array.from({ length: MAX_QUEUE_PAIRS }, (_, q) => new Ring(window, 'tx', q, { block: txBlocks + q * Q_BYTES, aside: asides + q * Q_BYTES }, host));
+    this.rx = Array.from({ length: MAX_QUEUE_PAIRS }, (_, q) => new Ring(window, 'rx', q, { block: rxBlocks + q * Q_BYTES, aside: asides + BLOCKS_BYTES + q * Q_BYTES }, host));
     resources.defer(() => {
-      for (const ring of this.tx) ring.free();
+      for (const ring of [...this.tx, ...this.rx]) ring.free();
     });
     this.macs = resources.use(new MacFilter(window, this.device));
     this.vlans = resources.use(new VlanFilter(window, this.device));
@@ -115,6 +125,7 @@ export class Adapter implements Disposable {
     try {
       await this.synchronize();
       await this.#freeTurn();
+      await Promise.all([...this.tx, ...this.rx].map((ring) => ring.halt()));
     } catch (error) {
       this.unlock();
       throw error;
@@ -137,10 +148,47 @@ export class Adapter implements Disposable {
     this.#applyPause();
     for (const vector of this.#deferred) this.raise(vector);
     this.#deferred.clear();
+    for (const ring of [...this.tx, ...this.rx]) ring.go();
   }
 
   #applyPause(): void {
-    this.#set(DEV_PAUSED, !this.#ready ? PAUSED_AWAY : this.#locked ? PAUSED_FOR_NOW : 0);
+    this.#set(DEV_PAUSED, !this.#ready ? PAUSED_AWAY : this.#locked || this.#changes > 0 ? PAUSED_FOR_NOW : 0);
+  }
+
+  #ringHost(): RingHost {
+    const isLocked = (): boolean => this.#locked;
+    return {
+      memory: () => this.emudev.memTable(),
+      get isLocked() { return isLocked(); },
+      raise: (ring) => {
+        if (ring.vector === undefined) return;
+        if (this.#locked) this.#deferred.add(ring.vector);
+        else this.#interrupts.raise(ring.aside);
+      },
+      idle: () => { this.#interrupts.tick(); },
+      bounced: (ring) => { this.onBounce(ring); },
+      unreachable: (ring, error) => { this.onBounce(ring, error); },
+    };
+  }
+
+  /**
+   * A burst has met memory that came without a descriptor, through this one of the `misses`: the ring is bounced from now on, or, as
+   * it could be any of them, all rings of what is sent to the guest. Frames wait meanwhile. False: that is no help.
+   */
+  async #bounce(cell: number): Promise<boolean> {
+    const { generation } = this;
+    this.#changes++;
+    this.#applyPause();
+    try {
+      await this.synchronize();
+      if (this.generation !== generation) return true;
+      let helped = false;
+      for (const ring of cell < MAX_QUEUE_PAIRS ? [this.tx[cell]!] : this.rx) helped = ring.bounce() || helped;
+      return helped;
+    } finally {
+      this.#changes--;
+      this.#applyPause();
+    }
   }
 
   /** Locked: finds the rings in the changed memory table. Returns those that are lost. */

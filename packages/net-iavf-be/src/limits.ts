@@ -34,3 +34,18 @@ export const MISS_LOOKAHEAD = 64;
  * an answer takes tens of microseconds. Then the rest of the burst waits for the lcore's next loop.
  */
 export const MISS_PATIENCE_MS = 0.25;
+/** Loops of an lcore between two looks at all vectors of a card, for what no event of ours makes it look at: 6 ms while it is idle. */
+export const LOOK_ROUND_LOOPS = 64;
+/** Copies of what one bounced ring has under way. More than the longest packet that is not refused for its length, and what is lost at the end of the pool. */
+export const BOUNCE_BYTES: number = 512 * 1024;
+/** Descriptors that are fetched, or frames that are delivered, before the ring's other direction of work has its turn. */
+export const BOUNCE_BATCH = 64;
+/** DMA messages of one bounced ring that wait for the consumer at a time: of all 32 rings half of what a vfio-user server has ids for. */
+export const BOUNCE_MESSAGES = 16;
+/** Between two looks at a bounced ring that has nothing to do, ms. */
+export const BOUNCE_IDLE_MS = 1;
+/**
+ * How long whoever stops a ring, or changes the DMA table, waits for DMA messages that the consumer has not answered, ms. A consumer that
+ * answers none while it waits for us (QEMU does not) loses no more time than this. What comes later finds nobody.
+ */
+export const BOUNCE_HALT_MS = 1000;

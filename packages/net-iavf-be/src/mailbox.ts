@@ -26,8 +26,8 @@ export const BACK_END_DIAGNOSTICS = 'emudev.net_iavf_be';
 /** Published on the node:diagnostics_channel named `BACK_END_DIAGNOSTICS`. */
 export interface BackEndDiagnostic {
   readonly port: string;
-  /** refused: the guest asked for something wrong; failed: we could not; ring-lost: a DMA unmap took an enabled ring away. */
-  readonly event: 'refused' | 'failed' | 'ring-lost';
+  /** refused: the guest asked for something wrong; failed: we could not; ring-lost: a DMA unmap took an enabled ring away; ring-bounced: a ring is served by DMA messages; ring-unreachable: the consumer does not answer them. */
+  readonly event: 'refused' | 'failed' | 'ring-lost' | 'ring-bounced' | 'ring-unreachable';
   readonly message: string;
 }
 

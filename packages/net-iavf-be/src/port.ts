@@ -48,6 +48,11 @@ export class IavfBackEndPort extends SoftwarePort {
     const { speedMbps } = emudev.getAttr(ATTR_LINK);
     super(info, speedMbps);
     this.#adapter = this.#attachment.use(adapter);
+    adapter.onBounce = (ring, error) => {
+      const which = `${ring.direction} ring ${ring.pair}`;
+      if (error === undefined) report({ port: name, event: 'ring-bounced', message: `${which} uses memory that came without a descriptor: every frame costs messages` });
+      else report({ port: name, event: 'ring-unreachable', message: `${which} stands still: ${error instanceof Error ? error.message : String(error)}` });
+    };
     this.#link = new GuestLink(speedMbps, (link) => {
       this.#showLink(link);
     });
@@ -156,6 +161,7 @@ export class IavfBackEndPort extends SoftwarePort {
       all.set(`rx_fault_${name}`, adapter.tx.reduce((sum, ring) => sum + ring.faults(reason), 0n));
       all.set(`tx_fault_${name}`, adapter.rx.reduce((sum, ring) => sum + ring.faults(reason), 0n));
     }
+    all.set('bounced_rings', BigInt([...adapter.tx, ...adapter.rx].filter((ring) => ring.bounced).length));
     all.set('guest_resets', adapter.resets);
     all.set('virtchnl_requests', this.#mailbox.requests);
     all.set('virtchnl_refused', this.#mailbox.refused);

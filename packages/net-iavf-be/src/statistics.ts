@@ -54,17 +54,27 @@ export class Statistics {
     return (ring.block + Q_STATS + 8 * field) / 8;
   }
 
+  static #asideOf(ring: Ring, field: number): number {
+    return (ring.aside + Q_STATS + 8 * field) / 8;
+  }
+
   #deviceCell(field: number): number {
     return (this.#device + DEV_STATS + 8 * field) / 8;
   }
 
+  /** What lcores count, and of bounced rings the control thread: frames that have been delivered to the shadow and were lost on the way from there. */
+  #count(ring: Ring, field: number, zero: ReadonlyMap<number, bigint>): bigint {
+    const aside = this.#read(Statistics.#asideOf(ring, field), zero);
+    return this.#read(Statistics.#cellOf(ring, field), zero) + (field === QS_DISCARDS || field === QS_INTERRUPTS ? aside : -aside);
+  }
+
   #sum(rings: readonly Ring[], field: number, zero: ReadonlyMap<number, bigint>): bigint {
-    return rings.reduce((sum, ring) => sum + this.#read(Statistics.#cellOf(ring, field), zero), 0n);
+    return rings.reduce((sum, ring) => sum + this.#count(ring, field, zero), 0n);
   }
 
   #now(): Map<number, bigint> {
     const cells = [
-      ...[...this.#tx, ...this.#rx].flatMap((ring) => QUEUE_FIELDS.map(([, field]) => Statistics.#cellOf(ring, field))),
+      ...[...this.#tx, ...this.#rx].flatMap((ring) => QUEUE_FIELDS.flatMap(([, field]) => [Statistics.#cellOf(ring, field), Statistics.#asideOf(ring, field)])),
       ...DEVICE_FIELDS.map(([, field]) => this.#deviceCell(field)),
     ];
     return new Map(cells.map((cell) => [cell, Atomics.load(this.#cells, cell)]));
@@ -120,7 +130,7 @@ export class Statistics {
     const zero = this.#portZero;
     for (const [prefix, rings] of [['rx', this.#tx], ['tx', this.#rx]] as const) {
       for (const ring of rings) {
-        for (const [name, field] of QUEUE_FIELDS) yield [`${prefix}_q${String(ring.pair)}_${name}`, this.#read(Statistics.#cellOf(ring, field), zero)];
+        for (const [name, field] of QUEUE_FIELDS) yield [`${prefix}_q${String(ring.pair)}_${name}`, this.#count(ring, field, zero)];
       }
     }
     for (const [name, field] of DEVICE_FIELDS) yield [name, this.#read(this.#deviceCell(field), zero)];

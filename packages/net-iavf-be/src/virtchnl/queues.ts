@@ -39,6 +39,7 @@ async function quiesce(adapter: Adapter, rings: readonly Ring[]): Promise<boolea
   const { generation } = adapter;
   for (const ring of rings) ring.disable();
   await adapter.synchronize();
+  await Promise.all(rings.map((ring) => ring.halt()));
   return adapter.generation === generation;
 }
 
@@ -68,7 +69,7 @@ function enable(adapter: Adapter, select: QueueSelect, opcode: number): Outcome 
     requireValue(ring.configured, opcode, `${ring.direction} queue ${ring.pair} configured`, 'not configured');
     const place = ring.locate(memory);
     pins.use(place);
-    requireValue(place !== undefined, opcode, `${ring.direction} ring ${ring.pair} in one DMA region with a descriptor that may be read and written`, 'it is not');
+    requireValue(place !== undefined, opcode, `${ring.direction} ring ${ring.pair} in DMA regions that may be read and written, and room for it`, 'it is not');
     const doorbell = adapter.doorbell(ring);
     if (doorbell === 0) throw new Error(`the doorbell of ${ring.direction} queue ${ring.pair} is not in memory`);
     return { ring, place, doorbell };
