@@ -40,7 +40,7 @@ export type BusErrorCode =
   | 'ERR_BUS_NOT_MAPPABLE'
   /** A DMA range that is in use, out of the device's reach, or more than may be pinned. */
   | 'ERR_BUS_DMA'
-  /** A driver has failed to probe a device. */
+  /** A driver has failed to probe a device, or to let go of one; `cause` is what it threw. */
   | 'ERR_BUS_PROBE'
   /** No driver takes this device, it is driven already, or it is not driven. */
   | 'ERR_BUS_STATE';

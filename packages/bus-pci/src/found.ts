@@ -32,6 +32,8 @@ export type UnusableReason =
 /** A device that a scan has found. */
 export interface FoundDevice {
   readonly address: PciAddress;
+  /** Differs when another device has taken the place of one with the same address, where that can be seen. */
+  readonly instance?: string;
   /** undefined: it can be used. */
   readonly unusable?: { readonly reason: UnusableReason; readonly detail: string };
   /** From sysfs; undefined where only the opened device can tell (mdev, vfio-user). */

@@ -13,19 +13,20 @@ export async function scanVfioUser(addresses: readonly VfioUserAddress[], signal
   const unique = new Map(addresses.map((address) => [formatAddress(address), address]));
   for (const address of unique.values()) {
     signal?.throwIfAborted();
-    const unusable = await obstacle(address.path);
-    found.push({ address, ...(unusable === undefined ? {} : { unusable }) });
+    found.push({ address, ...await lookAt(address.path) });
   }
   return found.sort((a, b) => compareAddresses(a.address, b.address));
 }
 
-async function obstacle(path: string): Promise<FoundDevice['unusable']> {
+async function lookAt(path: string): Promise<Omit<FoundDevice, 'address'>> {
   try {
-    return (await stat(path)).isSocket() ? undefined : { reason: 'no-socket', detail: `${path} is not a socket` };
+    const status = await stat(path);
+    // Another server has another file, if maybe with the same number.
+    return status.isSocket() ? { instance: `${status.ino}:${status.ctimeMs}` } : { unusable: { reason: 'no-socket', detail: `${path} is not a socket` } };
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     return code === 'ENOENT' || code === 'ENOTDIR'
-      ? { reason: 'no-socket', detail: `nothing is at ${path}: is the device process running?` }
-      : { reason: 'unreadable', detail: `${path}: ${code ?? String(error)}` };
+      ? { unusable: { reason: 'no-socket', detail: `nothing is at ${path}: is the device process running?` } }
+      : { unusable: { reason: 'unreadable', detail: `${path}: ${code ?? String(error)}` } };
   }
 }
