@@ -1,5 +1,5 @@
 /** A tree as sysfs has it, with real files and links, and what the kernel does when `create` and `remove` are written. */
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { BusError, Sysfs, type SysfsPath } from '../src/index.ts';
@@ -25,6 +25,10 @@ export class FakeKernel extends Sysfs implements Disposable {
   /** A `remove` waits for it: somebody has the device open. */
   closed: Promise<unknown> = Promise.resolve();
   #groups = 10;
+  /** VFIO numbers its devices as they come. */
+  #numbers = 0;
+  /** What one device of a type takes of what all types of its parent share; others have instances of their own. */
+  readonly #costs = new Map<string, number>();
 
   constructor() {
     const root = mkdtempSync(join(tmpdir(), 'bus-pci-'));
@@ -54,9 +58,10 @@ export class FakeKernel extends Sysfs implements Disposable {
     this.symlink(`sys/bus/pci/devices/${name}`, `../../../devices/pci0000:00/${name}`);
   }
 
-  parent(name: string, types: Readonly<Record<string, { readonly api?: string; readonly available: number; readonly name?: string; readonly description?: string }>>): void {
+  parent(name: string, types: Readonly<Record<string, { readonly api?: string; readonly available: number; readonly cost?: number; readonly name?: string; readonly description?: string }>>): void {
     const path = `sys/devices/virtual/${name}/${name}`;
-    for (const [id, { api = 'vfio-pci', available, name: title, description }] of Object.entries(types)) {
+    for (const [id, { api = 'vfio-pci', available, cost, name: title, description }] of Object.entries(types)) {
+      if (cost !== undefined) this.#costs.set(id, cost);
       const type = `${path}/mdev_supported_types/${id}`;
       this.file(`${type}/create`);
       this.file(`${type}/device_api`, `${api}\n`);
@@ -73,7 +78,7 @@ export class FakeKernel extends Sysfs implements Disposable {
     const path = `sys/devices/virtual/${parent}/${parent}/${uuid}`;
     this.file(`${path}/remove`);
     mkdirSync(join(this.root, path, 'vendor')); // a directory of the driver's attributes, not an id
-    mkdirSync(join(this.root, path, 'vfio-dev/vfio0'), { recursive: true });
+    mkdirSync(join(this.root, path, `vfio-dev/vfio${this.#numbers++}`), { recursive: true });
     this.symlink(`${path}/mdev_type`, `../mdev_supported_types/${type}`);
     if (group) this.symlink(`${path}/iommu_group`, `../../../../kernel/iommu_groups/${++this.#groups}`);
     this.symlink(`sys/bus/mdev/devices/${uuid}`, `../../../devices/virtual/${parent}/${parent}/${uuid}`);
@@ -96,7 +101,7 @@ export class FakeKernel extends Sysfs implements Disposable {
       if (existsSync(join(this.root, 'sys/bus/mdev/devices', text))) refuse(17);
       const available = Number(readFileSync(counter, 'utf8'));
       if (available === 0) refuse(87);
-      writeFileSync(counter, `${available - 1}\n`);
+      this.#take(path.slice(0, -2), type, available);
       this.mdev(parent, type, text);
     } else if (attribute === 'remove') {
       const uuid = path.at(-2)!;
@@ -108,6 +113,14 @@ export class FakeKernel extends Sysfs implements Disposable {
     } else {
       await super.write(path, text);
     }
+  }
+
+  #take(types: SysfsPath, type: string, available: number): void {
+    const counter = (id: string): string => join(this.root, 'sys', ...types, id, 'available_instances');
+    const cost = this.#costs.get(type);
+    if (cost === undefined) return writeFileSync(counter(type), `${available - 1}\n`);
+    const left = (available - 1) * cost;
+    for (const id of readdirSync(join(this.root, 'sys', ...types))) writeFileSync(counter(id), `${Math.floor(left / this.#costs.get(id)!)}\n`);
   }
 
   [Symbol.dispose](): void {
