@@ -35,8 +35,8 @@ const SERIAL = '83b8f4f2-509f-382f-3c1e-e6bfe0fa1001';
 const SMALL_DISPLAY = '83b8f4f2-509f-382f-3c1e-e6bfe0fa1002';
 const BOCHS_DISPLAY = '83b8f4f2-509f-382f-3c1e-e6bfe0fa1003';
 const mdev = (uuid: string): PciAddress => ({ kind: 'mdev', uuid });
-const [BAR0, BAR1, BAR2, BAR3, ROM, CONFIG, VGA] = [0, 1, 2, 3, 6, 7, 8] as const;
-const [INTX, MSI, MSIX, ERROR, REQUEST] = [0, 1, 2, 3, 4] as const;
+const [BAR0, BAR2, BAR3, ROM, CONFIG, VGA] = [0, 2, 3, 6, 7, 8] as const;
+const [INTX, MSI, MSIX, ERROR] = [0, 1, 2, 3] as const;
 const E1000E: PciAddress = { kind: 'pci', domain: 0, bus: 0, device: 0x1d, function: 0 };
 
 const coded = (code: string): { code: string } => ({ code });
@@ -293,8 +293,10 @@ export const kernelCases: readonly KernelCase[] = [
         assert.equal((await device.region(VGA)).sizeBytes, 0);
         assert.deepEqual(await interruptsOf(device), [[1, 7], [1, 9], [5, 9], [1, 9], [1, 9]]);
         assert.deepEqual(await regionsOf(device), ['0: 131072 rw 0+131072', '1: 131072 rw 0+131072', '2: 32 rw', '3: 16384 rw 0+16384', `${ROM}: 262144 r-`, '7: 4096 rw']);
-        await assert.rejects(device.read(BAR0, 8, new Uint8Array(4)), coded('ERR_BUS_REFUSED'), 'memory space is off');
-        await device.write(CONFIG, 4, Uint8Array.of(0x06, 0));
+        const [COMMAND, MEMORY_AND_MASTER] = [4, 6];
+        await device.write(CONFIG, COMMAND, Uint8Array.of(0, 0));
+        await assert.rejects(device.read(BAR0, 8, new Uint8Array(4)), { code: 'ERR_BUS_REFUSED', errno: 5 }, 'memory space is off');
+        await device.write(CONFIG, COMMAND, Uint8Array.of(MEMORY_AND_MASTER, 0));
         using mapped = await device.map(BAR0, window);
         const STATUS = 8;
         const status = (await bytesOf(device, BAR0, STATUS, 4)).readUInt32LE();
@@ -308,8 +310,6 @@ export const kernelCases: readonly KernelCase[] = [
         await device.setInterrupts(MSIX, 0, Array<number>(5).fill(all.fd));
         await device.clearInterrupts(MSIX);
         device.onReleaseRequest(() => undefined)[Symbol.dispose]();
-        assert.equal((await device.interrupt(REQUEST)).count, 1);
-        void BAR1;
       }
       assert.equal(await source.unbind(E1000E), former);
       assert.deepEqual(await scanned(), former === undefined ? [undefined, 'no-driver'] : [former, 'not-vfio']);
