@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { attachWindow, Window } from '@emudev/dma';
 import { allocateBurst, type CreateDatapath, type OwnedBurst, type PortDatapath } from '@emudev/ethdev';
 import { ControlClient } from '@emudev/iavf-device';
-import { IavfPort, VfioUserTransport } from '@emudev/iavf-pmd';
+import { deviceAt, IavfPort } from '@emudev/iavf-pmd';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { asked } from './support/control.ts';
 import { DeviceProcess } from './support/device-process.ts';
@@ -32,7 +32,7 @@ class Card {
   }
 
   static async open(name: string): Promise<Card> {
-    const port = await IavfPort.open(`net_${name}`, (w, sys) => VfioUserTransport.connect(at(name), w, sys));
+    const port = await IavfPort.open(`net_${name}`, deviceAt(`vfio-user:${at(name)}`));
     undo.defer(() => port.close());
     await port.configure({ rxQueues: 1, txQueues: 1, peerTxCapabilities: 0 });
     await port.start();

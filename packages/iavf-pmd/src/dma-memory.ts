@@ -44,6 +44,11 @@ export class DmaMemory implements Disposable {
     return this.#fd.fd;
   }
 
+  /** Where this process has it: what a kernel's IOMMU is told. */
+  get address(): bigint {
+    return this.#window.base + BigInt(this.#mapping.offset);
+  }
+
   /** `align` is a power of two up to 4096. */
   carve(bytes: number, align = 4096): DmaBlock {
     const start = Math.ceil(this.#used / align) * align;

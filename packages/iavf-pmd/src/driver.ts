@@ -1,34 +1,57 @@
-import { integerArg, onOffArg, pathArg, type VdevDriver } from '@emudev/emudev';
+import { EmudevError, integerArg, onOffArg, parseArgs, pathArg, type ArgSchema, type ArgSpec, type VdevDriver } from '@emudev/emudev';
+import { formatAddress, parseAddress, type PciAddress, type PciDriver } from '@emudev/bus-pci';
+import { deviceAt } from './device-at.ts';
 import { DEFAULT_MTU, FCS_BYTES, FRAME_OVERHEAD_BYTES, MAX_FRAME_BYTES, MAX_QUEUE_PAIRS, MIN_MTU } from './limits.ts';
-import { IavfPort } from './port.ts';
-import { VfioUserTransport } from './vfio-user-transport.ts';
+import { IavfPort, type IavfPortOptions } from './port.ts';
+import { ADAPTIVE_VF, INTEL } from './registers.ts';
+import { BusTransport } from './transport.ts';
 
-/** Arguments of `net_iavf`, as its `driver` describes them; `path` is the vfio-user socket, `mtu` in bytes. */
-export interface IavfArgs {
-  readonly path: string;
+/** How the card is used, whichever way it was found; `mtu` in bytes. */
+export interface IavfPortArgs {
   readonly queues: number;
   readonly mtu: number;
   readonly promisc: boolean;
   readonly vlan_strip: boolean;
 }
 
-/** `--vdev net_iavf0,path=SOCKET`. */
+/** Arguments of `net_iavf`, as its `driver` describes them: `path` is a vfio-user socket, `addr` any address of the PCI bus, and one of the two is given. */
+export interface IavfArgs extends IavfPortArgs {
+  readonly path?: string;
+  readonly addr?: PciAddress;
+}
+
+const portArgs: ArgSchema<IavfPortArgs> = {
+  queues: integerArg({ help: 'queue pairs to use at most', min: 1, max: MAX_QUEUE_PAIRS, default: 1 }),
+  mtu: integerArg({ help: 'longest IP packet', min: MIN_MTU, max: MAX_FRAME_BYTES - FRAME_OVERHEAD_BYTES - FCS_BYTES, default: DEFAULT_MTU }),
+  promisc: onOffArg({ help: 'receive what is not addressed to the port, too', default: false }),
+  vlan_strip: onOffArg({ help: 'let the device take VLAN tags out of received frames', default: false }),
+};
+const addressArg: ArgSpec<PciAddress> = { help: 'PCI address of the device, UUID, or vfio-user:PATH (or path)', placeholder: 'ADDRESS', parse: parseAddress };
+const optionsOf = ({ queues, mtu, promisc, vlan_strip }: IavfPortArgs): IavfPortOptions => ({ queues, mtu, promiscuous: promisc, vlanStrip: vlan_strip });
+
+/** `--vdev net_iavf0,path=SOCKET`, `--vdev net_iavf0,addr=0000:06:0d.0`. */
 export const driver: VdevDriver<IavfArgs, IavfPort> = {
   name: 'net_iavf',
   class: 'port',
-  summary: 'drives an iavf network card behind a vfio-user socket',
-  args: {
-    path: pathArg({ help: 'socket of the device', required: true }),
-    queues: integerArg({ help: 'queue pairs to use at most', min: 1, max: MAX_QUEUE_PAIRS, default: 1 }),
-    mtu: integerArg({ help: 'longest IP packet', min: MIN_MTU, max: MAX_FRAME_BYTES - FRAME_OVERHEAD_BYTES - FCS_BYTES, default: DEFAULT_MTU }),
-    promisc: onOffArg({ help: 'receive what is not addressed to the port, too', default: false }),
-    vlan_strip: onOffArg({ help: 'let the device take VLAN tags out of received frames', default: false }),
+  summary: 'drives an iavf network card: behind a vfio-user socket, or bound to vfio-pci',
+  args: { path: pathArg({ help: 'socket of the device (or addr)' }), addr: addressArg, ...portArgs },
+  probe: async (name, args) => IavfPort.open(name, deviceAt(addressOf(name, args)), optionsOf(args)),
+};
+
+function addressOf(name: string, { path, addr }: IavfArgs): PciAddress {
+  if (addr !== undefined && path === undefined) return addr;
+  if (path !== undefined && addr === undefined) return { kind: 'vfio-user', path };
+  throw new EmudevError('EMUDEV_BAD_ARG', `${name}: ${path === undefined ? "argument 'path' or 'addr' is missing: path=PATH (socket of the device)" : "give 'path' or 'addr', not both"}`);
+}
+
+/** The same for a `PciBus`: a port of each iavf function that it finds, named by its address; the arguments are those of `net_iavf` but `path` and `addr`. */
+export const pciDriver: PciDriver<IavfPort> = {
+  name: 'net_iavf',
+  ids: [{ vendor: INTEL, device: ADAPTIVE_VF }],
+  async probe(device, args) {
+    const name = formatAddress(device.address);
+    const options = optionsOf(parseArgs(portArgs, args, name));
+    return IavfPort.open(name, () => BusTransport.of(device), options);
   },
-  probe: (name, args) =>
-    IavfPort.open(name, (window, sys) => VfioUserTransport.connect(args.path, window, sys), {
-      queues: args.queues,
-      mtu: args.mtu,
-      promiscuous: args.promisc,
-      vlanStrip: args.vlan_strip,
-    }),
+  remove: (port) => port.close(),
 };

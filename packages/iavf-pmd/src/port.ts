@@ -136,7 +136,7 @@ export class IavfPort implements Port {
   }
 
   async #bringUp(): Promise<void> {
-    await this.#transport.dmaMap(DMA_BASE, this.#memory.bytes, this.#memory.fd);
+    await this.#transport.dmaMap({ iova: DMA_BASE, sizeBytes: this.#memory.bytes, fd: this.#memory.fd, address: this.#memory.address });
     await this.#mailbox.enable();
     this.#grant = await negotiate(this.#mailbox);
   }

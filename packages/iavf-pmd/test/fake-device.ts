@@ -13,7 +13,7 @@ import {
   AQ_ENABLE, PCI_COMMAND, RSTAT_ACTIVE, VFGEN_RSTAT, VFINT_DYN_CTL01, VF_ARQBAH1, VF_ARQBAL1, VF_ARQH1, VF_ARQLEN1, VF_ARQT1, VF_ATQBAH1, VF_ATQBAL1, VF_ATQH1,
   VF_ATQLEN1, VF_ATQT1,
 } from '../src/registers.ts';
-import type { IavfTransport } from '../src/transport.ts';
+import type { IavfMemory, IavfTransport } from '../src/transport.ts';
 
 export interface Reply {
   readonly status?: number;
@@ -92,7 +92,7 @@ export class FakeDevice implements IavfTransport {
     await this.write32(offset, value);
   }
 
-  async dmaMap(iova: bigint, sizeBytes: number, fd: number): Promise<void> {
+  async dmaMap({ iova, sizeBytes, fd }: IavfMemory): Promise<void> {
     this.dmaMaps.add(iova);
     this.#mapping = this.#window.map({ fd, fdOffset: 0, lengthBytes: sizeBytes, write: true });
   }

@@ -8,7 +8,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { attachWindow, Window } from '@emudev/dma';
 import { FRAME_RECORD_BYTES, allocateBurst, type CreateDatapath, type OwnedBurst, type PortDatapath } from '@emudev/ethdev';
-import { IavfPort, VfioUserTransport, type IavfPortOptions } from '@emudev/iavf-pmd';
+import { deviceAt, IavfPort, type IavfPortOptions } from '@emudev/iavf-pmd';
 
 const DEVICE_PROGRAM = fileURLToPath(new URL('../../../apps/iavf-device/dist/cli.js', import.meta.url));
 
@@ -81,7 +81,7 @@ export class Driver implements AsyncDisposable {
   readonly rx: OwnedBurst;
 
   static async start(socket: string, options: IavfPortOptions = {}): Promise<Driver> {
-    const port = await IavfPort.open('net_iavf0', (window, sys) => VfioUserTransport.connect(socket, window, sys), options);
+    const port = await IavfPort.open('net_iavf0', deviceAt(`vfio-user:${socket}`), options);
     try {
       const queues = options.queues ?? 1;
       await port.configure({ rxQueues: queues, txQueues: queues, peerTxCapabilities: 0 });

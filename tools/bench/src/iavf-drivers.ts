@@ -7,7 +7,7 @@
 import { createInterface } from 'node:readline';
 import { attachWindow, Quiescence, Window } from '@emudev/dma';
 import { allocateBurst, LcorePool, type Burst, type CreateDatapath, type PortDatapath, type Stream } from '@emudev/ethdev';
-import { IavfPort, VfioUserTransport } from '@emudev/iavf-pmd';
+import { deviceAt, IavfPort } from '@emudev/iavf-pmd';
 
 const [frameText = '60', inFlightText = '0', burstText = '64', queuesText = '1', ...sockets] = process.argv.slice(2);
 const frameBytes = Number(frameText);
@@ -19,7 +19,7 @@ const window = undo.use(Window.open());
 const burst: Burst = undo.use(allocateBurst(window, 64));
 const cards: { readonly port: IavfPort; readonly datapath: PortDatapath }[] = [];
 for (const [n, socket] of sockets.entries()) {
-  const port = await IavfPort.open(`net_iavf${n}`, (w, sys) => VfioUserTransport.connect(socket, w, sys), { queues });
+  const port = await IavfPort.open(`net_iavf${n}`, deviceAt(`vfio-user:${socket}`), { queues });
   undo.defer(() => port.close());
   await port.configure({ rxQueues: queues, txQueues: queues, peerTxCapabilities: 0 });
   await port.start();

@@ -6,7 +6,7 @@
 import { createInterface } from 'node:readline';
 import { attachWindow, Quiescence, Window } from '@emudev/dma';
 import { allocateBurst, LcorePool, type CreateDatapath, type Stream } from '@emudev/ethdev';
-import { IavfPort, VfioUserTransport } from '@emudev/iavf-pmd';
+import { deviceAt, IavfPort } from '@emudev/iavf-pmd';
 
 const [frameText = '60', inFlightText = '256', burstText = '64', ...sockets] = process.argv.slice(2);
 
@@ -14,7 +14,7 @@ await using undo = new AsyncDisposableStack();
 const window = undo.use(Window.open());
 const ports: IavfPort[] = [];
 for (const [n, socket] of sockets.entries()) {
-  const port = await IavfPort.open(`net_iavf${n}`, (w, sys) => VfioUserTransport.connect(socket, w, sys));
+  const port = await IavfPort.open(`net_iavf${n}`, deviceAt(`vfio-user:${socket}`));
   undo.defer(() => port.close());
   await port.configure({ rxQueues: 1, txQueues: 1, peerTxCapabilities: 0 });
   await port.start();

@@ -5,7 +5,7 @@
 import { createInterface } from 'node:readline';
 import { attachWindow, Window } from '@emudev/dma';
 import { allocateBurst, FRAME_L4_TCP, FRAME_TX_IPV4_CSUM, FRAME_TX_L4_CSUM, FRAME_TX_TSO, type CreateDatapath } from '@emudev/ethdev';
-import { IavfPort, VfioUserTransport } from '@emudev/iavf-pmd';
+import { deviceAt, IavfPort } from '@emudev/iavf-pmd';
 import { HEADER_BYTES, LARGE_PAYLOAD_BYTES, SEGMENT_BYTES, tcpFrame } from './tso-frames.ts';
 
 const FRAMES = { 'send-large': 8, 'send-small': 64, receive: 64 } as const;
@@ -16,7 +16,7 @@ const [socket = '', mode = 'receive'] = process.argv.slice(2) as [string, keyof 
 
 await using undo = new AsyncDisposableStack();
 const window = undo.use(Window.open());
-const port = await IavfPort.open('net_iavf0', (w, sys) => VfioUserTransport.connect(socket, w, sys));
+const port = await IavfPort.open('net_iavf0', deviceAt(`vfio-user:${socket}`));
 undo.defer(() => port.close());
 await port.configure({ rxQueues: 1, txQueues: 1, peerTxCapabilities: 0 });
 await port.start();

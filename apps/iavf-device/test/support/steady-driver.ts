@@ -5,7 +5,7 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { attachWindow, Window } from '@emudev/dma';
 import { FRAME_RECORD_BYTES, allocateBurst, type CreateDatapath } from '@emudev/ethdev';
-import { IavfPort, VfioUserTransport } from '@emudev/iavf-pmd';
+import { deviceAt, IavfPort } from '@emudev/iavf-pmd';
 
 export interface Steady {
   readonly echoed: number;
@@ -15,7 +15,7 @@ export interface Steady {
   readonly failures: readonly string[];
 }
 
-const port = await IavfPort.open('net_iavf0', (window, sys) => VfioUserTransport.connect(process.argv[2]!, window, sys));
+const port = await IavfPort.open('net_iavf0', deviceAt(`vfio-user:${process.argv[2]!}`));
 const failures: string[] = [];
 port.onError((error) => failures.push(error.message));
 await port.configure({ rxQueues: 1, txQueues: 1, peerTxCapabilities: 0 });
