@@ -11,7 +11,11 @@
  * 3            fired: how often the eventfd was written
  * 4            last: when, microseconds of `monotonicMicros`
  * 5            interval: microseconds after `last` before which the latched event must not fire
+ * 6            control: 0, or the Int32 index of the word whose bit 0 is `armed` in place of cell 0
  * ```
+ *
+ * With `control` the guest arms by a plain store into mapped memory, of which nobody hears: whoever has raised an event that is still
+ * pending looks again from time to time. Firing clears bit 0 by compare-and-exchange, so that no write of the guest's is lost.
  *
  * | armed | pending | fd   | event                       | arm                                  |
  * | ----- | ------- | ---- | --------------------------- | ------------------------------------ |
@@ -38,6 +42,13 @@ export const VECTOR_FIRED = 3;
 export const VECTOR_LAST = 4;
 /** Int32 index of `interval`. */
 export const VECTOR_INTERVAL = 5;
+/** Int32 index of `control`. */
+export const VECTOR_CONTROL = 6;
+/** `armed` in the word that `control` names. */
+export const CONTROL_ARMED = 1;
+
+/** GUEST: one that writes its control word all the time gets its interrupt at a later look. */
+const CONTROL_TRIES = 4;
 
 /** Microseconds since something in the past, modulo 2^32; the same in all threads of the process to a few microseconds. No system call. */
 export function monotonicMicros(): number {
@@ -55,10 +66,15 @@ const ORIGIN_US: number = Math.min(...Array.from({ length: 8 }, () => {
  * what `evaluateVector` returns. `cells` is the Int32 index of the vector's first cell (window offset / 4).
  */
 export function raiseVector(i32: Int32Array, cells: number, signal: (fd: number) => boolean, intervalUs = 0, clock: () => number = monotonicMicros): number {
+  latchEvent(i32, cells, intervalUs);
+  return evaluateVector(i32, cells, signal, clock);
+}
+
+/** The first half of `raiseVector`, for whoever evaluates later. */
+export function latchEvent(i32: Int32Array, cells: number, intervalUs: number): void {
   // Of several latched events the one that may wait least decides.
   if (Atomics.load(i32, cells + VECTOR_PENDING) === 0 || intervalUs < Atomics.load(i32, cells + VECTOR_INTERVAL)) Atomics.store(i32, cells + VECTOR_INTERVAL, intervalUs);
   Atomics.store(i32, cells + VECTOR_PENDING, 1);
-  return evaluateVector(i32, cells, signal, clock);
 }
 
 /**
@@ -75,10 +91,28 @@ export function evaluateVector(i32: Int32Array, cells: number, signal: (fd: numb
   }
   const fd = Atomics.load(i32, cells + VECTOR_FD);
   if (fd < 0) return 0;
-  if (Atomics.compareExchange(i32, cells + VECTOR_ARMED, 1, 0) !== 1) return 0;
+  if (!takeArmed(i32, cells)) return 0;
   Atomics.store(i32, cells + VECTOR_PENDING, 0);
   Atomics.store(i32, cells + VECTOR_LAST, now | 0);
   Atomics.add(i32, cells + VECTOR_FIRED, 1);
   signal(fd);
   return 0;
+}
+
+/** Is the vector armed? */
+export function isArmed(i32: Int32Array, cells: number): boolean {
+  const control = Atomics.load(i32, cells + VECTOR_CONTROL);
+  return control === 0 ? Atomics.load(i32, cells + VECTOR_ARMED) === 1 : (Atomics.load(i32, control) & CONTROL_ARMED) !== 0;
+}
+
+/** Disarms; true for the one who did. */
+function takeArmed(i32: Int32Array, cells: number): boolean {
+  const control = Atomics.load(i32, cells + VECTOR_CONTROL);
+  if (control === 0) return Atomics.compareExchange(i32, cells + VECTOR_ARMED, 1, 0) === 1;
+  for (let tries = 0; tries < CONTROL_TRIES; tries++) {
+    const word = Atomics.load(i32, control);
+    if ((word & CONTROL_ARMED) === 0) return false;
+    if (Atomics.compareExchange(i32, control, word, word & ~CONTROL_ARMED) === word) return true;
+  }
+  return false;
 }

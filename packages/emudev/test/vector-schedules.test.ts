@@ -22,7 +22,7 @@ interface State {
   readonly done: Readonly<Record<Actor, readonly number[] | undefined>>;
 }
 const START: State = {
-  cells: Object.assign([0, 0, 0, 0, 0, 0], { [VECTOR_ARMED]: 1, [VECTOR_FD]: 3 }),
+  cells: Object.assign([0, 0, 0, 0, 0, 0, 0], { [VECTOR_ARMED]: 1, [VECTOR_FD]: 3 }),
   published: 0, seen: 0, signals: 0, handled: 0,
   done: { 'lcore A': [], 'lcore B': [], guest: [] },
 };

@@ -19,12 +19,14 @@ import {
   STREAM_TX_PACKETS,
   type LcoreWorkerData,
 } from './lcore-protocol.ts';
-import { FRUITLESS_SLEEP_NS, MAX_FRUITLESS_WAKES, MAX_HOLD_MS } from './limits.ts';
+import { EAGER_MS, EAGER_SLEEP_NS, FRUITLESS_SLEEP_NS, IDLE_SPIN_MS, MAX_FRUITLESS_WAKES, MAX_HOLD_MS } from './limits.ts';
 import type { LcoreContext, PortDatapath } from './port.ts';
 
 /** Loops between two additions to the loop counter: the cell is shared, the count need not be exact. */
 const LOOPS_PER_UPDATE = 1024;
 const FOR_EVER = -1;
+/** Empty loops between two looks at the clock while spinning; a power of two. */
+const LOOPS_PER_CLOCK = 8;
 
 /** What the worker hands in. */
 export interface LoopStream {
@@ -93,6 +95,8 @@ export class LcoreLoop {
   #fds: Int32Array;
   #fdCount = 1;
   #fruitlessWakes = 0;
+  /** performance.now() of the first look at the clock since something moved; 0: there was none yet. */
+  #idleSince = 0;
   /** In this loop a stream has left frames where they are. */
   #held = false;
 
@@ -169,17 +173,27 @@ export class LcoreLoop {
         }
         if (moved !== 0) {
           empty = 0;
+          this.#idleSince = 0;
           glance = false;
           this.#fruitlessWakes = 0;
           continue;
         }
-        if (++empty < this.#idleSpins) continue;
+        if (++empty < this.#idleSpins && this.#spins(empty)) continue;
+        empty = this.#idleSpins;
         glance = this.#sleep(dueUs);
       }
     } finally {
       addCounter(u32, loopsCell, loops);
       this.#reader.offline();
     }
+  }
+
+  /** Is it too early to sleep? A loop over TAP interfaces is a microsecond for each, one over rings in memory some ten nanoseconds. */
+  #spins(empty: number): boolean {
+    if (empty % LOOPS_PER_CLOCK !== 0) return true;
+    const now = performance.now();
+    if (this.#idleSince === 0) this.#idleSince = now;
+    return now - this.#idleSince < IDLE_SPIN_MS;
   }
 
   /** Microseconds until the first data path wants to be called again; 0: none does. */
@@ -271,7 +285,7 @@ export class LcoreLoop {
     // A port's descriptor that is readable for ever and never yields a frame must not turn a sleep into a spin. Nor one whose frames are held.
     const usePorts = this.#fruitlessWakes < MAX_FRUITLESS_WAKES && !this.#held;
     let timeoutNs = FOR_EVER;
-    if (this.#held || Atomics.load(this.#context.i32, this.#attentive) !== 0) timeoutNs = this.#idleNs;
+    if (this.#held || Atomics.load(this.#context.i32, this.#attentive) !== 0) timeoutNs = this.#idleSleepNs();
     else if (!usePorts) timeoutNs = FRUITLESS_SLEEP_NS;
     if (dueUs !== 0 && (timeoutNs === FOR_EVER || dueUs * 1000 < timeoutNs)) timeoutNs = dueUs * 1000;
     this.#reader.offline();
@@ -288,6 +302,12 @@ export class LcoreLoop {
     } finally {
       this.#reader.online();
     }
+  }
+
+  /** The answer to what was forwarded a moment ago may come as a store of which nobody hears. */
+  #idleSleepNs(): number {
+    if (this.#idleNs <= EAGER_SLEEP_NS || performance.now() - this.#idleSince > EAGER_MS) return this.#idleNs;
+    return EAGER_SLEEP_NS;
   }
 
   /** Before the command cell is looked at, or after it has been cleared. */

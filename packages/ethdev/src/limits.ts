@@ -6,8 +6,17 @@ export const MAX_LCORES = 64;
 export const MAX_STREAMS_PER_LCORE = 256;
 /** Frames of one burst. */
 export const MAX_BURST = 1024;
-/** Empty loops before an lcore sleeps: some hundred microseconds, long enough for the answer to a request just forwarded. */
+/** Empty loops after which an lcore sleeps, unless `IDLE_SPIN_MS` is over first. */
 export const IDLE_SPINS = 1000;
+/**
+ * Milliseconds without a frame after which an lcore sleeps, if `IDLE_SPINS` loops take longer: a spinning lcore may have the processor
+ * that those need for whom it has just had a frame.
+ */
+export const IDLE_SPIN_MS = 0.03;
+/** For so long after a frame, milliseconds, an idle lcore's sleeps are short: the answer is likely to come now. */
+export const EAGER_MS = 1;
+/** Such a sleep, nanoseconds; where `--idle-latency` is less, that. */
+export const EAGER_SLEEP_NS = 25_000;
 /**
  * Microseconds that an idle lcore sleeps between two looks at what nothing announces: doorbells in memory have no descriptor, so this
  * bounds the latency of a guest's first frame. A look costs 2 us of CPU on bare metal and up to 20 in a virtual machine (the timer).

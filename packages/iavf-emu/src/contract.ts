@@ -47,7 +47,7 @@ export const ATTR_QUEUE_PAIRS: AttrKey<number> = attrKey('queuePairs', integerAt
 /** VFGEN_RSTAT as the guest reads it: 0 in progress, 1 completed, 2 active. Read only. */
 export const ATTR_RESET_STATE: AttrKey<number> = attrKey('resetState', integerAttr({ min: 0, max: 2 }));
 
-/** The doorbell pages of BAR0, as they lie in the window: QTX_TAIL at 0x0000, QRX_TAIL at 0x2000. */
+/** The mapped pages of BAR0, as they lie in the window: QTX_TAIL at 0x0000, QRX_TAIL and VFINT_ITRN1 at 0x2000, VFINT_DYN_CTLN1 at 0x3000. */
 export const REGION_DOORBELLS: RegionKey = regionKey('bar0.doorbells');
 
 /** ITR_INDX of a queue that waits for no interval. */
@@ -57,6 +57,10 @@ export const ITR_NONE = 3;
  * interval between two interrupts in units of 2 us. The guest writes it at any time.
  */
 export const itrOffset = (index: number, vector: number): number => 0x2800 + 64 * index + 4 * (vector - 1);
+
+/** Where in `REGION_DOORBELLS` VFINT_DYN_CTLN1 of a vector (1 and up) lies. Its cells (`VECTOR_CONTROL`) name the same word; `takeControl` reads it. */
+export const controlOffset = (vector: number): number => 0x3800 + 4 * (vector - 1);
+export { takeControl } from './vector-control.ts';
 
 /** A virtchnl message from the guest: ATQ descriptor opcode 0x0801. `payload` is a private copy. */
 export interface MailboxRequest {

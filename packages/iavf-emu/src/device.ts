@@ -87,7 +87,7 @@ export class IavfDevice implements PciDevice {
     try {
       const window = this.#owned(Window.open());
       this.#doorbells = this.#owned(new DoorbellPages(window, options.name));
-      this.#interrupts = this.#owned(new Interrupts(window, vectors, { unconsumed: () => this.#admin.unconsumed }));
+      this.#interrupts = this.#owned(new Interrupts(window, vectors, this.#doorbells, { unconsumed: () => this.#admin.unconsumed }));
       this.#registers = new RegisterFile(this.#doorbells, { ...this.#interrupts.handlers, ...this.#admin.handlers });
       this.#interrupts.bind(this.#registers);
       this.#admin.bind(this.#registers);

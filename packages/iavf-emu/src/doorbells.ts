@@ -2,15 +2,17 @@ import type { SharedRegion } from '@emudev/emudev';
 import type { Window, WindowMapping } from '@emudev/dma';
 import { F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK, OwnedFd } from '@emudev/linux';
 import type { RegionDescription } from '@emudev/pci';
-import { BAR0_BYTES, PAGE_BYTES, RX_TAIL_PAGE, TX_TAIL_PAGE } from './register-table.ts';
+import { controlOffset } from './contract.ts';
+import { BAR0_BYTES, PAGE_BYTES, RX_TAIL_PAGE, TX_TAIL_PAGE, VECTOR_PAGE } from './register-table.ts';
 import type { MappedPages } from './registers.ts';
 
-/** Both pages and the unused one between them. */
-const WINDOW_BYTES = RX_TAIL_PAGE + PAGE_BYTES;
+const PAGES = [TX_TAIL_PAGE, RX_TAIL_PAGE, VECTOR_PAGE];
+/** All of them and the unused one between. */
+const WINDOW_BYTES = VECTOR_PAGE + PAGE_BYTES;
 
 /**
- * BAR0 as a file, of which the two doorbell pages lie in the window. In `map` mode a consumer maps them too, and a guest's
- * doorbell is a plain store that pollers find; in `trap` mode it is a message, stored into the same page by the device.
+ * BAR0 as a file, of which the pages of the doorbells and of the queue vectors lie in the window. In `map` mode a consumer maps them
+ * too, and a guest's write is a plain store that pollers find; in `trap` mode it is a message, stored into the same page by the device.
  */
 export class DoorbellPages implements MappedPages, Disposable {
   readonly region: SharedRegion;
@@ -34,10 +36,10 @@ export class DoorbellPages implements MappedPages, Disposable {
     this.region = { offset: this.#mapping.offset, sizeBytes: WINDOW_BYTES, backing: { fd: this.#file.fd, offset: 0 } };
   }
 
-  /** What BAR0 offers for mapping: exactly the two pages without side effects. */
+  /** What BAR0 offers for mapping: exactly these pages. */
   get mmap(): NonNullable<RegionDescription['mmap']> {
     return {
-      areas: [{ offset: TX_TAIL_PAGE, sizeBytes: PAGE_BYTES }, { offset: RX_TAIL_PAGE, sizeBytes: PAGE_BYTES }],
+      areas: [{ offset: TX_TAIL_PAGE, sizeBytes: PAGE_BYTES }, { offset: RX_TAIL_PAGE, sizeBytes: 2 * PAGE_BYTES }],
       backing: { fd: this.#file.fd, offset: 0 },
     };
   }
@@ -48,6 +50,11 @@ export class DoorbellPages implements MappedPages, Disposable {
 
   rxOffset(pair: number): number {
     return this.region.offset + RX_TAIL_PAGE + 4 * pair;
+  }
+
+  /** Int32 index of VFINT_DYN_CTLN1 of a vector, 1 and up. */
+  controlWord(vector: number): number {
+    return (this.region.offset + controlOffset(vector)) >>> 2;
   }
 
   /** GUEST: the page is written by the guest at any time. */
@@ -62,9 +69,9 @@ export class DoorbellPages implements MappedPages, Disposable {
     Atomics.notify(this.#i32, word);
   }
 
-  /** Both pages all zero, what a guest put beside the registers included. */
+  /** The pages all zero, what a guest put beside the registers included. */
   clear(): void {
-    for (const page of [TX_TAIL_PAGE, RX_TAIL_PAGE]) {
+    for (const page of PAGES) {
       for (let offset = page; offset < page + PAGE_BYTES; offset += 4) Atomics.store(this.#i32, (this.region.offset + offset) >>> 2, 0);
     }
   }

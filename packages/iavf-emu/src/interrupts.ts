@@ -1,6 +1,7 @@
 /**
  * Interrupt vectors and their registers. A vector is its cells (see vector.ts of @emudev/emudev): `armed` is INTENA, `pending` the
- * latch, and lcores raise queue vectors without asking anybody.
+ * latch, and lcores raise queue vectors without asking anybody. INTENA of a queue vector is bit 0 of its VFINT_DYN_CTLN1, in a page
+ * that the guest may write to without a message (vector-control.ts): then it is the lcores who find that a latched event can fire.
  *
  * Vector 0 serves the admin queue as well, whose events count only while VFINT_ICR0_ENA1 has ADMINQ set. They have a latch of their
  * own, so that a queue mapped to vector 0 and the admin queue do not swallow each other's events, and it is the event that is
@@ -19,10 +20,12 @@
  * sure. SWINT_TRIG and the admin queue wait for no interval.
  */
 import type { Window } from '@emudev/dma';
-import { evaluateVector, raiseVector, VECTOR_ARMED, VECTOR_CELLS_BYTES, VECTOR_FD, VECTOR_FIRED, VECTOR_INTERVAL, VECTOR_PENDING } from '@emudev/emudev';
+import { evaluateVector, isArmed, latchEvent, raiseVector, VECTOR_ARMED, VECTOR_CELLS_BYTES, VECTOR_CONTROL, VECTOR_FD, VECTOR_FIRED, VECTOR_INTERVAL, VECTOR_PENDING } from '@emudev/emudev';
 import { NUDGE_FIRST_MS, NUDGE_LIMIT_MS } from './limits.ts';
 import { DYN_INTENA, DYN_INTENA_MSK, DYN_INTERVAL, DYN_INTERVAL_SHIFT, DYN_ITR_INDX_SHIFT, DYN_ITR_NONE, DYN_SWINT_TRIG, ICR0_ADMINQ } from './register-table.ts';
+import type { DoorbellPages } from './doorbells.ts';
 import type { RegisterFile, RegisterHandlers } from './registers.ts';
+import { takeControl, writeControl } from './vector-control.ts';
 
 const NO_FD = -1;
 
@@ -35,6 +38,7 @@ export class Interrupts implements Disposable {
   readonly vectors: number;
   readonly handlers: RegisterHandlers;
   readonly #window: Window;
+  readonly #pages: DoorbellPages;
   readonly #host: InterruptsHost;
   readonly #cells: number;
   readonly #signal: (fd: number) => boolean;
@@ -50,17 +54,21 @@ export class Interrupts implements Disposable {
   /** Vectors that are armed and wait for the end of their interval. */
   readonly #throttled = new Map<number, NodeJS.Timeout>();
 
-  constructor(window: Window, vectors: number, host: InterruptsHost) {
+  constructor(window: Window, vectors: number, pages: DoorbellPages, host: InterruptsHost) {
     this.vectors = vectors;
     this.#window = window;
+    this.#pages = pages;
     this.#host = host;
     this.#signal = (fd) => window.sys.eventfdSignal(fd);
     this.#cells = window.alloc(vectors * VECTOR_CELLS_BYTES);
     this.#fds = new Array<number>(vectors).fill(NO_FD);
-    for (let vector = 0; vector < vectors; vector++) this.#store(vector, VECTOR_FD, NO_FD);
+    for (let vector = 0; vector < vectors; vector++) {
+      this.#store(vector, VECTOR_FD, NO_FD);
+      this.#store(vector, VECTOR_CONTROL, vector === 0 ? 0 : pages.controlWord(vector));
+    }
     this.handlers = {
-      VFINT_DYN_CTL01: { read: () => this.#readControl(0), write: (_index, raw) => { this.#writeControl(0, raw); } },
-      VFINT_DYN_CTLN1: { read: (index) => this.#readControl(index + 1), write: (index, raw) => { this.#writeControl(index + 1, raw); } },
+      VFINT_DYN_CTL01: { read: () => this.#readMisc(), write: (_index, raw) => { this.#writeMisc(raw); } },
+      VFINT_DYN_CTLN1: { read: (index) => this.#readQueueVector(index + 1), store: (index, raw) => { this.#writeQueueVector(index + 1, raw); } },
       VFINT_ICR0_ENA1: { write: () => { this.#evaluateMisc(); } },
       VFINT_ICR01: {
         read: () => {
@@ -133,6 +141,7 @@ export class Interrupts implements Disposable {
     this.#forgetThrottled();
     for (let vector = 0; vector < this.vectors; vector++) {
       this.#store(vector, VECTOR_ARMED, 0);
+      if (vector !== 0) this.#registers.set('VFINT_DYN_CTLN1', 0, vector - 1);
       this.#store(vector, VECTOR_PENDING, 0);
       this.#store(vector, VECTOR_INTERVAL, 0);
     }
@@ -144,27 +153,32 @@ export class Interrupts implements Disposable {
     this.#window.free(this.#cells);
   }
 
-  #readControl(vector: number): number {
-    if (vector >= this.vectors) return 0;
-    const stored = vector === 0 ? this.#registers.get('VFINT_DYN_CTL01') : this.#registers.get('VFINT_DYN_CTLN1', vector - 1);
-    return (stored & ~DYN_INTENA) | this.#load(vector, VECTOR_ARMED);
+  #readMisc(): number {
+    return (this.#registers.get('VFINT_DYN_CTL01') & ~DYN_INTENA) | this.#load(0, VECTOR_ARMED);
   }
 
-  #writeControl(vector: number, raw: number): void {
-    const interval = (raw >>> DYN_INTERVAL_SHIFT) & DYN_INTERVAL;
+  #writeMisc(raw: number): void {
     const index = (raw >>> DYN_ITR_INDX_SHIFT) & 3;
-    if (index !== DYN_ITR_NONE) {
-      if (vector === 0) this.#registers.set('VFINT_ITR01', interval, index);
-      else this.#registers.set('VFINT_ITRN1', interval, 16 * index + vector - 1);
-    }
+    if (index !== DYN_ITR_NONE) this.#registers.set('VFINT_ITR01', (raw >>> DYN_INTERVAL_SHIFT) & DYN_INTERVAL, index);
+    if ((raw & DYN_INTENA_MSK) === 0) this.#store(0, VECTOR_ARMED, raw & DYN_INTENA);
+    if ((raw & DYN_SWINT_TRIG) !== 0) this.#trigger(0);
+    this.#evaluateMisc();
+  }
+
+  #readQueueVector(vector: number): number {
+    return vector < this.vectors ? this.#registers.get('VFINT_DYN_CTLN1', vector - 1) : 0;
+  }
+
+  /** The write came as a message. */
+  #writeQueueVector(vector: number, raw: number): void {
     if (vector >= this.vectors) return;
-    if ((raw & DYN_INTENA_MSK) === 0) this.#store(vector, VECTOR_ARMED, raw & DYN_INTENA);
-    if ((raw & DYN_SWINT_TRIG) !== 0) {
-      this.#store(vector, VECTOR_INTERVAL, 0);
-      this.#store(vector, VECTOR_PENDING, 1);
-    }
+    if (writeControl(this.#window.i32, this.#pages.controlWord(vector), raw)) this.#trigger(vector);
     this.#evaluate(vector);
-    if (vector === 0) this.#startNudging();
+  }
+
+  /** SWINT_TRIG: an event that waits for no interval. */
+  #trigger(vector: number): void {
+    latchEvent(this.#window.i32, this.cells(vector) >>> 2, 0);
   }
 
   #evaluateAll(): void {
@@ -172,13 +186,15 @@ export class Interrupts implements Disposable {
   }
 
   #evaluate(vector: number): void {
-    if (vector === 0) this.#evaluateMisc();
-    else if (!this.#held) this.#evaluateCells(vector);
+    if (vector === 0) return this.#evaluateMisc();
+    if (this.#held) return;
+    if (takeControl(this.#window.i32, this.#pages.controlWord(vector))) this.#trigger(vector);
+    this.#evaluateCells(vector);
   }
 
   #evaluateCells(vector: number): void {
     const dueUs = evaluateVector(this.#window.i32, this.cells(vector) >>> 2, this.#signal);
-    if (dueUs === 0 || this.#load(vector, VECTOR_ARMED) === 0 || this.#throttled.has(vector)) return;
+    if (dueUs === 0 || !isArmed(this.#window.i32, this.cells(vector) >>> 2) || this.#throttled.has(vector)) return;
     const timer = setTimeout(() => {
       this.#throttled.delete(vector);
       this.#evaluate(vector);

@@ -4,9 +4,10 @@
  */
 export const BAR0_BYTES = 0x10000;
 export const PAGE_BYTES = 0x1000;
-/** The pages a consumer may map: nothing in them has a side effect. */
+/** The pages a consumer may map: what a driver writes there for every burst and interrupt. Nothing in them needs to be answered. */
 export const TX_TAIL_PAGE = 0x0000;
 export const RX_TAIL_PAGE = 0x2000;
+export const VECTOR_PAGE = 0x3000;
 
 /** Names of the datasheet. */
 export type RegisterName =
@@ -59,7 +60,7 @@ export const REGISTERS: readonly RegisterSpec[] = [
   { name: 'QRX_TAIL1', offset: 0x2000, count: 16, reset: 0, writable: ALL, mapped: true },
   /** Instance 16 i + v: throttle interval i (0..2) of vector v + 1. */
   { name: 'VFINT_ITRN1', offset: 0x2800, count: 48, reset: 0, writable: 0xfff, mapped: true },
-  { name: 'VFINT_DYN_CTLN1', offset: 0x3800, count: 16, reset: 0, writable: DYN_CTL },
+  { name: 'VFINT_DYN_CTLN1', offset: 0x3800, count: 16, reset: 0, writable: DYN_CTL, mapped: true },
   /** Read to clear. */
   { name: 'VFINT_ICR01', offset: 0x4800, count: 1, reset: 0, writable: 0 },
   { name: 'VFINT_ITR01', offset: 0x4c00, count: 3, reset: 0, writable: 0xfff },
@@ -101,6 +102,8 @@ export const DYN_ITR_NONE = 3;
 export const DYN_INTERVAL_SHIFT = 5;
 export const DYN_INTERVAL = 0xfff;
 export const DYN_INTENA_MSK = 0x8000_0000;
+/** SW_ITR_INDX_ENA, SW_ITR_INDX, WB_ON_ITR: kept for the driver, without effect. */
+export const DYN_STATE = 0x4700_0000;
 
 /* VFGEN_RSTAT */
 export const RSTAT_IN_PROGRESS = 0;

@@ -4,6 +4,8 @@ import { BAR0_BYTES, REGISTERS, type RegisterName, type RegisterSpec } from './r
 export interface RegisterHandler {
   /** Replaces the stored value for this read. */
   read?(index: number): number;
+  /** Instead of storing the value: what the guest writes there itself, without a message, would be lost by a plain store. */
+  store?(index: number, raw: number): void;
   /** After the value, masked, is stored. `raw` is what the guest wrote, `before` what was stored. */
   write?(index: number, raw: number, before: number): void;
 }
@@ -98,6 +100,7 @@ export class RegisterFile {
     if (slot === undefined || this.frozen) return;
     const before = this.#load(dword);
     const raw = ((before & ~mask) | (value & mask)) >>> 0;
+    if (slot.handler?.store !== undefined) return slot.handler.store(slot.index, raw);
     this.#store(dword, ((before & ~slot.spec.writable) | (raw & slot.spec.writable)) >>> 0);
     slot.handler?.write?.(slot.index, raw, before);
   }

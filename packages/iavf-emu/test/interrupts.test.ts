@@ -1,6 +1,7 @@
 import { raiseVector, VECTOR_PENDING } from '@emudev/emudev';
 import { linux } from '@emudev/linux';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { controlOffset, REGION_DOORBELLS, takeControl } from '../src/contract.ts';
 import { EchoBackEnd, Mailbox, Rig, settle } from './rig.ts';
 
 const ADMINQ = 0x4000_0000;
@@ -156,6 +157,71 @@ describe('queue vectors', () => {
   it('a vector that does not exist has no control register', () => {
     rig.write('VFINT_DYN_CTLN1', SWINT, 4);
     expect(rig.read('VFINT_DYN_CTLN1', 4)).toBe(0);
+  });
+});
+
+describe('queue vectors of a consumer that has mapped their registers', () => {
+  const word = (vector: number): number => (rig.emudev.mapRegion(REGION_DOORBELLS).offset + controlOffset(vector)) >>> 2;
+  /** A store of the guest's: nobody hears of it. */
+  const store = (vector: number, value: number): void => { rig.window.i32[word(vector)] = value; };
+
+  it('a store arms: whoever raises next fires, once, and INTENA reads 0 either way', () => {
+    store(1, LINUX_ARM);
+    expect(rig.read('VFINT_DYN_CTLN1')).toBe(LINUX_ARM);
+    raise(1);
+    raise(1);
+    expect(rig.interrupts(1)).toBe(1);
+    expect(rig.read('VFINT_DYN_CTLN1') & 1).toBe(0);
+    expect(rig.window.i32[word(1)]! & 1).toBe(0);
+  });
+
+  it('a message after stores that nobody has looked at loses none of what they say', () => {
+    store(3, (2 << 3) | (33 << 5) | 4);
+    rig.write('VFINT_DYN_CTLN1', LINUX_ARM, 2);
+    expect(rig.interrupts(3)).toBe(1);
+    expect(rig.read('VFINT_ITRN1', 32 + 2)).toBe(33);
+    store(3, LINUX_ARM);
+    rig.write('VFINT_DYN_CTLN1', 0x8000_0018, 2);
+    raise(3);
+    expect(rig.interrupts(3)).toBe(1);
+  });
+
+  it('a new descriptor, bus mastering and the end of a quiescence find what stores have armed and triggered', async () => {
+    await rig.assign(1, -1);
+    raise(1);
+    store(1, LINUX_ARM);
+    await rig.assign(1, rig.vectors[1]!.fd);
+    expect(rig.interrupts(1)).toBe(1);
+    await rig.busMaster(false);
+    store(1, SWINT);
+    await rig.busMaster(true);
+    expect(rig.interrupts(1)).toBe(1);
+  });
+
+  it('a reset leaves zero, whatever was stored there, and what lies beside', async () => {
+    store(1, SWINT);
+    rig.window.i32[word(1) + 100] = 7;
+    await rig.device.reset();
+    expect([rig.window.i32[word(1)], rig.window.i32[word(1) + 100]]).toEqual([0, 0]);
+    raise(1);
+    expect(rig.interrupts(1)).toBe(0);
+  });
+
+  it('a guest that writes all the time keeps nobody busy', () => {
+    const i32 = new Int32Array(new SharedArrayBuffer(8192));
+    const control = 0x1400 >>> 2;
+    const exchange = Atomics.compareExchange;
+    let tries = 0;
+    // As if another processor had written between any two operations.
+    Atomics.compareExchange = ((): number => { tries++; return ~0; }) as unknown as typeof Atomics.compareExchange;
+    try {
+      i32[control] = SWINT;
+      expect(takeControl(i32, control)).toBe(false);
+    } finally {
+      Atomics.compareExchange = exchange;
+    }
+    expect(tries).toBeLessThan(10);
+    expect(takeControl(i32, control)).toBe(true);
   });
 });
 

@@ -92,7 +92,7 @@ export function createDatapath(context: LcoreContext, init: IavfDatapathInit, si
       const limit = max < burst.capacity ? max : burst.capacity;
       const result = kernels.rxBurst(device, queue, burst.records, limit, burst.arena, burst.arenaBytes);
       misses?.heeded(queue);
-      if ((result & RAISE) !== 0) interrupts.raise(u32[(device + DEV_TX_BLOCKS) >>> 2]! + queue * Q_BYTES);
+      if ((result & RAISE) !== 0) interrupts.putOff(u32[(device + DEV_TX_BLOCKS) >>> 2]! + queue * Q_BYTES);
       if ((result & MISS) !== 0) misses!.askForTx(queue);
       return result & COUNT_MASK;
     },

@@ -1,8 +1,9 @@
 /** Interrupts per interval (ITR), with a clock that is turned by hand. */
-import { evaluateVector, VECTOR_ARMED, VECTOR_FD, VECTOR_LAST, VECTOR_PENDING } from '@emudev/emudev';
+import { evaluateVector, VECTOR_ARMED, VECTOR_CONTROL, VECTOR_FD, VECTOR_LAST, VECTOR_PENDING } from '@emudev/emudev';
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { DEV_PAUSED, PAUSED_FOR_NOW, Q_BYTES, Q_ITR, Q_VECTOR } from '../src/layout.ts';
+import { DEV_PAUSED, DEV_QUEUE_PAIRS, DEV_RX_BLOCKS, DEV_TX_BLOCKS, PAUSED_FOR_NOW, Q_BYTES, Q_ITR, Q_VECTOR } from '../src/layout.ts';
+import { LOOK_ROUND_LOOPS } from '../src/limits.ts';
 import { RingInterrupts } from '../src/ring-interrupts.ts';
 
 const DEVICE = 256;
@@ -162,5 +163,207 @@ describe('interrupts of rings', () => {
         for (let i = 1; i < times.length; i++) expect(times[i]! - times[i - 1]!).toBeGreaterThanOrEqual(2 * units);
       }
     }), { numRuns: 1000 });
+  });
+});
+
+describe('that frames have been sent', () => {
+  /** Ring 0 is the guest's Tx ring, ring 2 its Rx ring, of vector 0. */
+  const armed = (units = 25): Bench => {
+    const bench = new Bench();
+    bench.interval(0, units);
+    bench.arm(0);
+    return bench;
+  };
+
+  it('is told at the end of the interval, once', () => {
+    const bench = armed();
+    const [lcore] = bench.lcores;
+    lcore!.putOff(bench.block(0));
+    lcore!.putOff(bench.block(0));
+    expect(lcore!.tick()).toBe(50);
+    expect(bench.fired).toEqual([]);
+    bench.now += 50;
+    lcore!.tick();
+    bench.arm(0);
+    bench.now += 1000;
+    lcore!.tick();
+    expect(bench.fired.map(({ at }) => at - 5_000_000)).toEqual([50]);
+  });
+
+  it('is not told if the vector fires meanwhile for what was received, and is if it fired before', () => {
+    const bench = armed();
+    const [lcore] = bench.lcores;
+    lcore!.putOff(bench.block(0));
+    bench.raise(0, 2);
+    expect(bench.fired.length).toBe(1);
+    bench.arm(0);
+    bench.now += 1000;
+    lcore!.tick();
+    expect(bench.fired.length).toBe(1);
+    lcore!.putOff(bench.block(0));
+    bench.now += 1000;
+    lcore!.tick();
+    lcore!.tick();
+    expect(bench.fired.length).toBe(2);
+  });
+
+  it('is told at once without an interval, when the ring gets another vector, and when the lcore stops', () => {
+    const bench = armed(0);
+    const [lcore] = bench.lcores;
+    lcore!.putOff(bench.block(0));
+    expect(bench.fired.length).toBe(1);
+    bench.interval(0, 25);
+    bench.arm(0);
+    bench.arm(1);
+    lcore!.putOff(bench.block(0));
+    bench.u32[(bench.block(0) + Q_VECTOR) >>> 2] = CELLS[1]! >>> 2;
+    lcore!.tick();
+    expect(bench.fired.map(({ vector }) => vector)).toEqual([0, 1]);
+    bench.arm(1);
+    bench.now += 1000;
+    lcore!.putOff(bench.block(0));
+    lcore!.close();
+    expect(bench.fired.map(({ vector }) => vector)).toEqual([0, 1, 1]);
+  });
+
+  it('waits while the device is paused', () => {
+    const bench = armed();
+    const [lcore] = bench.lcores;
+    lcore!.putOff(bench.block(0));
+    bench.pause(true);
+    bench.now += 1000;
+    expect(lcore!.tick()).toBeGreaterThan(0);
+    expect(bench.fired).toEqual([]);
+    bench.pause(false);
+    lcore!.tick();
+    lcore!.tick();
+    expect(bench.fired.length).toBe(1);
+  });
+});
+
+describe('a guest that arms by a store', () => {
+  const MAPPED_ITR = 4096;
+  const CONTROL = (MAPPED_ITR + 0x1000) >>> 2;
+
+  /** One ring, its vector's VFINT_DYN_CTLN1 and VFINT_ITRN1 in memory; `looks` counts the clock. */
+  class Mapped {
+    readonly i32 = new Int32Array(new SharedArrayBuffer(12 << 10));
+    readonly u32 = new Uint32Array(this.i32.buffer);
+    fired = 0;
+    looks = 0;
+    now = 5_000_000;
+    readonly lcore = new RingInterrupts(this, DEVICE, () => ++this.fired > 0, () => {
+      this.looks++;
+      return this.now;
+    });
+
+    constructor() {
+      this.u32[(BLOCKS + Q_VECTOR) >>> 2] = CELLS[0]! >>> 2;
+      this.u32[(BLOCKS + Q_ITR) >>> 2] = MAPPED_ITR + 64;
+      this.u32[(DEVICE + DEV_QUEUE_PAIRS) >>> 2] = 1;
+      this.u32[(DEVICE + DEV_TX_BLOCKS) >>> 2] = BLOCKS;
+      this.u32[(DEVICE + DEV_RX_BLOCKS) >>> 2] = BLOCKS + Q_BYTES;
+      this.i32[(CELLS[0]! >>> 2) + VECTOR_FD] = 3;
+      this.i32[(CELLS[0]! >>> 2) + VECTOR_CONTROL] = CONTROL;
+    }
+
+    write(word: number): void {
+      this.i32[CONTROL] = word;
+    }
+
+    loop(times = 1): void {
+      for (let i = 0; i < times; i++) this.lcore.tick();
+    }
+  }
+
+  it('gets what was latched in the next loop, and one interrupt for each arming', () => {
+    const mapped = new Mapped();
+    mapped.lcore.raise(BLOCKS);
+    mapped.loop(3);
+    expect(mapped.fired).toBe(0);
+    mapped.write(0x19);
+    mapped.loop();
+    expect(mapped.fired).toBe(1);
+    expect(mapped.u32[CONTROL]! & 1).toBe(0);
+    mapped.lcore.raise(BLOCKS);
+    mapped.loop(1000);
+    expect(mapped.fired).toBe(1);
+    mapped.write(0x1b);
+    mapped.loop();
+    expect(mapped.fired).toBe(2);
+  });
+
+  it('sets the interval of the ITR that it names, once: a later write of VFINT_ITRN1 counts', () => {
+    const mapped = new Mapped();
+    mapped.write(1 | (1 << 3) | (20 << 5));
+    mapped.lcore.raise(BLOCKS);
+    expect([mapped.fired, mapped.u32[(MAPPED_ITR + 64) >>> 2]]).toEqual([1, 20]);
+    mapped.write(0x19);
+    mapped.lcore.raise(BLOCKS);
+    expect(mapped.lcore.tick()).toBe(40);
+    mapped.u32[(MAPPED_ITR + 64) >>> 2] = 7;
+    mapped.now += 40;
+    mapped.loop();
+    expect([mapped.fired, mapped.u32[(MAPPED_ITR + 64) >>> 2]]).toEqual([2, 7]);
+  });
+
+  it('a word of 0 disarms and sets no interval', () => {
+    const mapped = new Mapped();
+    mapped.u32[MAPPED_ITR >>> 2] = 9;
+    mapped.write(0x19);
+    mapped.write(0);
+    mapped.lcore.raise(BLOCKS);
+    mapped.loop(2 * LOOK_ROUND_LOOPS);
+    expect([mapped.fired, mapped.u32[MAPPED_ITR >>> 2]]).toEqual([0, 9]);
+  });
+
+  it('SWINT_TRIG is found though nothing is raised; without INTENA it waits for the next arming, and WB_ON_ITR is none', () => {
+    const mapped = new Mapped();
+    mapped.write(0x0100_001d);
+    mapped.loop(LOOK_ROUND_LOOPS);
+    expect(mapped.fired).toBe(1);
+    mapped.loop(2 * LOOK_ROUND_LOOPS);
+    expect(mapped.fired).toBe(1);
+    mapped.write(0x1c);
+    mapped.loop(LOOK_ROUND_LOOPS);
+    mapped.write(0x4000_0018);
+    mapped.loop(LOOK_ROUND_LOOPS);
+    expect(mapped.fired).toBe(1);
+    mapped.write(0x19);
+    mapped.loop();
+    expect(mapped.fired).toBe(2);
+  });
+
+  it('what the control thread or an lcore that is gone has latched is found by the next that looks round', () => {
+    const mapped = new Mapped();
+    mapped.i32[(CELLS[0]! >>> 2) + VECTOR_PENDING] = 1;
+    mapped.write(0x19);
+    mapped.loop(LOOK_ROUND_LOOPS);
+    expect(mapped.fired).toBe(1);
+  });
+
+  it('INTENA_MSK counts as armed, because what it would leave alone is gone', () => {
+    const mapped = new Mapped();
+    mapped.write(0x8000_0018 | 0);
+    mapped.lcore.raise(BLOCKS);
+    mapped.lcore.raise(BLOCKS);
+    mapped.loop(2 * LOOK_ROUND_LOOPS);
+    expect(mapped.fired).toBe(1);
+  });
+
+  it('one that never arms, because it polls, costs no look at the clock', () => {
+    const mapped = new Mapped();
+    mapped.u32[(MAPPED_ITR + 64) >>> 2] = 25;
+    const send = (): void => {
+      mapped.lcore.putOff(BLOCKS);
+      mapped.lcore.raise(BLOCKS);
+      mapped.now += 10;
+      mapped.loop();
+    };
+    for (let i = 0; i < 100; i++) send();
+    const { looks } = mapped;
+    for (let i = 0; i < 100; i++) send();
+    expect(mapped.looks).toBe(looks);
+    expect(mapped.fired).toBe(0);
   });
 });
