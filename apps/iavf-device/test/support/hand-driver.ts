@@ -101,6 +101,19 @@ export class HandDriver implements AsyncDisposable {
     return this.client.write32(BAR0, VFINT_DYN_CTLN1 + 4 * (vector - 1), 0x19);
   }
 
+  /** As a guest does it that has mapped the register: no message. */
+  storeArm(vector: number): void {
+    Atomics.store(this.window.u32, this.#doorbells.at(VFINT_DYN_CTLN1 + 4 * (vector - 1), 4)! >>> 2, 0x19);
+  }
+
+  /** Resolves when a vector is signalled. */
+  async interrupted(vector: number): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<undefined>();
+    using _ = linux.watch(this.#irqs[vector]!, { readable: true }, () => { resolve(undefined); });
+    await promise;
+    this.interrupts(vector);
+  }
+
   /** Signals of a vector since the last time. */
   interrupts(vector: number): number {
     return linux.eventfdDrain(this.#irqs[vector]!);
