@@ -17,7 +17,7 @@ export interface BusRegion {
   readonly sizeBytes: number;
   readonly readable: boolean;
   readonly writable: boolean;
-  /** Parts that may be mapped, ascending; of a BAR with a MSI-X table never the pages of the table. */
+  /** Parts that may be mapped, ascending; of a BAR with a MSI-X table never the pages of the table, unless the kernel says that they may be. */
   readonly areas: readonly { readonly offset: number; readonly sizeBytes: number }[];
   /** Of a region specific to the device (VFIO_REGION_INFO_CAP_TYPE). */
   readonly type?: { readonly type: number; readonly subtype: number };

@@ -100,7 +100,7 @@ export class KernelSource implements DeviceSource {
     return unbindPciFunction(this.#sysfs, address, options);
   }
 
-  /** What the kernel announces. Where it has to leave events out, one says that something has changed. Keeps the process from ending until it is disposed of. */
+  /** What the kernel announces. Where it has to leave events out, one says that something has changed. The process may end meanwhile. */
   watch(callback: (event: HotPlugEvent) => void, onError: (error: unknown) => void): Disposable {
     const sys = this.#sys;
     const fd = sys.ueventOpen();
@@ -124,7 +124,7 @@ export class KernelSource implements DeviceSource {
         stop();
         onError(error);
       }
-    });
+    }, { ref: false });
     const stop = (): void => {
       if (!watching) return;
       watching = false;

@@ -109,13 +109,18 @@ class Announcements implements Disposable {
     this.#watch = source.watch((event) => { this.seen.push(text(event)); this.#wake?.(); }, (error) => { this.seen.push(String(error)); this.#wake?.(); });
   }
 
+  /** Waits for an event; meanwhile it, not the watch, keeps the process from ending. */
   async until(event: string): Promise<void> {
-    const end = AbortSignal.timeout(20_000);
-    while (!this.seen.includes(event)) {
-      await new Promise<void>((resolve, reject) => {
-        this.#wake = resolve;
-        end.addEventListener('abort', () => { reject(new Error(`no "${event}", but ${JSON.stringify(this.seen)}`)); }, { once: true });
-      });
+    const late = Promise.withResolvers<never>();
+    const timer = setTimeout(() => { late.reject(new Error(`no "${event}", but ${JSON.stringify(this.seen)}`)); }, 20_000);
+    try {
+      while (!this.seen.includes(event)) {
+        const next = Promise.withResolvers<undefined>();
+        this.#wake = () => { next.resolve(undefined); };
+        await Promise.race([next.promise, late.promise]);
+      }
+    } finally {
+      clearTimeout(timer);
     }
   }
 
