@@ -182,9 +182,8 @@ export class Adapter implements Disposable {
     try {
       await this.synchronize();
       if (this.generation !== generation) return true;
-      let helped = false;
-      for (const ring of cell < MAX_QUEUE_PAIRS ? [this.tx[cell]!] : this.rx) helped = ring.bounce() || helped;
-      return helped;
+      const helped = await Promise.all((cell < MAX_QUEUE_PAIRS ? [this.tx[cell]!] : this.rx).map((ring) => ring.bounce()));
+      return helped.includes(true);
     } finally {
       this.#changes--;
       this.#applyPause();

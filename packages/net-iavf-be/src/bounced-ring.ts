@@ -91,6 +91,7 @@ export abstract class BouncedRing implements Disposable {
   #step: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
   #turn: NodeJS.Immediate | undefined;
+  #onCaughtUp: (() => void)[] = [];
 
   constructor(parts: BounceParts) {
     this.parts = parts;
@@ -132,11 +133,24 @@ export abstract class BouncedRing implements Disposable {
     if (this.#step === undefined) this.#schedule(true);
   }
 
+  /** Resolves when the kernel has been shown all that the guest has given, or there is no prospect of that. */
+  caughtUp(): Promise<void> {
+    if (this.#state !== 'running') return Promise.resolve();
+    const { promise, resolve } = Promise.withResolvers<undefined>();
+    this.#onCaughtUp.push(() => { resolve(undefined); });
+    return promise;
+  }
+
+  #waitNoLonger(): void {
+    for (const resolve of this.#onCaughtUp.splice(0)) resolve();
+  }
+
   /** Resolves when no message of it is on its way, or the consumer has not answered for BOUNCE_HALT_MS. */
   async halt(): Promise<void> {
     if (this.#state === 'running') this.#state = 'halted';
     this.epoch++;
     this.#unschedule();
+    this.#waitNoLonger();
     if (this.#step === undefined) return;
     const { promise: late, resolve } = Promise.withResolvers<undefined>();
     const deadline = setTimeout(resolve, BOUNCE_HALT_MS, undefined);
@@ -176,6 +190,7 @@ export abstract class BouncedRing implements Disposable {
       this.#turn = setImmediate(() => { this.#look(); });
       return;
     }
+    this.#waitNoLonger();
     this.parts.host.idle();
     this.#timer = setTimeout(() => { this.#look(); }, BOUNCE_IDLE_MS);
   }
@@ -231,6 +246,7 @@ export abstract class BouncedRing implements Disposable {
     if (this.#state === 'failed' || this.#state === 'ended') return;
     this.#state = 'failed';
     Atomics.compareExchange(this.parts.window.i32, (this.cells.block + Q_FAULT) >>> 2, QFAULT_NONE, QFAULT_UNREACHABLE);
+    this.#waitNoLonger();
     this.parts.host.unreachable(error);
   }
 
@@ -309,6 +325,7 @@ export abstract class BouncedRing implements Disposable {
     this.#state = 'ended';
     this.epoch++;
     this.#unschedule();
+    this.#waitNoLonger();
     this.countPending();
     this.parts.area[Symbol.dispose]();
     this.parts.shadow[Symbol.dispose]();

@@ -7,6 +7,7 @@ import {
   Q_TSO_STATE, Q_TSO_TOTAL, Q_VECTOR, QFAULT_BUFFER, QFAULT_NEVER_EOP, QFAULT_NONE, QFAULT_RING_UNMAPPED, QFAULT_TAIL, QS_DISCARDS, RX_DESCRIPTOR_BYTES, STAGE_BYTES,
   TSOS_MSS, TX_DESCRIPTOR_BYTES,
 } from './layout.ts';
+import { BOUNCE_HALT_MS } from './limits.ts';
 
 /** The guest's direction. */
 export type Direction = 'tx' | 'rx';
@@ -179,13 +180,20 @@ export class Ring {
     this.#host.bounced(this);
   }
 
-  /** Lcores are quiescent: what it names is not in the window, and never will be. False where that does not help. */
-  bounce(): boolean {
+  /**
+   * Lcores are quiescent: what it names is not in the window, and never will be. False where that does not help. Resolves when the
+   * guest's descriptors are in the shadow: a burst that found none would take them for missing.
+   */
+  async bounce(): Promise<boolean> {
     if (!this.#wanted || this.bounced || this.#config === undefined || this.#get(Q_ENABLED) === 0) return false;
     const ring = this.#openBounced(this.#config);
     if (ring === undefined) return false;
     this.#place(ring);
     this.go();
+    // A consumer that does not answer makes nobody but its own frames wait, and not for long.
+    using deadline = new DisposableStack();
+    const late = new Promise<void>((resolve) => { deadline.adopt(setTimeout(resolve, BOUNCE_HALT_MS), clearTimeout); });
+    await Promise.race([ring.caughtUp(), late]);
     return true;
   }
 

@@ -23,6 +23,8 @@ export class Card implements AsyncDisposable {
   readonly cells: number;
   readonly ram: number;
   readonly space: IovaSpace | undefined;
+  /** The file of guest memory; -1 without. */
+  readonly fd: number = -1;
   /** All that the back end has sent, oldest first. */
   readonly sent: MailboxReply[] = [];
   readonly errors: unknown[] = [];
@@ -37,20 +39,20 @@ export class Card implements AsyncDisposable {
   port!: IavfBackEndPort;
   readonly #channel: ReturnType<typeof createChannel<MailboxReply, MailboxRequest>>;
 
-  private constructor(pairs: number, dma: boolean) {
+  private constructor(pairs: number, dma: boolean | 'by hand') {
     const vectors = pairs + 1;
     this.queuePairs = pairs;
     this.vectors = vectors;
     this.doorbells = this.window.alloc(0x3000, 4096);
     this.cells = this.window.alloc(vectors * VECTOR_CELLS_BYTES);
-    if (dma) {
+    if (dma !== false) {
       this.space = new IovaSpace(this.window);
-      const fd = linux.memfdCreate('guest', { allowSealing: true });
-      linux.ftruncate(fd, RAM_BYTES);
-      this.space.map({ iova: RAM_IOVA, sizeBytes: RAM_BYTES, readable: true, writable: true, fd });
-      linux.close(fd);
+      this.fd = linux.memfdCreate('guest', { allowSealing: true });
+      linux.ftruncate(this.fd, RAM_BYTES);
+      if (dma === true) this.space.map({ iova: RAM_IOVA, sizeBytes: RAM_BYTES, readable: true, writable: true, fd: this.fd });
     }
-    this.ram = this.space?.translate(RAM_IOVA, RAM_BYTES, 'read') ?? this.window.alloc(RAM_BYTES, 4096);
+    const byHand = dma === 'by hand' ? this.window.map({ fd: this.fd, fdOffset: 0, lengthBytes: RAM_BYTES, write: true }).offset : undefined;
+    this.ram = byHand ?? this.space?.translate(RAM_IOVA, RAM_BYTES, 'read') ?? this.window.alloc(RAM_BYTES, 4096);
     for (let v = 0; v < vectors; v++) this.window.i32[this.cell(v) + 2] = -1;
     this.#channel = createChannel<MailboxReply, MailboxRequest>({
       onSend: (message) => {
@@ -64,9 +66,9 @@ export class Card implements AsyncDisposable {
 
   /**
    * A card of `pairs` queue pairs with its back end, and a consumer that has mapped its memory: for real with `dma`, so that a
-   * data path can reach it, else as `access` says.
+   * data path can reach it, else as `access` says. 'by hand': there is memory, and the test maps what it likes of it in `space`.
    */
-  static async plug({ pairs = 4, maxPairs = pairs, mac, dma = false }: { pairs?: number; maxPairs?: number; mac?: Uint8Array; dma?: boolean } = {}): Promise<Card> {
+  static async plug({ pairs = 4, maxPairs = pairs, mac, dma = false }: { pairs?: number; maxPairs?: number; mac?: Uint8Array; dma?: boolean | 'by hand' } = {}): Promise<Card> {
     const card = new Card(pairs, dma);
     const provider: EmudevProvider = {
       devType: IAVF_DEV_TYPE,
@@ -181,6 +183,7 @@ export class Card implements AsyncDisposable {
     await this.port.close();
     await this.provider.device.close();
     this.space?.[Symbol.dispose]();
+    if (this.fd >= 0) linux.close(this.fd);
     this.window[Symbol.dispose]();
   }
 }
