@@ -102,9 +102,9 @@ function exchange(length: u32, mine: u32, offset: u32, size: u32, bufferBytes: u
   return found;
 }
 
-/** What `sendHeld` leaves behind. */
-let heldHead: u32 = 0;
-let heldBytes: u32 = 0;
+/** What `sendHeld` and `sendCopied` leave behind. */
+let runHead: u32 = 0;
+let runBytes: u32 = 0;
 
 /** The frames of these records as long as each needs nothing done and lies in the buffer of the next held slot: their number. */
 function sendHeld(q: u32, ring: u32, length: u32, head: u32, count: u32, record: u32, limit: u32): u32 {
@@ -136,9 +136,36 @@ function sendHeld(q: u32, ring: u32, length: u32, head: u32, count: u32, record:
   const sent = (record - first) / FRAME_RECORD_BYTES;
   heldSlot = slot;
   heldCount -= sent;
-  heldHead = head;
-  heldBytes = bytes;
+  runHead = head;
+  runBytes = bytes;
   return sent;
+}
+
+/** As `sendHeld`, frames that lie elsewhere: each is copied to the slot's own buffer. */
+function sendCopied(q: u32, ring: u32, length: u32, head: u32, count: u32, record: u32, limit: u32): u32 {
+  const slots = load<u32>(q + Q_SLOTS);
+  const buffers = load<u32>(q + Q_BUFFERS);
+  const iova = load<u64>(q + Q_IOVA);
+  const first = record;
+  const end = record + count * FRAME_RECORD_BYTES;
+  let bytes: u32 = 0;
+  while (record < end) {
+    const word = load<u64>(record);
+    const size = <u32>(word >> 32);
+    if ((load<u32>(record + FRAME_FLAGS) & FRAME_TX_MASK) != 0 || size - MIN_TX_FRAME_BYTES > limit) break;
+    const start = load<u32>(slots + head * 4);
+    copyBytes(buffers + start, <u32>word, size);
+    v128.store(
+      ring + head * TX_DESCRIPTOR_BYTES,
+      i64x2.replace_lane(i64x2.splat(iova + start), 1, (<u64>(TXC_ICRC | TXC_EOP) << TX_CMD_SHIFT) | (<u64>size << TX_LENGTH_SHIFT)),
+    );
+    bytes += size;
+    if (++head == length) head = 0;
+    record += FRAME_RECORD_BYTES;
+  }
+  runHead = head;
+  runBytes = bytes;
+  return (record - first) / FRAME_RECORD_BYTES;
 }
 
 export function txBurst(q: u32, records: u32, count: u32): u32 {
@@ -164,18 +191,23 @@ export function txBurst(q: u32, records: u32, count: u32): u32 {
     reclaimed = true;
   }
 
-  usePartner(q, length);
+  // Frames come out of one queue: if the first lies in the pool that the partner has, most do, and otherwise none
+  const isForeign = count != 0 && load<u32>(records + FRAME_DATA) - buffers >= poolBytes;
+  if (isForeign) heldCount = 0;
+  else usePartner(q, length);
 
   let packets: u32 = 0;
   let bytes: u64 = 0;
   let index: u32 = 0;
   for (; index < count; index++) {
-    if (heldCount != 0 && sinceRs + 1 < RS_INTERVAL) {
+    if ((heldCount != 0 || isForeign) && sinceRs + 1 < RS_INTERVAL) {
       // All but what would need RS: the last one of the burst, or of RS_INTERVAL
       const plain = min<u32>(min<u32>(count - index, RS_INTERVAL - sinceRs) - 1, free);
-      const sent = sendHeld(q, ring, length, head, plain, records + index * FRAME_RECORD_BYTES, min<u32>(bufferBytes, maxFrame) - MIN_TX_FRAME_BYTES);
-      head = heldHead;
-      bytes += heldBytes;
+      const first = records + index * FRAME_RECORD_BYTES;
+      const limit = min<u32>(bufferBytes, maxFrame) - MIN_TX_FRAME_BYTES;
+      const sent = isForeign ? sendCopied(q, ring, length, head, plain, first, limit) : sendHeld(q, ring, length, head, plain, first, limit);
+      head = runHead;
+      bytes += runBytes;
       sinceRs += sent;
       free -= sent;
       packets += sent;

@@ -88,11 +88,18 @@ function heldSlots(view: DataView, q: number): number[] {
   return Array.from({ length: count }, (_, n) => at(partner + Q_SLOTS) + 4 * ((tail + n) % length));
 }
 
+/** Does a frame lie in the pool that the queue shares with its partner? */
+function isInPool(view: DataView, q: number, data: number): boolean {
+  const at = (offset: number): number => view.getUint32(offset, true);
+  const offset = data - at(q + Q_BUFFERS);
+  return offset >= 0 && offset < 2 * at(q + Q_LENGTH) * at(q + Q_STRIDE);
+}
+
 /** Where in the pool the frame lies, if its buffer could be exchanged for that of Tx slot `slot`. What of `held` was looked at is taken away. */
 function exchanged(view: DataView, q: number, held: number[], slot: number, data: number, size: number): number | undefined {
   const at = (offset: number): number => view.getUint32(offset, true);
+  if (!isInPool(view, q, data)) return undefined;
   const offset = data - at(q + Q_BUFFERS);
-  if (offset < 0 || offset >= 2 * at(q + Q_LENGTH) * at(q + Q_STRIDE)) return undefined;
   const mine = at(q + Q_SLOTS) + 4 * slot;
   for (let theirs = held.shift(); theirs !== undefined; theirs = held.shift()) {
     const start = at(theirs);
@@ -118,7 +125,8 @@ export function txBurstTwin(memory: TwinMemory, q: number, records: number, coun
   let reclaimed = room() < count + RS_INTERVAL;
   if (reclaimed) reclaim(view, q);
 
-  const held = heldSlots(view, q);
+  // A burst whose first frame lies elsewhere came from elsewhere
+  const held = count !== 0 && isInPool(view, q, view.getUint32(records + FRAME_DATA, true)) ? heldSlots(view, q) : [];
   let index = 0;
   for (; index < count; index++) {
     const record = records + index * FRAME_RECORD_BYTES;
