@@ -22,6 +22,8 @@ export interface BusDeviceOptions {
   readonly sys?: Sys;
 }
 
+/** Of a configuration space: the header (PCI Local Bus 3.0, 6.1), and registers in it. */
+const HEADER_BYTES = 64;
 const COMMAND = 0x04;
 const COMMAND_IO = 1;
 const COMMAND_MEMORY = 2;
@@ -58,9 +60,10 @@ export class BusDevice implements AsyncDisposable {
   /** A device of an open transport, which it owns, also when it rejects. ERR_BUS_GONE where nothing answers in the configuration space. */
   static async from(transport: PciTransport, options: BusDeviceOptions = {}): Promise<BusDevice> {
     try {
-      const region = await transport.region(VFIO_PCI_CONFIG_REGION_INDEX);
-      if (region.sizeBytes === 0) throw new BusError('ERR_BUS_UNUSABLE', 'the device has no configuration space: it is no PCI device');
-      const config = new PciConfig(configAccess(transport, region.sizeBytes));
+      const index = VFIO_PCI_CONFIG_REGION_INDEX;
+      const sizeBytes = index < transport.regionCount ? (await transport.region(index)).sizeBytes : 0;
+      if (sizeBytes < HEADER_BYTES) throw new BusError('ERR_BUS_UNUSABLE', `the device has ${sizeBytes} bytes of configuration space: it is no PCI device`);
+      const config = new PciConfig(configAccess(transport, sizeBytes));
       const { vendorId, deviceId, subsystemVendorId, subsystemId, classCode } = await config.header();
       return new BusDevice(transport, config, { vendor: vendorId, device: deviceId, subsystemVendor: subsystemVendorId, subsystemDevice: subsystemId, classCode }, options);
     } catch (error) {

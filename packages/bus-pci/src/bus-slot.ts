@@ -50,6 +50,8 @@ export interface SlotBus {
   readonly drivers: () => readonly PciDriver<unknown>[];
   /** A driven device has gone, or is wanted back. */
   ended(slot: BusSlot): void;
+  /** It is driven no more. */
+  undriven(slot: BusSlot): void;
 }
 
 interface Driven {
@@ -152,6 +154,7 @@ export class BusSlot implements BusEntry {
         await device.close();
         this.#driven = undefined;
         this.state = 'found';
+        this.#bus.undriven(this);
         publish({ type: 'undriven', address: this.address, driver: driver.name });
       }
     });

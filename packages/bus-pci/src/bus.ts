@@ -72,7 +72,10 @@ export class PciBus implements AsyncDisposable {
   constructor({ selection = Selection.parse({}), device = {}, onGone = 'unplug' }: PciBusOptions = {}) {
     this.#selection = selection;
     this.#onGone = onGone;
-    this.#slotBus = { device, signal: this.#abort.signal, drivers: () => [...this.#drivers], ended: (slot) => { this.#ended(slot); } };
+    this.#slotBus = {
+      device, signal: this.#abort.signal, drivers: () => [...this.#drivers], ended: (slot) => { this.#ended(slot); },
+      undriven: (slot) => { if (!slot.present) this.#slots.delete(formatAddress(slot.address)); },
+    };
   }
 
   /** Adds a source; ERR_BUS_STATE where another one has devices of the same kind. Before `scan`. */
@@ -98,7 +101,7 @@ export class PciBus implements AsyncDisposable {
     this.#drivers.splice(at, 1);
     await allDone([...this.#slots.values()].map((slot) => async () => {
       // One that it is probing just now: that comes first.
-      if (slot.driver === name || slot.state === 'probing') await this.#unplug(slot, name);
+      if (slot.driver === name || slot.state === 'probing') await slot.unplug(name);
     }));
   }
 
@@ -161,7 +164,7 @@ export class PciBus implements AsyncDisposable {
   async unplug(address: PciAddress): Promise<void> {
     this.#named.delete(formatAddress(address));
     const slot = this.#slots.get(formatAddress(address));
-    if (slot !== undefined) await this.#unplug(slot);
+    await slot?.unplug();
   }
 
   /**
@@ -207,7 +210,7 @@ export class PciBus implements AsyncDisposable {
     this.#abort.abort(new BusError('ERR_BUS_CLOSED', 'the bus is closed'));
     for (const watch of [...this.#watches]) watch[Symbol.dispose]();
     await this.#scanning;
-    await allDone([...this.#sorted()].reverse().map((slot) => () => this.#unplug(slot)));
+    await allDone([...this.#sorted()].reverse().map((slot) => () => slot.unplug()));
   }
 
   async #scan(): Promise<ScanReport> {
@@ -279,16 +282,7 @@ export class PciBus implements AsyncDisposable {
 
   #ended(slot: BusSlot): void {
     // What the driver says is published.
-    if (this.#onGone === 'unplug') this.#unplug(slot).catch(() => {});
-  }
-
-  async #unplug(slot: BusSlot, from?: string): Promise<void> {
-    try {
-      await slot.unplug(from);
-    } finally {
-      const name = formatAddress(slot.address);
-      if (!slot.present && slot.notFound() && this.#slots.get(name) === slot) this.#slots.delete(name);
-    }
+    if (this.#onGone === 'unplug') slot.unplug().catch(() => {});
   }
 
   #isSelected({ address, found }: BusSlot): boolean {

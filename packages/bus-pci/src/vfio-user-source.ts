@@ -55,27 +55,17 @@ export class VfioUserSource implements DeviceSource {
   async open(address: PciAddress, signal?: AbortSignal): Promise<PciTransport> {
     signal?.throwIfAborted();
     if (address.kind !== 'vfio-user') throw new BusError('ERR_BUS_UNUSABLE', `${formatAddress(address)} is no vfio-user socket`);
-    const opened = this.#connect(address);
-    if (signal === undefined) return opened;
-    const aborted = Promise.withResolvers<never>();
-    const onAbort = (): void => { aborted.reject(signal.reason as Error); };
-    signal.addEventListener('abort', onAbort, { once: true });
     try {
-      return await Promise.race([opened, aborted.promise]);
+      const client = await VfioUserClient.connect(address.path, { ...this.#client, sys: this.#sys, ...(signal === undefined ? {} : { signal }) });
+      const giveUp = (): void => { client.close(); };
+      signal?.addEventListener('abort', giveUp, { once: true });
+      try {
+        return await VfioUserTransport.of(address, client, this.#sys, this.#client?.ref ?? true);
+      } finally {
+        signal?.removeEventListener('abort', giveUp);
+      }
     } catch (error) {
-      // Given up: nobody else closes it.
-      opened.then((transport) => transport.close(), () => {});
-      throw error;
-    } finally {
-      signal.removeEventListener('abort', onAbort);
-    }
-  }
-
-  async #connect(address: VfioUserAddress): Promise<PciTransport> {
-    try {
-      const client = await VfioUserClient.connect(address.path, { ...this.#client, sys: this.#sys });
-      return await VfioUserTransport.of(address, client, this.#sys, this.#client?.ref ?? true);
-    } catch (error) {
+      signal?.throwIfAborted();
       // It has room for one client: another one waits in the queue of the socket.
       const converted = asBusError(error, { ERR_VFU_CLIENT_TIMEOUT: 'ERR_BUS_BUSY' });
       if (!(converted instanceof BusError)) throw error;

@@ -35,6 +35,8 @@ import { Session } from './session.ts';
 export interface ConnectOptions {
   /** Time-out of each request in milliseconds, 5000 by default. */
   readonly timeoutMs?: number;
+  /** Gives up connecting, with ERR_VFU_CLIENT_CONNECT or ERR_VFU_CLIENT_ABORTED; nothing to a client that is connected. */
+  readonly signal?: AbortSignal;
   /** What to announce: what this side can receive. Bounded by `limits.ts`. */
   readonly capabilities?: AnnouncedCapabilities;
   /** Protocol minor version to propose, 2 (0.2) by default. */
@@ -97,7 +99,7 @@ export class VfioUserClient implements AsyncDisposable {
           return Session.open(socket, { sys, ref, timeoutMs, spin, proposal, maps, dirty, dma, dmaDialect, onClosed }, call);
         },
         onEnd: (closed) => { onEnd(closed); },
-      });
+      }, options.signal);
       const client = new VfioUserClient(link, maps, dirty, (listener) => {
         onEnd = listener;
         if (early !== undefined) listener(early);

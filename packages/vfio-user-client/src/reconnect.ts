@@ -96,10 +96,10 @@ export class ReconnectingLink implements Link {
   #restorer: Restorer | undefined;
   #identity: Identity | undefined;
 
-  /** Connects for the first time: one attempt. */
-  static async open(options: ReconnectingLinkOptions): Promise<ReconnectingLink> {
+  /** Connects for the first time: one attempt, which `signal` gives up. */
+  static async open(options: ReconnectingLinkOptions, signal?: AbortSignal): Promise<ReconnectingLink> {
     const link = new ReconnectingLink(options);
-    link.#rise(await link.#dial({}));
+    link.#rise(await link.#dial(signal === undefined ? {} : { signal }));
     return link;
   }
 
