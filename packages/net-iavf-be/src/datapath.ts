@@ -12,6 +12,7 @@ import {
 import { MISS_PATIENCE_MS, TX_LOCK_SPINS } from './limits.ts';
 import { RingMisses } from './ring-misses.ts';
 import { RingInterrupts } from './ring-interrupts.ts';
+import { RxRoom } from './rx-room.ts';
 import { createTwins, TwinMemory, type Kernels } from './twins/index.ts';
 
 /** `init` of the DatapathSpec. */
@@ -48,6 +49,8 @@ export function createDatapath(context: LcoreContext, init: IavfDatapathInit, si
       if ((kick & (1 << queue)) !== 0) interrupts.raise(blocks + queue * Q_BYTES);
     }
   };
+
+  const room = new RxRoom(context, device);
 
   const lock = (device + DEV_TX_LOCK) >>> 2;
   const shared = init.shared ?? false;
@@ -112,7 +115,7 @@ export function createDatapath(context: LcoreContext, init: IavfDatapathInit, si
         Atomics.compareExchange(i32, lock, turn, 0);
       }
     },
-    holding: () => busy || u32[(device + DEV_PAUSED) >>> 2] === PAUSED_FOR_NOW || (misses !== undefined && misses.sendPending),
+    holding: () => busy || u32[(device + DEV_PAUSED) >>> 2] === PAUSED_FOR_NOW || (misses !== undefined && misses.sendPending) || room.isAwaited(),
     tick: () => interrupts.tick(),
     close: () => { interrupts.close(); },
   };

@@ -34,6 +34,10 @@ export const MISS_LOOKAHEAD = 64;
  * an answer takes tens of microseconds. Then the rest of the burst waits for the lcore's next loop.
  */
 export const MISS_PATIENCE_MS = 0.25;
+/** Free descriptors of a guest's Rx ring (at most a quarter of it) below which frames for it are left where they are: a burst, as ports receive it. */
+export const ROOM_DESCRIPTORS = 64;
+/** So long they are, ms; a guest that makes no room meanwhile loses them, as by any card, until it does. */
+export const ROOM_PATIENCE_MS = 20;
 /** Loops of an lcore between two looks at all vectors of a card, for what no event of ours makes it look at: 6 ms while it is idle. */
 export const LOOK_ROUND_LOOPS = 64;
 /** Copies of what one bounced ring has under way. More than the longest packet that is not refused for its length, and what is lost at the end of the pool. */

@@ -2,9 +2,9 @@
 import { MISS_CELL_BYTES } from '@emudev/dma';
 import { VECTOR_ARMED, VECTOR_FD, VECTOR_FIRED, VECTOR_PENDING } from '@emudev/emudev';
 import type { LcoreContext } from '@emudev/ethdev';
-import { beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { createDatapath } from '../src/datapath.ts';
-import { DEV_IOTLB, DEV_PAUSED, DEV_TX_LOCK, PAUSED_AWAY, PAUSED_FOR_NOW, Q_ITR, Q_VECTOR, QS_ERRORS, QS_INTERRUPTS, QS_PACKETS } from '../src/layout.ts';
+import { DEV_IOTLB, DEV_PAUSED, DEV_TX_LOCK, PAUSED_AWAY, PAUSED_FOR_NOW, Q_ENABLED, Q_ITR, Q_VECTOR, QS_ERRORS, QS_INTERRUPTS, QS_PACKETS } from '../src/layout.ts';
 import { frameOf, MAC } from './frames.ts';
 import { CHUNK_IOVA, GUEST, guestOffset, Rig } from './rig.ts';
 
@@ -138,6 +138,29 @@ describe.each(['wasm', 'ts'] as const)('%s', (kernels) => {
       rig.set(rig.device + DEV_PAUSED, paused);
       expect([datapath.txBurst(0, rig.burst, count), datapath.holding!(0)]).toEqual([0, holding]);
     }
+  });
+
+  it('asks for a moment while a ring lacks room, for a moment only, and again once there was room', async () => {
+    const full = (): boolean => datapath.holding!(0);
+    const room = (descriptors: number): void => { rig.setTail(rig.rxBlock(0), descriptors); };
+    room(16);
+    expect(full()).toBe(false);
+    room(15);
+    expect(full()).toBe(true);
+    // Nothing is refused because of it.
+    expect(datapath.txBurst(0, rig.burst, rig.fillBurst([{ bytes: frameOf().bytes }]))).toBe(1);
+    await vi.waitUntil(() => !full());
+    expect(full()).toBe(false);
+    room(40);
+    expect(full()).toBe(false);
+    room(2);
+    expect(full()).toBe(true);
+    // A tail that is none, and a ring that is not enabled, hold nobody up.
+    room(5000);
+    expect(full()).toBe(false);
+    room(2);
+    rig.set(rig.rxBlock(0) + Q_ENABLED, 0);
+    expect(full()).toBe(false);
   });
 
   it('keeps the interval between two interrupts that the guest has set, and closes with none left', () => {
