@@ -71,12 +71,12 @@ export class FakeVfio {
   readonly #listeners = new Map<number, number>();
   #nextIoas = 1;
   /** Groups that somebody else has open, and those with a device that is neither free nor VFIO's. */
-  readonly busyGroups = new Set<number>();
-  readonly unviableGroups = new Set<number>();
+  readonly busyGroups: Set<number> = new Set();
+  readonly unviableGroups: Set<number> = new Set();
   /** RLIMIT_MEMLOCK, bytes. */
-  lockLimit = Number.MAX_SAFE_INTEGER;
+  lockLimit: number = Number.MAX_SAFE_INTEGER;
   apiVersion = 0;
-  extensions = new Set([1, 3]);
+  extensions: Set<number> = new Set([1, 3]);
   pageSizes = 0x4020_1000n;
   /** First and last address of each. */
   iovaRanges: readonly (readonly [bigint, bigint])[] = [[0n, 0xfedf_ffffn], [0xfef0_0000n, 0xffff_ffff_ffffn]];

@@ -347,7 +347,7 @@ export const kernelCases: readonly KernelCase[] = [
   },
 ];
 
-/** VmLck of /proc/self/status, bytes. */
-export function lockedBytesOfProcess(): number {
-  return 1024 * Number(/^VmLck:\s+(\d+) kB$/m.exec(readFileSync('/proc/self/status', 'latin1'))![1]);
+/** A line of /proc/self/status, bytes. */
+export function memoryOfProcess(line: 'VmLck' | 'VmPin'): number {
+  return 1024 * Number(new RegExp(`^${line}:\\s+(\\d+) kB$`, 'm').exec(readFileSync('/proc/self/status', 'latin1'))![1]);
 }

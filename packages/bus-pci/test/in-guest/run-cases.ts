@@ -1,12 +1,15 @@
-/** Runs inside the guest: every case, then a line of JSON with what came of each. */
+/** Runs inside the guest: every case, then a line of JSON with what came of each. The argument says how devices are opened: `group` or `cdev`. */
 import { Window } from '@emudev/dma';
 import { KernelSource, MdevManager, Sysfs } from '@emudev/bus-pci';
 import { countOpenFds } from '@emudev/linux';
-import { kernelCases, lockedBytesOfProcess } from './kernel-cases.ts';
+import { kernelCases, memoryOfProcess } from './kernel-cases.ts';
 
+const mode = process.argv[2] === 'cdev' ? 'cdev' : 'group';
 using window = Window.open();
 const world = {
-  real: true, window, source: new KernelSource(), otherSource: new KernelSource(), manager: new MdevManager(new Sysfs()), lockedBytes: lockedBytesOfProcess,
+  real: true, window, source: new KernelSource({ mode }), otherSource: new KernelSource({ mode }), manager: new MdevManager(new Sysfs()),
+  // Containers account for what they lock, iommufd for what it pins.
+  lockedBytes: () => memoryOfProcess(mode === 'cdev' ? 'VmPin' : 'VmLck'),
 };
 const outcomes: Record<string, string> = {};
 const before = countOpenFds();
