@@ -3,7 +3,7 @@
  * header packages, with its compiler, in a scratch root that nothing is installed in.
  */
 import { execFile } from 'node:child_process';
-import { copyFileSync, existsSync, mkdirSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { once, type Progress } from './cache.ts';
@@ -47,6 +47,9 @@ export async function sampleModules(kernel: Kernel, progress: Progress): Promise
       mkdirSync(join(root, 'tmp'), { recursive: true });
       // What the installation of the package would do.
       if (!existsSync(join(root, 'usr/bin/awk'))) symlinkSync('mawk', join(root, 'usr/bin/awk'));
+      // objtool of later kernels looks where its stack is, to tell how it crashed if it does; nothing is mounted in there, and any stack will do.
+      mkdirSync(join(root, 'proc/self'), { recursive: true });
+      writeFileSync(join(root, 'proc/self/maps'), readFileSync('/proc/self/maps'));
       await takeSource(root, archive);
       const wanted = SAMPLES.map((s) => `CONFIG_SAMPLE_VFIO_MDEV_${s.toUpperCase()}=m`);
       const [program, args] = inside(root, 'make', '-C', `/usr/src/linux-headers-${kernel.release}`, 'M=/tmp/vfio-mdev', ...wanted, 'modules');
