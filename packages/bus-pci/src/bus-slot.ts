@@ -132,7 +132,10 @@ export class BusSlot implements BusEntry {
         this.error = asProbeError(this.address, error);
         publish({ type: 'failed', address: this.address, error: this.error });
       }
-      if (this.#driven !== undefined) this.#attend(this.#driven);
+      if (this.#driven !== undefined) {
+        publish({ type: 'driven', address: this.address, driver: this.#driven.driver.name });
+        this.#attend(this.#driven);
+      }
       return true;
     });
   }
@@ -172,7 +175,6 @@ export class BusSlot implements BusEntry {
         if (!matchesIds(driver.ids, this.ids!)) continue;
         const handle = await this.#askDriver(driver, device, args);
         if (handle !== 'not-mine') {
-          publish({ type: 'driven', address: this.address, driver: driver.name });
           const driven = { driver, handle, device };
           device = undefined;
           return driven;

@@ -4,13 +4,13 @@ import type { PciAddress } from '../address.ts';
 import type { HotPlugEvent } from '../device-source.ts';
 
 /** `add` comes before a driver has the device: only `bind` makes it one that can be opened. */
-const KINDS: Readonly<Record<string, HotPlugEvent['kind'] | undefined>> = { add: 'changed', change: 'changed', bind: 'added', unbind: 'changed', remove: 'removed' };
+const KINDS: ReadonlyMap<string, HotPlugEvent['kind']> = new Map([['add', 'changed'], ['change', 'changed'], ['bind', 'added'], ['unbind', 'changed'], ['remove', 'removed']]);
 
 /** What a message says about PCI functions and mediated devices; undefined for everything else. */
 export function parseUevent(message: string): HotPlugEvent | undefined {
   const [header, ...pairs] = message.split('\0');
   const match = /^([a-z]+)@(\/.*)$/s.exec(header!);
-  const kind = KINDS[match?.[1] ?? ''];
+  const kind = KINDS.get(match?.[1] ?? '');
   if (match === null || kind === undefined) return undefined;
   const value = (key: string): string | undefined => pairs.find((pair) => pair.startsWith(`${key}=`))?.slice(key.length + 1);
   // A parent of mediated devices: which ones it is about they say themselves, one by one.
