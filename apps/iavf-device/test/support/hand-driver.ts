@@ -50,6 +50,9 @@ export function memory(window: Window, bytes: number): Memory {
   };
 }
 
+/** What of its memory a driver gives without a descriptor; the first half of RAM is for rings, if it lies apart from the rest. */
+export type Unshared = 'nothing' | 'everything' | 'rings' | 'buffers';
+
 export interface Reply {
   readonly status: number;
   readonly payload: Uint8Array;
@@ -67,13 +70,17 @@ export class HandDriver implements AsyncDisposable {
   #toReceive = 0;
 
   /** Attached, mapped, GET_VF_RESOURCES done. */
-  static async attach(socket: string): Promise<HandDriver> {
+  static async attach(socket: string, unshared: Unshared = 'nothing'): Promise<HandDriver> {
     const window = Window.open();
     const client = await VfioUserClient.connect(socket);
     const driver = new HandDriver(window, client, await client.mapRegion(BAR0, window));
     await client.write(CONFIG_SPACE, 4, Uint8Array.of(6, 0));
-    await client.dmaMap({ iova: RAM_IOVA, sizeBytes: RAM_BYTES, readable: true, writable: true, fd: driver.ram.fd });
-    await client.dmaMap({ iova: ADMIN_IOVA, sizeBytes: ADMIN_BYTES, readable: true, writable: true, fd: driver.#admin.fd });
+    if (unshared === 'nothing') await driver.map(0, RAM_BYTES, true);
+    else for (const half of [0, 1]) await driver.map(half * RAM_BYTES / 2, RAM_BYTES / 2, unshared === (half === 0 ? 'buffers' : 'rings'));
+    await client.dmaMap({
+      iova: ADMIN_IOVA, sizeBytes: ADMIN_BYTES, readable: true, writable: true,
+      ...(unshared === 'everything' ? { memory: window.u8.subarray(driver.#admin.offset, driver.#admin.offset + ADMIN_BYTES) } : { fd: driver.#admin.fd }),
+    });
     await client.setIrqEventfds(MSIX, 0, driver.#irqs);
     await driver.#bringUp();
     return driver;
@@ -86,6 +93,15 @@ export class HandDriver implements AsyncDisposable {
     this.ram = memory(window, RAM_BYTES);
     this.#admin = memory(window, ADMIN_BYTES);
     this.#irqs = Array.from({ length: VECTORS }, () => linux.eventfd());
+  }
+
+  /** Gives the device a part of RAM: with its descriptor, or by messages. */
+  map(at: number, bytes: number, shared: boolean): Promise<void> {
+    const { window, ram } = this;
+    return this.client.dmaMap({
+      iova: RAM_IOVA + BigInt(at), sizeBytes: bytes, readable: true, writable: true,
+      ...(shared ? { fd: ram.fd, fdOffset: at } : { memory: window.u8.subarray(ram.offset + at, ram.offset + at + bytes) }),
+    });
   }
 
   /** Window offset of a tail word. */

@@ -1,4 +1,4 @@
-/** `fork(killed-client.ts, [SOCKET, HOW])`: a client to be killed, in the middle of a message or of its traffic. Says "now" and goes on. */
+/** `fork(killed-client.ts, [SOCKET, HOW])`: a client to be killed, in the middle of a message or of its traffic ('unshared': in memory without descriptors). Says "now" and goes on. */
 import { linux } from '@emudev/linux';
 import { encodeConfigVsiQueues, encodeQueueSelect, Opcode } from '@emudev/virtchnl';
 import { concat, fields, LVU_VERSION, message, RawClient } from '../../../../packages/vfio-user-server/test/raw-client.ts';
@@ -14,7 +14,7 @@ if (how === 'message') {
   const map = message(2, 2, fields(32, 3, 0n, 0n, 0x10000n));
   client.send(concat(message(1, 2, fields(32, 3, 0n, 0x100000n, 0x10000n)), map).subarray(0, 70), [file]);
 } else {
-  const driver = await HandDriver.attach(socket);
+  const driver = await HandDriver.attach(socket, how === 'unshared' ? 'everything' : 'nothing');
   await driver.request(Opcode.CONFIG_VSI_QUEUES, encodeConfigVsiQueues({
     vsiId: 1, pairs: [{ tx: { vsiId: 1, queueId: 0, ringLength: 64, ringAddress: RAM_IOVA }, rx: { vsiId: 1, queueId: 0, ringLength: 64, ringAddress: RAM_IOVA + 0x10000n, bufferBytes: 2048, maxPacketBytes: 9728 } }],
   }));
