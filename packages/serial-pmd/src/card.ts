@@ -7,7 +7,7 @@ import { SerialPort, type SerialPortOptions } from './port.ts';
 import { IER, MCR, REGISTER_BYTES } from './registers.ts';
 import type { Uart } from './uart.ts';
 
-/** How a card signals: by its interrupt pin or by a message; `auto` prefers the message. */
+/** How a card signals: by its interrupt pin or by a message. `auto` prefers the pin: mtty of Linux up to 6.6 takes messages once in its life, and then never again. */
 export type InterruptKind = 'auto' | 'intx' | 'msi';
 
 /** For `SerialCard.open`. */
@@ -51,14 +51,14 @@ export class SerialCard implements AsyncDisposable {
     }
     const bars = await portBars(device);
     const has = async (index: number): Promise<boolean> => (await device.interrupts.info(index)).count > 0;
-    const kind = wanted !== 'auto' ? wanted : await has(MSI) ? 'msi' : 'intx';
+    const kind = wanted !== 'auto' ? wanted : await has(INTX) ? 'intx' : 'msi';
     if (!await has(kind === 'msi' ? MSI : INTX)) throw new SerialError(wanted === 'auto' ? 'ERR_SERIAL_NOT_A_UART' : 'ERR_SERIAL_ARGUMENT', `the card has no interrupt of the kind ${kind}`);
     const card = new SerialCard(device, bars, kind);
     // Nothing is signalled before somebody opens a port.
     for (const bar of bars) await bar.write8(IER, 0);
     // A message is a write to memory.
     if (kind === 'msi') await device.setBusMaster(true);
-    await device.interrupts.onInterrupt(kind === 'msi' ? MSI : INTX, [0], () => card.#service(), { ref: false });
+    await device.interrupts.onInterrupt(kind === 'msi' ? MSI : INTX, [0], () => card.#service());
     return card;
   }
 

@@ -7,6 +7,7 @@
  */
 export { SerialCard } from './card.ts';
 export type { InterruptKind, SerialCardOptions } from './card.ts';
+export { pciDriver } from './driver.ts';
 export { SerialError } from './errors.ts';
 export type { SerialErrorCode } from './errors.ts';
 export type { ModemInputs, SerialCounters, SerialPort, SerialPortOptions } from './port.ts';

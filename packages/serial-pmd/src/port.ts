@@ -7,7 +7,7 @@ import {
   LCR_DLAB, LSR, LSR_BREAK, LSR_DATA, LSR_FRAMING, LSR_OVERRUN, LSR_PARITY, LSR_TEMT, LSR_THRE, MCR, MCR_DTR, MCR_LOOP, MCR_OUT2, MCR_RTS, MSR, MSR_CTS, MSR_DCD, MSR_DELTAS,
   MSR_DSR, MSR_RI, RBR, SCR, THR,
 } from './registers.ts';
-import { decodeSettings, DEFAULT_SETTINGS, encodeSettings, type LineSettings } from './settings.ts';
+import { DEFAULT_SETTINGS, encodeSettings, type LineSettings } from './settings.ts';
 import type { Uart } from './uart.ts';
 
 /** What the other side has put on the wires. */
@@ -60,6 +60,7 @@ export class SerialPort implements AsyncDisposable {
   readonly #limit: number;
   /** Bytes that the transmitter takes when it is empty. */
   #burst = 1;
+  #settings: LineSettings = DEFAULT_SETTINGS;
   #ier = 0;
   #lcr = 0;
   #mcr = 0;
@@ -87,7 +88,8 @@ export class SerialPort implements AsyncDisposable {
     const { receiveBytes = DEFAULT_RECEIVE_BYTES } = options;
     if (!Number.isInteger(receiveBytes) || receiveBytes < 1 || receiveBytes > MAX_RECEIVE_BYTES) throw new SerialError('ERR_SERIAL_ARGUMENT', `receiveBytes ${receiveBytes}: want 1 to ${MAX_RECEIVE_BYTES}`);
     const port = new SerialPort(index, uart, receiveBytes);
-    await port.#setUp({ ...DEFAULT_SETTINGS, ...options }, options);
+    const { baud, dataBits, parity, stopBits } = { ...DEFAULT_SETTINGS, ...options };
+    await port.#setUp({ baud, dataBits, parity, stopBits }, options);
     return port;
   }
 
@@ -99,9 +101,9 @@ export class SerialPort implements AsyncDisposable {
 
   async #setUp(settings: LineSettings, { loopback = false, dtr = true, rts = true }: SerialPortOptions): Promise<void> {
     const uart = this.#uart;
-    const encoded = encodeSettings(settings);
+    encodeSettings(settings); // before anything is touched
     await uart.write(IER, 0);
-    await this.#apply(encoded);
+    await this.#apply(settings);
     // The scratch register holds anything (8.10); what is not there reads as all ones.
     for (const value of [0x5a, 0xa5]) {
       await uart.write(SCR, value);
@@ -120,13 +122,15 @@ export class SerialPort implements AsyncDisposable {
     await this.#arm();
   }
 
-  async #apply({ divisor, lcr }: ReturnType<typeof encodeSettings>): Promise<void> {
+  async #apply(settings: LineSettings): Promise<void> {
+    const { divisor, lcr } = encodeSettings(settings);
     const uart = this.#uart;
     await uart.write(LCR, lcr | LCR_DLAB);
     await uart.write(DLL, divisor & 0xff);
     await uart.write(DLM, divisor >>> 8);
     this.#lcr = lcr | (this.#lcr & LCR_BREAK);
     await uart.write(LCR, this.#lcr);
+    this.#settings = settings;
   }
 
   /** What has happened so far. */
@@ -199,25 +203,17 @@ export class SerialPort implements AsyncDisposable {
 
   // --- the line ------------------------------------------------------------------------------------------------------------------
 
+  /** As the UART was told. (mtty forgets the divisor when it is asked for it, so nobody asks.) */
+  get settings(): LineSettings {
+    return this.#settings;
+  }
+
   /** Changes what is given. What is in the transmitter leaves with either. ERR_SERIAL_ARGUMENT for what a 16550 cannot do. */
   async configure(change: Partial<LineSettings>): Promise<void> {
     await this.#command(async () => {
-      await this.#apply(encodeSettings({ ...await this.#settings(), ...change }));
+      const { baud, dataBits, parity, stopBits } = { ...this.#settings, ...change };
+      await this.#apply({ baud, dataBits, parity, stopBits });
     });
-  }
-
-  /** As the UART has them. */
-  settings(): Promise<LineSettings> {
-    return this.#command(() => this.#settings());
-  }
-
-  async #settings(): Promise<LineSettings> {
-    const uart = this.#uart;
-    const lcr = await uart.read(LCR);
-    await uart.write(LCR, lcr | LCR_DLAB);
-    const divisor = await uart.read(DLL) | (await uart.read(DLM) << 8);
-    await uart.write(LCR, this.#lcr);
-    return decodeSettings(divisor, lcr);
   }
 
   /** What is said to the other side by wire. */

@@ -34,14 +34,3 @@ export function encodeSettings({ baud, dataBits, parity, stopBits }: LineSetting
   if (stopBits !== 1 && stopBits !== long) throw new SerialError('ERR_SERIAL_ARGUMENT', `${stopBits as number} stop bits: want 1 or ${long} with ${dataBits} data bits`);
   return { divisor, lcr: (dataBits - 5) | (stopBits === 1 ? 0 : LCR_STOP) | PARITY_BITS[parity] };
 }
-
-/** What the registers mean; baud is 0 where the divisor is. */
-export function decodeSettings(divisor: number, lcr: number): LineSettings {
-  const dataBits = (5 + (lcr & 3)) as LineSettings['dataBits'];
-  const parity = (lcr & LCR_PARITY) === 0 ? 'none' : (lcr & LCR_STICK) === 0 ? ((lcr & LCR_EVEN) === 0 ? 'odd' : 'even') : (lcr & LCR_EVEN) === 0 ? 'mark' : 'space';
-  return {
-    baud: divisor === 0 ? 0 : Math.round(BASE_BAUD / divisor),
-    dataBits, parity,
-    stopBits: (lcr & LCR_STOP) === 0 ? 1 : dataBits === 5 ? 1.5 : 2,
-  };
-}

@@ -1,6 +1,6 @@
 /**
  * A device process: node device.process.ts SOCKET. A card with two ports; what port 0 sends comes back from the other end of its line in capitals, `!` as a
- * break. Says "ready"; ends on SIGTERM.
+ * break. Says how port 0 is set up, and "ready"; ends on SIGTERM.
  */
 import { Window } from '@emudev/dma';
 import { VdevBus, type EmulatedPciVdev } from '@emudev/emudev';
@@ -37,6 +37,7 @@ line.onMessage((message) => {
     const { dtr, rts } = message.lines;
     line.send({ kind: 'modem', lines: { cts: rts, dsr: dtr, dcd: dtr, ri: false } });
   }
+  if (message.kind === 'settings') console.log(JSON.stringify(message.settings));
   send();
 });
 await emudev.configure({});

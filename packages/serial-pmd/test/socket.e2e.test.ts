@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface, type Interface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { BusDevice, VfioUserSource } from '@emudev/bus-pci';
@@ -13,11 +14,14 @@ import { serialSuite } from './serial-suite.ts';
 const folder = mkdtempSync(join(tmpdir(), 'serial-pmd-'));
 const source = new VfioUserSource();
 
-async function serve(name: string): Promise<{ readonly child: ChildProcess; open(): Promise<BusDevice> }> {
+async function serve(name: string): Promise<{ readonly child: ChildProcess; readonly lines: Interface; readonly said: readonly string[]; open(): Promise<BusDevice> }> {
   const path = join(folder, name);
   const child = spawn(process.execPath, ['--no-warnings', fileURLToPath(new URL('device.process.ts', import.meta.url)), path], { stdio: ['ignore', 'pipe', 'inherit'] });
-  await once(child.stdout, 'data');
-  return { child, open: () => BusDevice.open(source, { kind: 'vfio-user', path }) };
+  const lines = createInterface({ input: child.stdout });
+  const said: string[] = [];
+  lines.on('line', (line) => { said.push(line); });
+  while (!said.includes('ready')) await once(lines, 'line');
+  return { child, lines, said, open: () => BusDevice.open(source, { kind: 'vfio-user', path }) };
 }
 
 let card: Awaited<ReturnType<typeof serve>>;
@@ -45,6 +49,13 @@ describe('a line with another end', () => {
     await port.write(Buffer.from('hello!, is anybody there'));
     expect(await receive(port, 23)).toBe('HELLO, IS ANYBODY THERE');
     expect(port.counters).toMatchObject({ received: 23, transmitted: 24, breaks: 1, overruns: 0 });
+  });
+
+  test('the other end learns how the line is set up', async () => {
+    await using open = await SerialCard.open(await card.open());
+    const settings = { baud: 9600, dataBits: 7, parity: 'mark', stopBits: 2 } as const;
+    await open.openPort(0, settings);
+    while (!card.said.includes(JSON.stringify(settings))) await once(card.lines, 'line');
   });
 
   test('changes of the modem lines are told', async () => {
