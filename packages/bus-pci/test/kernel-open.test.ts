@@ -131,6 +131,7 @@ test.each<[string, string, (fake: FakeVfio) => void]>([
 
 test.each<[string, string, (fake: FakeVfio) => void]>([
   ['a device that somebody else has', 'ERR_BUS_BUSY', (fake) => { fake.busyGroups.add(7); }],
+  ['a device that another process has bound', 'ERR_BUS_BUSY', (fake) => { fake.faults.push({ kind: 'device', request: 0x3b76, errno: 'EINVAL' }); }],
   ['a device that vanishes', 'ERR_BUS_GONE', (fake) => { fake.vanish(name(1)); }],
   ['an iommufd without address spaces', 'ERR_BUS_UNUSABLE', (fake) => { fake.faults.push({ kind: 'iommufd', request: 0x3b81, errno: 'ENOMEM' }); }],
   ['an address space that the device does not take', 'ERR_BUS_UNUSABLE', (fake) => { fake.faults.push({ kind: 'device', request: 0x3b77, errno: 'EINVAL' }); }],

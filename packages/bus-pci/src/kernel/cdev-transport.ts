@@ -18,8 +18,9 @@ import type { DeviceAccess, DmaSpace, VfioSys } from './access.ts';
 const RANGE_BYTES = 16;
 /** Ranges that there is room for at first: the kernel says if it needs more. */
 const EXPECTED_RANGES = 16;
-/** EMSGSIZE */
-const TOO_SMALL = 90;
+const EBUSY = 16;
+const EINVAL = 22;
+const EMSGSIZE = 90;
 
 /** Opens the device whose node is `name` (`vfioN`), with an address space of its own. ERR_BUS_BUSY, ERR_BUS_UNUSABLE, ERR_BUS_GONE; nothing is open then. */
 export function openThroughCdev(sys: VfioSys, sysfs: Sysfs, name: string): DeviceAccess {
@@ -35,7 +36,7 @@ export function openThroughCdev(sys: VfioSys, sysfs: Sysfs, name: string): Devic
     undo.push(() => { sys.close(fd); });
     const bind = encodeBindIommufd(iommufd);
     // Until it is bound the device refuses everything else; that it is somebody else's it says here.
-    opening(node, () => sys.ioctl(fd, VFIO_DEVICE_BIND_IOMMUFD, bind));
+    opening(node, () => boundOnce(() => sys.ioctl(fd, VFIO_DEVICE_BIND_IOMMUFD, bind)));
     boundDeviceId(bind);
     const alloc = encodeIoasAlloc();
     opening(iommuNode, () => sys.ioctl(iommufd, IOMMU_IOAS_ALLOC, alloc));
@@ -47,6 +48,15 @@ export function openThroughCdev(sys: VfioSys, sysfs: Sysfs, name: string): Devic
   } catch (error) {
     close();
     throw error;
+  }
+}
+
+/** There is nothing invalid in the request: a device that another process has bound already is EINVAL. */
+function boundOnce(bind: () => number): void {
+  try {
+    bind();
+  } catch (error) {
+    throw error instanceof LinuxError && error.errno === EINVAL ? new LinuxError(EBUSY, error.syscall, '', error.message) : error;
   }
 }
 
@@ -78,7 +88,7 @@ class Ioas implements DmaSpace {
       try {
         this.#sys.ioctl(this.#fd, IOMMU_IOAS_IOVA_RANGES, argument);
       } catch (error) {
-        if (!(error instanceof LinuxError) || error.errno !== TOO_SMALL) throw error;
+        if (!(error instanceof LinuxError) || error.errno !== EMSGSIZE) throw error;
         short = true;
       }
       // CLIENT: the kernel's word, for memory that is about to be allocated or read.
