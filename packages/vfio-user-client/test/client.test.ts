@@ -47,6 +47,19 @@ describe('attaching', () => {
     expect(at.client.server).toMatchObject({ maxMsgFds: 4, maxDataXferSize: 64, maxDmaMaps: 65_535 });
   });
 
+  test('is given up when its caller says so, and later it is too late', async () => {
+    const [own, peer] = linux.unixSocketPair();
+    const abort = new AbortController();
+    const connecting = VfioUserClient.connect({ fd: own }, { signal: abort.signal });
+    abort.abort();
+    await expect(connecting).rejects.toMatchObject({ code: 'ERR_VFU_CLIENT_ABORTED' });
+    linux.close(peer);
+    const late = new AbortController();
+    using at = await attach(device(), { signal: late.signal });
+    late.abort();
+    expect(await at.client.read(2, 0, 1)).toEqual(Uint8Array.of(0));
+  });
+
   test('a descriptor that is no socket is a typed error', async () => {
     await expect(VfioUserClient.connect({ fd: 999 })).rejects.toMatchObject({ name: 'ClientError', code: 'ERR_VFU_CLIENT_ARGUMENT', message: 'descriptor 999 is no socket' });
   });

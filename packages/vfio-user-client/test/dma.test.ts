@@ -4,7 +4,7 @@ import * as p from '@emudev/vfio-user-protocol';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { DirtyBitmap, DmaAllocator } from '../src/index.ts';
-import type { ConnectOptions } from '../src/index.ts';
+import type { ConnectOptions, DmaMapRequest } from '../src/index.ts';
 import { attach, collect } from './fake-server.ts';
 import type { Attached, Handler } from './fake-server.ts';
 
@@ -143,6 +143,27 @@ describe('the allocator', () => {
     at.server.close();
     await at.client.closed;
     await expect(allocator.allocate(0x40_0000)).rejects.toMatchObject({ code: 'ERR_VFU_CLIENT_CLOSED' });
+  });
+
+  test('memory lies at addresses that the device may be given, in pages of its size', async () => {
+    const mapped: (readonly [bigint, number])[] = [];
+    const device = {
+      map: async ({ iova, sizeBytes }: DmaMapRequest) => { mapped.push([iova, sizeBytes]); },
+      unmap: async (iova: bigint, sizeBytes: number) => { mapped.splice(mapped.findIndex(([first, bytes]) => first === iova && bytes === sizeBytes), 1); },
+      has: () => false,
+      forget: () => {},
+    };
+    const iovaRanges = [{ first: 0x1000n, last: 0x3_ffffn }, { first: 0x10_0000n, last: 0x12_ffffn }];
+    {
+      await using allocator = new DmaAllocator(device, { chunkBytes: 0x1_0000, pageBytes: 0x1_0000, firstIova: 0n, iovaRanges });
+      for (const bytes of [0x1_8000, 0x1_0000, 0x1_8000]) await allocator.allocate(bytes);
+      expect(mapped).toEqual([[0x1_0000n, 0x2_0000], [0x3_0000n, 0x1_0000], [0x10_0000n, 0x2_0000]]);
+      await allocator.allocate(0x1_0000);
+      await expect(allocator.allocate(64)).resolves.toBeDefined();
+      await expect(allocator.allocate(0x1_0000)).rejects.toMatchObject({ code: 'ERR_VFU_CLIENT_BUSY' });
+    }
+    expect(mapped).toEqual([]);
+    for (const pageBytes of [0, 2048, 0x1800, 0x2_0000]) expect(() => new DmaAllocator(device, { chunkBytes: 0x1_0000, pageBytes })).toThrow(expect.objectContaining({ code: 'ERR_VFU_CLIENT_ARGUMENT' }));
   });
 
   test('without a descriptor the device comes by message', async () => {

@@ -51,6 +51,31 @@ test('a caller who gives up leaves the others waiting', async () => {
   linux.close(fd);
 });
 
+test('a part of what the server offers can be mapped, and nothing else', async () => {
+  using window = Window.open();
+  const { handler, fd } = regions();
+  using at = await attach(handler);
+  {
+    using mapping = await at.client.mapRegion(0, window, { areas: [{ offset: 0x7000, sizeBytes: 0x1000 }] });
+    expect([mapping.at(0x7000, 4096), mapping.at(0x6000, 4), mapping.at(0x2000, 4)]).toEqual([expect.any(Number), undefined, undefined]);
+    window.u8[mapping.at(0x7004, 1)!] = 5;
+    const stored = new Uint8Array(1);
+    linux.pread(fd, stored, 0x8004);
+    expect(stored[0]).toBe(5);
+  }
+  for (const area of [{ offset: 0x3000, sizeBytes: 0x1000 }, { offset: 0x7000, sizeBytes: 0x2000 }, { offset: -0x1000, sizeBytes: 0x1000 }]) {
+    await expect(at.client.mapRegion(0, window, { areas: [area] })).rejects.toMatchObject({ code: 'ERR_VFU_CLIENT_ARGUMENT' });
+  }
+  linux.close(fd);
+});
+
+test('a region of the device\'s own says what it is', async () => {
+  const { handler, fd } = regions({ type: { type: 1, subtype: 2 } });
+  using at = await attach(handler);
+  expect((await at.client.regionInfo(0)).type).toEqual({ type: 1, subtype: 2 });
+  linux.close(fd);
+});
+
 test('mapped areas are the server\'s file, both ways, until disposed', async () => {
   using window = Window.open();
   const { handler, fd } = regions();
