@@ -19,7 +19,7 @@ import {
   STREAM_TX_PACKETS,
   type LcoreWorkerData,
 } from './lcore-protocol.ts';
-import { EAGER_MS, EAGER_SLEEP_NS, FRUITLESS_SLEEP_NS, IDLE_SPIN_MS, MAX_FRUITLESS_WAKES, MAX_HOLD_MS } from './limits.ts';
+import { EAGER_MS, EAGER_SLEEP_NS, FRUITLESS_SLEEP_NS, IDLE_SPIN_MS, MAX_EAGER_SLEEP_MS, MAX_FRUITLESS_WAKES, MAX_HOLD_MS } from './limits.ts';
 import type { LcoreContext, PortDatapath } from './port.ts';
 
 /** Loops between two additions to the loop counter: the cell is shared, the count need not be exact. */
@@ -95,8 +95,10 @@ export class LcoreLoop {
   #fds: Int32Array;
   #fdCount = 1;
   #fruitlessWakes = 0;
-  /** performance.now() of the first look at the clock since something moved; 0: there was none yet. */
+  /** performance.now() of the first look at the clock since something moved; 0: there was none yet, or sleeps are long again. */
   #idleSince = 0;
+  /** performance.now() before the last short sleep since something moved; 0: there was none yet. */
+  #eagerSince = 0;
   /** In this loop a stream has left frames where they are. */
   #held = false;
 
@@ -174,6 +176,7 @@ export class LcoreLoop {
         if (moved !== 0) {
           empty = 0;
           this.#idleSince = 0;
+          this.#eagerSince = 0;
           glance = false;
           this.#fruitlessWakes = 0;
           continue;
@@ -304,9 +307,17 @@ export class LcoreLoop {
     }
   }
 
-  /** The answer to what was forwarded a moment ago may come as a store of which nobody hears. */
+  /** The next frame may come soon, as a store of which nobody hears. */
   #idleSleepNs(): number {
-    if (this.#idleNs <= EAGER_SLEEP_NS || performance.now() - this.#idleSince > EAGER_MS) return this.#idleNs;
+    if (this.#idleSince === 0 || this.#idleNs <= EAGER_SLEEP_NS) return this.#idleNs;
+    const now = performance.now();
+    // Whoever oversleeps like that shares its processor with those who have work to do, the guest perhaps.
+    const late = this.#eagerSince !== 0 && now - this.#eagerSince > MAX_EAGER_SLEEP_MS;
+    this.#eagerSince = now;
+    if (late || now - this.#idleSince > EAGER_MS) {
+      this.#idleSince = 0;
+      return this.#idleNs;
+    }
     return EAGER_SLEEP_NS;
   }
 

@@ -13,10 +13,15 @@ export const IDLE_SPINS = 1000;
  * that those need for whom it has just had a frame.
  */
 export const IDLE_SPIN_MS = 0.03;
-/** For so long after a frame, milliseconds, an idle lcore's sleeps are short: the answer is likely to come now. */
-export const EAGER_MS = 1;
+/**
+ * For so long after a frame, milliseconds, an idle lcore's sleeps are short, because the next one is likely to come now. With a hundred frames
+ * per second or more that is always: up to 40 % of a processor in a virtual machine, where each sleep costs 17 us.
+ */
+export const EAGER_MS = 10;
 /** Such a sleep, nanoseconds; where `--idle-latency` is less, that. */
 export const EAGER_SLEEP_NS = 25_000;
+/** One that takes so many milliseconds ends that: others want the processor. */
+export const MAX_EAGER_SLEEP_MS = 0.15;
 /**
  * Microseconds that an idle lcore sleeps between two looks at what nothing announces: doorbells in memory have no descriptor, so this
  * bounds the latency of a guest's first frame. A look costs 2 us of CPU on bare metal and up to 20 in a virtual machine (the timer).
