@@ -71,16 +71,18 @@ export class FakeVfio {
   readonly #listeners = new Map<number, number>();
   #nextIoas = 1;
   /** Groups that somebody else has open, and those with a device that is neither free nor VFIO's. */
-  readonly busyGroups: Set<number> = new Set();
-  readonly unviableGroups: Set<number> = new Set();
+  readonly busyGroups: Set<number> = new Set<number>();
+  readonly unviableGroups: Set<number> = new Set<number>();
   /** RLIMIT_MEMLOCK, bytes. */
   lockLimit: number = Number.MAX_SAFE_INTEGER;
   apiVersion = 0;
-  extensions: Set<number> = new Set([1, 3]);
+  extensions: Set<number> = new Set<number>([1, 3]);
   pageSizes = 0x4020_1000n;
   /** First and last address of each. */
   iovaRanges: readonly (readonly [bigint, bigint])[] = [[0n, 0xfedf_ffffn], [0xfef0_0000n, 0xffff_ffff_ffffn]];
   mapsAvailable = 65_535;
+  /** false: as kernels before 5.4, which say page sizes and no more. */
+  saysRanges = true;
   /** The next calls with these numbers on that kind of file fail, once each. */
   readonly faults: { readonly kind: Node['kind']; readonly request: number | 'pread' | 'pwrite' | 'short'; readonly errno: string }[] = [];
   /** Requests seen, in order: 'group 0x3b67'. */
@@ -131,6 +133,14 @@ export class FakeVfio {
   announce(action: string, path: string, pairs: Readonly<Record<string, string>>): void {
     const message = [`${action}@${path}`, ...Object.entries({ ACTION: action, DEVPATH: path, ...pairs }).map(([key, value]) => `${key}=${value}`), ''].join('\0');
     for (const socket of this.#listeners.values()) linux.write(socket, Buffer.from(message));
+  }
+
+  /** Nothing is mapped any more, whoever has mapped it. */
+  loseMaps(): void {
+    for (const node of this.#nodes.values()) {
+      if (node.kind === 'container') node.ranges.clear();
+      if (node.kind === 'iommufd') for (const { ranges } of node.spaces.values()) ranges.clear();
+    }
   }
 
   /** The device is not there any more: all that is open of it says ENODEV. */
@@ -249,8 +259,9 @@ export class FakeVfio {
     const left = 24 + 16 + 16 * this.iovaRanges.length;
     const data = view(bytes);
     const needed = left + 12;
-    data.setUint32(4, 3, true);
+    data.setUint32(4, this.saysRanges ? 3 : 1, true);
     data.setBigUint64(8, this.pageSizes, true);
+    if (!this.saysRanges) return 0;
     data.setUint32(0, needed, true);
     if (bytes.length < needed) return 0;
     data.setUint32(16, 24, true);

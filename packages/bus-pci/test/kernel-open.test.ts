@@ -1,7 +1,7 @@
 /** Ways to a kernel device: groups with containers, nodes with iommufd; what is refused, and that nothing stays open then. */
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { countOpenFds, withFaults } from '@emudev/linux';
-import { KernelSource, type KernelSourceOptions, type PciAddress, type PciFunctionAddress, type PciTransport } from '../src/index.ts';
+import { KernelSource, MAX_DMA_MAPS, type KernelSourceOptions, type PciAddress, type PciFunctionAddress, type PciTransport } from '../src/index.ts';
 import { FakeKernel } from './fake-kernel.ts';
 import { FakeVfio } from './fake-vfio.ts';
 import { fakeFunction } from './fake-vfio-models.ts';
@@ -179,6 +179,34 @@ test('a failure on the way out neither shows nor keeps the rest open', async () 
   functions([7]);
   const device = await source({ sys: withFaults(vfio.sys, [{ call: 'ioctl', nth: 10, errno: 'EBUSY', times: 5 }, { call: 'close', nth: 1, errno: 'EIO', times: 3 }]) }).open(at(1));
   await device.close();
+});
+
+test('a map that the kernel does not know any more is an error, and in nobody\'s way', async () => {
+  functions([7], true);
+  for (const mode of ['group', 'cdev'] as const) {
+    const device = await source({ mode }).open(at(1));
+    await device.dmaMap(memory(0x1000n));
+    vfio.loseMaps();
+    await expect(device.dmaUnmap(0x1000n, 0x1000)).rejects.toEqual(coded('ERR_BUS_DMA'));
+    await device.close();
+  }
+});
+
+test('a kernel that does not say which addresses there are: all of them', async () => {
+  functions([7]);
+  vfio.saysRanges = false;
+  const device = await source().open(at(1));
+  expect([device.iovaRanges, device.dmaPageBytes, device.maxDmaMaps]).toEqual([undefined, 4096, MAX_DMA_MAPS]);
+  await device.dmaMap(memory(0xffff_ffff_ffff_f000n));
+  await expect(device.dmaMap(memory(0xffff_ffff_ffff_f000n, 0x2000))).rejects.toEqual(coded('ERR_BUS_DMA', 22));
+  await device.close();
+});
+
+test('ranges that become more each time they are asked for', async () => {
+  functions([7], true);
+  let count = 16;
+  Object.defineProperty(vfio, 'iovaRanges', { get: () => Array.from({ length: (count += 20) }, (_, i) => [BigInt(i) * 0x10000n, BigInt(i) * 0x10000n + 0xfffn] as const) });
+  await expect(source({ mode: 'cdev' }).open(at(1))).rejects.toEqual(coded('ERR_BUS_VFIO_ARGSZ'));
 });
 
 test('a device opened twice at the same time is open once', async () => {
