@@ -80,8 +80,8 @@ export class Driver implements AsyncDisposable {
   readonly tx: OwnedBurst;
   readonly rx: OwnedBurst;
 
-  static async start(socket: string, options: IavfPortOptions = {}): Promise<Driver> {
-    const port = await IavfPort.open('net_iavf0', deviceAt(`vfio-user:${socket}`), options);
+  static async start(address: string, options: IavfPortOptions = {}): Promise<Driver> {
+    const port = await IavfPort.open('net_iavf0', deviceAt(address), options);
     try {
       const queues = options.queues ?? 1;
       await port.configure({ rxQueues: queues, txQueues: queues, peerTxCapabilities: 0 });
