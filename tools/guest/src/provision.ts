@@ -6,5 +6,5 @@ import { provisionMdevGuest } from './mdev-guest.ts';
 export default async function provision(): Promise<void> {
   const progress = (line: string): void => { process.stderr.write(`guest: ${line}\n`); };
   for (const kernel of KERNELS) await qemuCommand({ kernel, accel: 'tcg', progress });
-  await provisionMdevGuest('6.1', progress);
+  for (const kernel of ['6.1', '7.x'] as const) await provisionMdevGuest(kernel, progress);
 }

@@ -236,11 +236,12 @@ export const kernelCases: readonly KernelCase[] = [
         await using device = await source.open(mdev(SERIAL));
         using eventfd = new OwnedFd(linux.eventfd());
         await device.setInterrupts(index, 0, [eventfd.fd]);
-        await loopback(device, eventfd.fd, 'hello');
-        if (index === INTX) await device.maskInterrupts(index, 0, 1, false);
-        await loopback(device, eventfd.fd, 'and again');
-        // 15 bytes: the sample loses everything where its 16 are exactly full.
-        await loopback(device, eventfd.fd, 'fifteen bytes..');
+        // 15 bytes: the sample of 6.1 loses everything where its 16 are exactly full.
+        for (const text of ['hello', 'and again', 'fifteen bytes..']) {
+          await loopback(device, eventfd.fd, text);
+          // Later kernels mask INTx when it signals, as functions have it.
+          if (index === INTX) await device.maskInterrupts(index, 0, 1, false);
+        }
       }
     },
   },
@@ -296,7 +297,8 @@ export const kernelCases: readonly KernelCase[] = [
         assert.equal((await identity(device)).slice(0, 8), '8680d310');
         assert.deepEqual([device.regionCount, device.interruptCount, device.resettable], [9, 5, true]);
         assert.equal((await device.region(VGA)).sizeBytes, 0);
-        assert.deepEqual(await interruptsOf(device), [[1, 7], [1, 9], [5, 9], [1, 9], [1, 9]]);
+        const NO_RESIZE = 8; // what later kernels no longer say of MSI-X
+        assert.deepEqual((await interruptsOf(device)).map(([count, flags]) => [count, flags & ~NO_RESIZE]), [[1, 7], [1, 1], [5, 1], [1, 1], [1, 1]]);
         assert.deepEqual(await regionsOf(device), ['0: 131072 rw 0+131072', '1: 131072 rw 0+131072', '2: 32 rw', '3: 16384 rw 0+16384', `${ROM}: 262144 r-`, '7: 4096 rw']);
         const [COMMAND, MEMORY_AND_MASTER] = [4, 6];
         await device.write(CONFIG, COMMAND, Uint8Array.of(0, 0));
