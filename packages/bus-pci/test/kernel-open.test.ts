@@ -1,4 +1,6 @@
 /** Ways to a kernel device: groups with containers, nodes with iommufd; what is refused, and that nothing stays open then. */
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { countOpenFds, withFaults } from '@emudev/linux';
 import { KernelSource, MAX_DMA_MAPS, type KernelSourceOptions, type PciAddress, type PciFunctionAddress, type PciTransport } from '../src/index.ts';
@@ -97,6 +99,10 @@ test('mode: the group even where there is a node; a node that is not there is an
   const device = await source({ mode: 'group' }).open(at(1));
   expect(vfio.requests).toContain('group 0x3b6a');
   await device.close();
+  vfio.requests.length = 0;
+  rmSync(join(kernel.root, 'dev/iommu'));
+  await (await source().open(at(1))).close();
+  expect(vfio.requests, 'without /dev/iommu a node is of no use').toContain('group 0x3b6a');
   kernel.pci(name(2), { driver: 'vfio-pci', group: 7 });
   await expect(source({ mode: 'cdev' }).open(at(2))).rejects.toThrow(/CONFIG_VFIO_DEVICE_CDEV/);
 });

@@ -92,7 +92,7 @@ test('what a group, a device and an interrupt say', () => {
 });
 
 test('structures that are cut off are refused', () => {
-  for (const decode of [abi.decodeGroupStatus, abi.decodeDeviceInfo, abi.decodeIrqInfo, abi.decodeVfioRegionInfo, abi.decodeType1Info, abi.allocatedIoas, abi.boundDeviceId, abi.unmappedBytes, abi.decodeIoasRanges]) {
+  for (const decode of [abi.decodeGroupStatus, abi.decodeDeviceInfo, abi.decodeIrqInfo, abi.decodeVfioRegionInfo, abi.decodeType1Info, abi.allocatedIoas, abi.boundDeviceId, abi.unmappedBytes, abi.unmappedIoasBytes, abi.decodeIoasRanges]) {
     expect(() => decode(new Uint8Array(7))).toThrow(argsz);
   }
 });
@@ -129,6 +129,7 @@ test('DMA maps of a container and of iommufd', () => {
   expect(abi.unmappedBytes(abi.encodeDmaUnmap(MAP.iova, MAP.sizeBytes))).toBe(MAP.sizeBytes);
   expect(hex(abi.encodeIoasMap(3, MAP))).toBe(hex(bytes('28000000 07000000 03000000 00000000 00000000007f0000 0000200000000000 0000000001000000')));
   expect(hex(abi.encodeIoasUnmap(3, MAP.iova, MAP.sizeBytes))).toBe(hex(bytes('18000000 03000000 0000000001000000 0000200000000000')));
+  expect(abi.unmappedIoasBytes(abi.encodeIoasUnmap(3, MAP.iova, MAP.sizeBytes))).toBe(MAP.sizeBytes);
   expect(() => abi.encodeDmaMap({ ...MAP, iova: -1n })).toThrow(argument);
   expect(() => abi.encodeIoasMap(-1, MAP)).toThrow(argument);
 });

@@ -27,7 +27,7 @@ export interface KernelSourceOptions {
   readonly sys?: VfioSys & Pick<Sys, 'ueventOpen' | 'read'>;
   /**
    * How devices are opened: `group` through /dev/vfio/GROUP and a container, `cdev` through a node of their own and /dev/iommu (Linux 6.6, where it is
-   * configured), `auto` (the default) by the latter where a device has such a node.
+   * configured), `auto` (the default) the latter where both nodes are there.
    */
   readonly mode?: 'auto' | 'group' | 'cdev';
   /**
@@ -67,7 +67,7 @@ export class KernelSource implements DeviceSource {
     const found = await this.#find(address, name);
     if (found === undefined) throw new BusError('ERR_BUS_GONE', `the kernel has no device ${name}`);
     if (found.unusable !== undefined) throw new BusError('ERR_BUS_UNUSABLE', `${name}: ${found.unusable.detail}`);
-    const cdev = this.#mode === 'group' ? undefined : await cdevOf(this.#sysfs, pathOf(address, name));
+    const cdev = await this.#cdev(address, name);
     signal?.throwIfAborted();
     // From here on nothing waits, so nobody comes between.
     if (this.#open.has(name)) throw new BusError('ERR_BUS_BUSY', `${name} is open already`);
@@ -78,6 +78,14 @@ export class KernelSource implements DeviceSource {
       access.close();
     };
     return KernelDevice.open(this.#sys, address, { ...access, close });
+  }
+
+  /** The name of the node by which the device is to be opened; undefined: by its group. */
+  async #cdev(address: KernelAddress, name: string): Promise<string | undefined> {
+    if (this.#mode === 'group') return undefined;
+    // Some kernels make nodes, and have no address spaces for the devices behind them.
+    if (this.#mode === 'auto' && !await this.#sysfs.hasNode(['iommu'])) return undefined;
+    return cdevOf(this.#sysfs, pathOf(address, name));
   }
 
   #find(address: KernelAddress, name: string): Promise<FoundDevice | undefined> {
