@@ -128,9 +128,14 @@ export class BusDevice implements AsyncDisposable {
     this.#master = on;
   }
 
-  /** Function reset: registers to power-on; DMA maps and eventfds stay. ERR_BUS_REFUSED where the device has none (`resettable`). */
+  /** Function reset: registers to power-on; DMA maps, eventfds and the command register stay. ERR_BUS_REFUSED where the device has none (`resettable`). */
   reset(): Promise<void> {
-    return this.#transport.reset();
+    return this.#inTurn(async () => {
+      const command = await this.#readCommand();
+      await this.#transport.reset();
+      // The kernel does so by itself, a vfio-user server does not.
+      if (await this.#readCommand() !== command) await this.#writeCommand(command);
+    });
   }
 
   /** Calls back when the owner of the device wants it back: close it soon. */
@@ -180,15 +185,28 @@ export class BusDevice implements AsyncDisposable {
     return mapping;
   }
 
-  /** Changes bits of the command register; one change at a time. */
+  /** Changes bits of the command register. */
   #command(set: number, clear: number): Promise<void> {
-    const changed = this.#commands.then(async () => {
-      const bytes = new Uint8Array(2);
-      await this.#transport.read(VFIO_PCI_CONFIG_REGION_INDEX, COMMAND, bytes);
-      const was = bytes[0]! | bytes[1]! << 8;
+    return this.#inTurn(async () => {
+      const was = await this.#readCommand();
       const now = was & ~clear | set;
-      if (now !== was) await this.#transport.write(VFIO_PCI_CONFIG_REGION_INDEX, COMMAND, Uint8Array.of(now, now >>> 8));
+      if (now !== was) await this.#writeCommand(now);
     });
+  }
+
+  async #readCommand(): Promise<number> {
+    const bytes = new Uint8Array(2);
+    await this.#transport.read(VFIO_PCI_CONFIG_REGION_INDEX, COMMAND, bytes);
+    return bytes[0]! | bytes[1]! << 8;
+  }
+
+  #writeCommand(command: number): Promise<void> {
+    return this.#transport.write(VFIO_PCI_CONFIG_REGION_INDEX, COMMAND, Uint8Array.of(command, command >>> 8));
+  }
+
+  /** One change of the command register at a time. */
+  #inTurn(change: () => Promise<void>): Promise<void> {
+    const changed = this.#commands.then(change);
     this.#commands = changed.catch(() => {});
     return changed;
   }

@@ -214,7 +214,12 @@ export class BusSlot implements BusEntry {
       publish({ type, address: this.address });
       this.#bus.ended(this);
     };
-    device.onReleaseRequest(() => { tell('wanted-back'); });
+    try {
+      device.onReleaseRequest(() => { tell('wanted-back'); });
+    } catch (error) {
+      // It has gone already, or nobody will ever ask for it.
+      if (!(error instanceof BusError)) throw error;
+    }
     void device.closed.then((end) => { if (end === 'gone') tell('gone'); });
   }
 

@@ -61,6 +61,14 @@ describe('identity and configuration space', () => {
     expect(transport.memory[7]![4]).toBe(0);
   });
 
+  test('a reset leaves it as it was', async () => {
+    const { device, transport } = await open({ bars: [{ sizeBytes: 16 }] });
+    await using _ = device;
+    await Promise.all([device.bar(0), device.setBusMaster(true), device.reset()]);
+    expect(transport.calls).toContain('reset');
+    expect(transport.memory[7]![4]).toBe(6);
+  });
+
   test('changes of the command register do not undo each other', async () => {
     const { device, transport } = await open({ bars: [{ sizeBytes: 16 }, { sizeBytes: 8, io: true }] });
     await using _ = device;

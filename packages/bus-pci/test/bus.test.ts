@@ -294,6 +294,17 @@ describe('devices that go', () => {
     expect(events.map(({ type }) => type)).toEqual(['driven', 'driven', 'gone', 'undriven', 'wanted-back', 'undriven']);
   });
 
+  test('one whose owner cannot ask for it back is driven all the same', async () => {
+    const kernel = new ScriptedSource().add(A);
+    const driver = new RecordingDriver();
+    driver.onProbe = () => {
+      kernel.opened[0]!.refuses = (call) => call === 'onReleaseRequest';
+      return 'ok';
+    };
+    await using bus = new PciBus().addSource(kernel).register(driver);
+    expect((await bus.probe()).driven).toMatchObject([{ handle: 'ok' }]);
+  });
+
   test('or, if it is not to be, only reported', async () => {
     const kernel = new ScriptedSource().add(A);
     const driver = new RecordingDriver();

@@ -118,9 +118,11 @@ export class ScriptedTransport implements PciTransport {
   async reset(): Promise<void> {
     this.#check('reset');
     this.calls.push('reset');
+    this.memory[7]!.fill(0, 4, 6);
   }
 
   onReleaseRequest(callback: () => void): Disposable {
+    this.#check('onReleaseRequest');
     this.#release.add(callback);
     return { [Symbol.dispose]: () => { this.#release.delete(callback); } };
   }
