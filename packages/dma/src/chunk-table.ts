@@ -1,6 +1,6 @@
 import { randomFillSync } from 'node:crypto';
 import {
-  IOTLB_BYTES, IOTLB_MIN_SLOTS, IOTLB_TABLE, IOTLB_USED_SHIFT, PAGES_PER_CHUNK, PAGE_BYTES,
+  IOTLB_BYTES, IOTLB_MIN_SLOTS, IOTLB_SLOTS_PER_KEY, IOTLB_TABLE, IOTLB_USED_SHIFT, PAGES_PER_CHUNK, PAGE_BYTES,
   iotlbDelete, iotlbInitTable, iotlbSet, iotlbTableBytes, iotlbTakeUsed, type IotlbMemory,
 } from './iotlb.ts';
 import { DmaError } from './errors.ts';
@@ -191,9 +191,9 @@ export class ChunkTable implements Disposable {
 
   #makeRoom(keys: number): void {
     if (this.#chunks.size - this.#dead + keys > IOTLB_MAX_KEYS) throw new DmaError('ERR_DMA_LIMIT', `the window holds memory of ${IOTLB_MAX_KEYS} chunks of 2 MiB for this device already`);
-    if ((this.#chunks.size + keys) * 2 <= this.#slots) return;
+    if ((this.#chunks.size + keys) * IOTLB_SLOTS_PER_KEY <= this.#slots) return;
     let slots = IOTLB_MIN_SLOTS;
-    while ((this.#chunks.size - this.#dead + keys) * 2 > slots) slots *= 2;
+    while ((this.#chunks.size - this.#dead + keys) * IOTLB_SLOTS_PER_KEY > slots) slots *= 2;
     // Dead keys alone must not make every addition rebuild.
     if (this.#dead * 4 < this.#chunks.size && slots === this.#slots) slots *= 2;
     this.#rebuild(slots);

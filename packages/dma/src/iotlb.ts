@@ -32,8 +32,10 @@
 
 /** Bytes of a handle; a whole cache line. */
 export const IOTLB_BYTES = 64;
-/** Slots of a new hash table; it doubles when half of them are taken. */
+/** Slots of a new hash table. */
 export const IOTLB_MIN_SLOTS = 512;
+/** A hash table doubles when it has fewer slots than this for each key: in a fuller one every third look-up guesses wrong where its probe ends. */
+export const IOTLB_SLOTS_PER_KEY = 4;
 /** Bytes before slot 0 of a hash table. */
 export const IOTLB_HEADER_BYTES = 16;
 /** Bytes of a slot: key u64, value u32, used u32. */
@@ -125,7 +127,7 @@ export function iotlbGet(u32: Uint32Array, table: number, chunk: number): number
   return u32[wordOf(u32, table, chunk) + VALUE_WORD]!;
 }
 
-/** Sets a chunk's value; readers may be running. The caller keeps the table half empty. */
+/** Sets a chunk's value; readers may be running. The caller keeps most of the table empty. */
 export function iotlbSet({ u32, u64 }: IotlbMemory, table: number, chunk: number, value: number): void {
   const word = wordOf(u32, table, chunk);
   Atomics.store(u32, word + VALUE_WORD, value);

@@ -19,7 +19,7 @@ import {
   STREAM_TX_PACKETS,
   type LcoreWorkerData,
 } from './lcore-protocol.ts';
-import { EAGER_MS, EAGER_SLEEP_NS, FRUITLESS_SLEEP_NS, IDLE_SPIN_MS, MAX_EAGER_SLEEP_MS, MAX_FRUITLESS_WAKES, MAX_HOLD_MS } from './limits.ts';
+import { EAGER_MS, EAGER_SLEEP_NS, FRUITLESS_SLEEP_NS, IDLE_SPIN_MS, MAX_EAGER_SLEEP_MS, MAX_FRUITLESS_WAKES, MAX_HOLD_MS, PREFETCH_STREAMS } from './limits.ts';
 import type { LcoreContext, PortDatapath } from './port.ts';
 
 /** Loops between two additions to the loop counter: the cell is shared, the count need not be exact. */
@@ -53,6 +53,7 @@ class RunningStream {
   /** u32 index. */
   readonly counters: number;
   readonly holds: boolean;
+  readonly prefetches: boolean;
   /** Not looked at between two sleeps: a descriptor ends the sleep when there is something. */
   readonly announced: boolean;
   /** The kept part of the burst. */
@@ -71,6 +72,7 @@ class RunningStream {
     this.burst = given.burst;
     this.counters = given.counters >>> 2;
     this.holds = given.tx.holding !== undefined;
+    this.prefetches = given.rx.prefetch !== undefined && given.engine.receives;
     this.announced = given.announced && given.engine.receives;
     this.rest = { ...given.burst };
   }
@@ -162,6 +164,7 @@ export class LcoreLoop {
         let moved = 0;
         this.#held = false;
         for (let s = 0; s < streams.length; s++) {
+          if (s % PREFETCH_STREAMS === 0 && streams.length > 1) this.#prefetch(s, glance);
           const stream = streams[s]!;
           if (glance && stream.announced) continue;
           this.current = s;
@@ -197,6 +200,16 @@ export class LcoreLoop {
     const now = performance.now();
     if (this.#idleSince === 0) this.#idleSince = now;
     return now - this.#idleSince < IDLE_SPIN_MS;
+  }
+
+  /** For the streams from `first` on. */
+  #prefetch(first: number, glance: boolean): void {
+    const streams = this.#streams;
+    const end = Math.min(first + PREFETCH_STREAMS, streams.length);
+    for (let s = first; s < end; s++) {
+      const stream = streams[s]!;
+      if (stream.prefetches && !(glance && stream.announced)) stream.rx.prefetch!(stream.rxQueue);
+    }
   }
 
   /** Microseconds until the first data path wants to be called again; 0: none does. */

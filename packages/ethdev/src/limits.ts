@@ -6,6 +6,8 @@ export const MAX_LCORES = 64;
 export const MAX_STREAMS_PER_LCORE = 256;
 /** Frames of one burst. */
 export const MAX_BURST = 1024;
+/** Streams of an lcore whose cache lines are asked for together, before the first of them is polled. */
+export const PREFETCH_STREAMS = 8;
 /** Empty loops after which an lcore sleeps, unless `IDLE_SPIN_MS` is over first. */
 export const IDLE_SPINS = 1000;
 /**

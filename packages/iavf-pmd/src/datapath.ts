@@ -43,6 +43,11 @@ class IavfDatapath implements PortDatapath {
     return count;
   }
 
+  prefetch(queue: number): void {
+    const rx = this.#rxBlocks[queue]!;
+    this.#kernels.prefetch(rx, this.#txBlocks[queue] ?? rx);
+  }
+
   txBurst(queue: number, burst: Burst, count: number): number {
     const block = this.#txBlocks[queue]!;
     const before = this.#relay === undefined ? 0 : this.#tail(block);

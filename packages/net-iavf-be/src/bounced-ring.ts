@@ -18,7 +18,7 @@ import type { Window } from '@emudev/dma';
 import type { MemTable } from '@emudev/emudev';
 import { FifoPool } from './fifo-pool.ts';
 import { Q_FAULT, Q_HEAD, QFAULT_NONE } from './layout.ts';
-import { BOUNCE_BATCH, BOUNCE_BYTES, BOUNCE_HALT_MS, BOUNCE_IDLE_MS, BOUNCE_MESSAGES } from './limits.ts';
+import { BOUNCE_BATCH, BOUNCE_BLAME_MS, BOUNCE_BYTES, BOUNCE_HALT_MS, BOUNCE_IDLE_MS, BOUNCE_MESSAGES } from './limits.ts';
 
 /** QFAULT_* of the control half alone: the consumer does not answer for the ring's memory. Kernels leave a ring with any fault alone. */
 export const QFAULT_UNREACHABLE = 5;
@@ -91,6 +91,7 @@ export abstract class BouncedRing implements Disposable {
   #step: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
   #turn: NodeJS.Immediate | undefined;
+  #blame: NodeJS.Timeout | undefined;
   #onCaughtUp: (() => void)[] = [];
 
   constructor(parts: BounceParts) {
@@ -245,9 +246,12 @@ export abstract class BouncedRing implements Disposable {
   protected fail(error: unknown): void {
     if (this.#state === 'failed' || this.#state === 'ended') return;
     this.#state = 'failed';
-    Atomics.compareExchange(this.parts.window.i32, (this.cells.block + Q_FAULT) >>> 2, QFAULT_NONE, QFAULT_UNREACHABLE);
     this.#waitNoLonger();
-    this.parts.host.unreachable(error);
+    this.#unschedule();
+    this.#blame = setTimeout(() => {
+      Atomics.compareExchange(this.parts.window.i32, (this.cells.block + Q_FAULT) >>> 2, QFAULT_NONE, QFAULT_UNREACHABLE);
+      this.parts.host.unreachable(error);
+    }, BOUNCE_BLAME_MS);
   }
 
   protected raise(): void {
@@ -325,6 +329,7 @@ export abstract class BouncedRing implements Disposable {
     this.#state = 'ended';
     this.epoch++;
     this.#unschedule();
+    clearTimeout(this.#blame);
     this.#waitNoLonger();
     this.countPending();
     this.parts.area[Symbol.dispose]();

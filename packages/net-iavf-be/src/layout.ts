@@ -36,7 +36,13 @@ export const SCRATCH_SUM_FROM = 20; // u32: where the bytes begin whose checksum
 export const SCRATCH_SEED = 24; // u64: the sum of what else that checksum covers
 export const SCRATCH_DISCARD = 0x100;
 export const SCRATCH_TOUCHED: number = DEV_SCRATCH + SCRATCH_ENTRIES * SCRATCH_ENTRY_BYTES; // u32: where reads go that only fill the cache
-export const DEV_BYTES: number = SCRATCH_TOUCHED + 64;
+/** Buffers of the run in hand that page tables have been asked for already, in the order of their descriptors. */
+export const SCRATCH_AHEAD: number = SCRATCH_TOUCHED + 64;
+export const AHEAD_ENTRIES = 64;
+export const AHEAD_ENTRY_BYTES = 16;
+export const AHEAD_PAGE = 8; // u32: window offset of the page, behind the u64 IOVA
+export const AHEAD_SLOT = 12; // u32: of the IOTLB, to be marked as used
+export const DEV_BYTES: number = SCRATCH_AHEAD + AHEAD_ENTRIES * AHEAD_ENTRY_BYTES;
 
 /** Nobody is there: what is sent to the guest is lost. */
 export const PAUSED_AWAY = 1;

@@ -48,6 +48,8 @@ export const BOUNCE_BATCH = 64;
 export const BOUNCE_MESSAGES = 16;
 /** Between two looks at a bounced ring that has nothing to do, ms. */
 export const BOUNCE_IDLE_MS = 1;
+/** A consumer that leaves fails its messages first and is gone a moment later: only then is a ring that fails a fault, ms. */
+export const BOUNCE_BLAME_MS = 100;
 /**
  * How long whoever stops a ring, or changes the DMA table, waits for DMA messages that the consumer has not answered, ms. A consumer that
  * answers none while it waits for us (QEMU does not) loses no more time than this. What comes later finds nobody.

@@ -1,5 +1,6 @@
 /** The data path of an emulated iavf: entry points called once per burst (see ../datapath.ts; ../twins is the same in TypeScript). */
 export { rxBurst } from './tx-ring';
 export { txBurst } from './rx-ring';
+export { prefetch, prefetched } from './prefetch';
 export { setStoreOrder } from './publish';
-export { deny, missHigh, missLow, setAsking } from './iotlb';
+export { deny, missHigh, missLow, setAsking, lookedAhead } from './iotlb';

@@ -7,8 +7,9 @@
  * was no (`deny`). An address whose entry forbids the access is a fault at once.
  */
 import {
-  CHUNK_BYTES, CHUNK_SHIFT, IOTLB_ENTRY_BYTES, IOTLB_HEADER_BYTES, IOTLB_HIGH_MULTIPLIER, IOTLB_LOW_MULTIPLIER, IOTLB_OFFSET_MASK,
-  IOTLB_SHIFT, IOTLB_TABLE, IOTLB_USED, IOTLB_USED_SHIFT, IOTLB_VALUE, PAGE_BYTES, PAGE_SHIFT, PAGES_PER_CHUNK,
+  AHEAD_ENTRIES, AHEAD_ENTRY_BYTES, AHEAD_PAGE, AHEAD_SLOT, CHUNK_BYTES, CHUNK_SHIFT, IOTLB_ENTRY_BYTES, IOTLB_HEADER_BYTES,
+  IOTLB_HIGH_MULTIPLIER, IOTLB_LOW_MULTIPLIER, IOTLB_OFFSET_MASK,
+  IOTLB_SHIFT, IOTLB_TABLE, IOTLB_USED, IOTLB_USED_SHIFT, IOTLB_VALUE, PAGE_BYTES, PAGE_SHIFT, PAGES_PER_CHUNK, SCRATCH_AHEAD,
 } from './layout';
 import { copy, zero } from './copy';
 
@@ -56,6 +57,7 @@ export function useIotlb(iotlb: u32, access: u32): void {
   table = load<u32>(iotlb);
   permission = access;
   cachedKey = 0;
+  aheadCount = 0;
   missed = false;
 }
 
@@ -72,6 +74,7 @@ export function translate(iova: u64): u32 {
 }
 
 function lookUp(iova: u64): u32 {
+  if (aheadCount != 0 && load<u64>(ahead) == iova) return takeAhead(iova);
   const key: u64 = (iova >> CHUNK_SHIFT) + 1;
   const mask = load<u32>(table);
   let slot = (<u32>key * load<u32>(table, IOTLB_LOW_MULTIPLIER) + <u32>(key >> 32) * load<u32>(table, IOTLB_HIGH_MULTIPLIER)) >> load<u32>(table, IOTLB_SHIFT);
@@ -106,6 +109,64 @@ function resolve(iova: u64, key: u64, entry: u32): u32 {
   const within = <u32>iova & (CHUNK_BYTES - 1);
   span = CHUNK_BYTES - within;
   return cachedBase + within;
+}
+
+/** Exported so that no compiler leaves the reads out. */
+export let lookedAhead: u32 = 0;
+
+/** The next translation that `lookAhead` has made, and how many there are. */
+let ahead: u32 = 0;
+let aheadCount: u32 = 0;
+
+/**
+ * For the buffers of `count` descriptors of `1 << shift` bytes from `head` on, where they do not all lie in one chunk: asks for the
+ * lines in which the table has them and for the first line of each, and keeps what took a page table. One after the other, a frame
+ * whose buffer lies anywhere in a big guest waits for up to three lines, each of which says where the next one is, and for the walks to
+ * their pages; in a short loop those of many frames come together. GUEST: every address is fetched again when its turn comes.
+ */
+export function lookAhead(device: u32, ring: u32, length: u32, head: u32, count: u32, shift: u32): void {
+  aheadCount = 0;
+  const last = head + count - 1;
+  if (load<u64>(ring + (head << shift)) >> CHUNK_SHIFT == load<u64>(ring + ((last >= length ? last - length : last) << shift)) >> CHUNK_SHIFT) return;
+  const low = load<u32>(table, IOTLB_LOW_MULTIPLIER);
+  const high = load<u32>(table, IOTLB_HIGH_MULTIPLIER);
+  const right = load<u32>(table, IOTLB_SHIFT);
+  const access = permission;
+  ahead = device + SCRATCH_AHEAD;
+  let entry = ahead;
+  let sum: u32 = 0;
+  for (count = min<u32>(count, AHEAD_ENTRIES); count != 0; --count) {
+    const iova = load<u64>(ring + (head << shift));
+    if (++head == length) head = 0;
+    const key: u64 = (iova >> CHUNK_SHIFT) + 1;
+    const slot = table + IOTLB_HEADER_BYTES + ((<u32>key * low + <u32>(key >> 32) * high) >> right) * IOTLB_ENTRY_BYTES;
+    if (load<u64>(slot) != key) continue; // not there, or in a later slot
+    const value = load<u32>(slot, IOTLB_VALUE);
+    if (value & IOTLB_TABLE) {
+      const page = load<u32>((value & IOTLB_OFFSET_MASK) + ((<u32>(iova >> PAGE_SHIFT) & (PAGES_PER_CHUNK - 1)) << 2));
+      if ((page & access) == 0) continue;
+      store<u64>(entry, iova);
+      store<u64>(entry, <u64>(page & IOTLB_OFFSET_MASK) | (<u64>slot << 32), AHEAD_PAGE);
+      entry += AHEAD_ENTRY_BYTES;
+      sum += load<u8>((page & IOTLB_OFFSET_MASK) + (<u32>iova & (PAGE_BYTES - 1)));
+    } else {
+      sum += load<u8>((value & IOTLB_OFFSET_MASK) + (<u32>iova & (CHUNK_BYTES - 1)));
+    }
+  }
+  aheadCount = (entry - ahead) / AHEAD_ENTRY_BYTES;
+  lookedAhead = sum;
+}
+
+/** The translation that is next in turn; each is good for one look-up in the same burst. */
+@inline
+function takeAhead(iova: u64): u32 {
+  const page = load<u32>(ahead, AHEAD_PAGE);
+  use(load<u32>(ahead, AHEAD_SLOT), 1 << ((<u32>(iova >> PAGE_SHIFT) & (PAGES_PER_CHUNK - 1)) >> IOTLB_USED_SHIFT));
+  ahead += AHEAD_ENTRY_BYTES;
+  --aheadCount;
+  const within = <u32>iova & (PAGE_BYTES - 1);
+  span = PAGE_BYTES - within;
+  return page + within;
 }
 
 /** For the clock that evicts; stored only once per round of it, so that lcores share the line in peace. A lost bit costs nothing but time. */

@@ -14,7 +14,7 @@ import {
 } from './layout';
 import { copyFrame } from './copy';
 import { UNICAST } from './filter';
-import { copyToGuest, forgetMiss, isMapped, missed, span, translate, useIotlb, zeroGuest } from './iotlb';
+import { copyToGuest, forgetMiss, isMapped, lookAhead, missed, span, translate, useIotlb, zeroGuest } from './iotlb';
 import { publish } from './publish';
 import { DD, describe, EOP, L2TAG1P, PTYPE_SHIFT, UMBCAST_MASK, UMBCAST_SHIFT } from './rx-describe';
 import { add, countCast, increment } from './statistics';
@@ -88,6 +88,7 @@ function deliver(device: u32, queue: u32, records: u32, at: u32, end: u32): bool
   let head = load<u32>(block, Q_HEAD);
   let available = tail >= head ? tail - head : tail + ringLength - head;
   touch(device, ring, ringLength, head, end - at);
+  if (tail < ringLength && available != 0) lookAhead(device, ring, ringLength, head, min<u32>(end - at, available), 5);
 
   const limit = min<u32>(buffer, maxPacket - FCS_BYTES);
   let written = false;

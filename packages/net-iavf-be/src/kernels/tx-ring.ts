@@ -10,7 +10,7 @@ import {
 } from './layout';
 import { copy, zero } from './copy';
 import { castOf, MAC_MASK, UNICAST } from './filter';
-import { copyFromGuest, missed, span, translate, useIotlb } from './iotlb';
+import { copyFromGuest, lookAhead, missed, span, translate, useIotlb } from './iotlb';
 import { publish } from './publish';
 import { writeRecord } from './record';
 import { add, countFrame, increment } from './statistics';
@@ -70,6 +70,7 @@ export function rxBurst(device: u32, queue: u32, records: u32, max: u32, arena: 
     cursor = segmentsEnd;
     if (load<u32>(block, Q_TSO_TOTAL) != 0) return produced;
   }
+  if (head != tail && produced < max) lookAhead(device, ring, length, head, min<u32>(tail > head ? tail - head : tail + length - head, max - produced), 4);
   while (head != tail && produced < max) {
     let qw1 = load<u64>(ring + (head << 4), 8); // GUEST: fetched once
     if (isSimple(qw1)) {

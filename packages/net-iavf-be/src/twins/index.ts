@@ -16,6 +16,8 @@ export interface Kernels {
   rxBurst(device: number, queue: number, records: number, max: number, arena: number, arenaBytes: number): number;
   /** Frames taken: all, or none while paused, or with bit 17 those before one that needs memory to be brought in. DEV_RX_KICK then has a bit for every queue whose vector is to be raised. */
   txBurst(device: number, records: number, count: number): number;
+  /** Asks for the lines that the next rxBurst of this queue, and what it sends to the same one, will need: see ../kernels/prefetch.ts. */
+  prefetch(device: number, queue: number): void;
   /** 1 = the processor keeps the order of plain stores: see ../kernels/publish.ts. Once, before the first burst. */
   setStoreOrder(ordered: number): void;
   /** Whether a burst ends (bit 17) at an address that the IOTLB does not have; else such an address is a fault. Off at first. */
@@ -40,6 +42,7 @@ export function createTwins(memory: TwinMemory): Kernels {
     },
     missHigh: () => misses.high,
     missLow: () => misses.low,
+    prefetch: () => {},
     setStoreOrder: () => {},
   };
 }
