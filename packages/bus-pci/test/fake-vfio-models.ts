@@ -1,5 +1,5 @@
 /** Devices for `FakeVfio`: the sample mediated devices of Linux (samples/vfio-mdev), as 6.1 has them, and functions as vfio-pci shows them. */
-import type { FakeModel, FakeRegion } from './fake-vfio.ts';
+import type { FakeModel, FakeRegion } from './fake-vfio-device.ts';
 
 const PCI_ONLY = 2;
 const RESET_AND_PCI = 3;

@@ -4,43 +4,10 @@
  */
 import { linux, LinuxError, errnoNumber, type Sys } from '@emudev/linux';
 import type { FakeKernel } from './fake-kernel.ts';
+import { fillType1Info, poke } from './fake-vfio-iommu.ts';
+import type { FakeModel } from './fake-vfio-device.ts';
 
-/** A region as the model has it; the file of the device has its contents, unless the model answers itself. */
-export interface FakeRegion {
-  readonly offset: number;
-  readonly sizeBytes: number;
-  /** VFIO_REGION_INFO_FLAG_*, without the one for capabilities. */
-  readonly flags: number;
-  /** What follows the 32 bytes of struct vfio_region_info: the chain's offsets count from the structure. */
-  readonly capabilities?: Uint8Array;
-  /** Where the chain begins; 32 unless given. */
-  readonly firstCapability?: number;
-  /** Bytes that are asked for, call after call, before the answer is given. */
-  readonly growing?: readonly number[];
-}
-
-/** A device. */
-export interface FakeModel {
-  /** VFIO_DEVICE_FLAGS_*. */
-  readonly flags: number;
-  /** undefined: the kernel says EINVAL for the index. */
-  readonly regions: readonly (FakeRegion | undefined)[];
-  readonly irqs: readonly ({ readonly count: number; readonly flags: number } | undefined)[];
-  /** Everything about interrupts is EINVAL until the device's information was read. */
-  readonly infoFirst?: boolean;
-  /** Bytes of struct vfio_device_info. */
-  readonly infoBytes?: number;
-  /** Bytes done; undefined: the device's file has the contents. */
-  read?(region: number, offset: number, into: Uint8Array): number | undefined;
-  write?(region: number, offset: number, from: Uint8Array): number | undefined;
-  /** Where a signal goes to; the fake's kernel calls it when interrupts are set. */
-  connected?(index: number, signals: readonly (() => void)[]): void;
-  /** false: SET_IRQS is EINVAL. */
-  readonly settable?: boolean;
-  /** What SET_IRQS did, for tests: 'trigger 0 [fds]', 'unmask 0+1'. */
-  readonly log?: string[];
-  reset?(): void;
-}
+export type { FakeModel, FakeRegion } from './fake-vfio-device.ts';
 
 interface FakeDevice {
   readonly name: string;
@@ -243,7 +210,9 @@ export class FakeVfio {
     const bytes = argument as Uint8Array;
     const data = view(bytes);
     switch (request) {
-      case 0x3b70: return this.#type1Info(bytes);
+      case 0x3b70:
+        fillType1Info(bytes, this);
+        return 0;
       case 0x3b71: return this.#map(node, data.getBigUint64(16, true), data.getBigUint64(24, true));
       case 0x3b72: {
         const size = this.#unmap(node, data.getBigUint64(8, true), data.getBigUint64(16, true));
@@ -252,26 +221,6 @@ export class FakeVfio {
       }
       default: return fail('ENOTTY');
     }
-  }
-
-  /** Capabilities: the ranges at 24, then the maps that are left. */
-  #type1Info(bytes: Uint8Array): number {
-    const left = 24 + 16 + 16 * this.iovaRanges.length;
-    const data = view(bytes);
-    const needed = left + 12;
-    data.setUint32(4, this.saysRanges ? 3 : 1, true);
-    data.setBigUint64(8, this.pageSizes, true);
-    if (!this.saysRanges) return 0;
-    data.setUint32(0, needed, true);
-    if (bytes.length < needed) return 0;
-    data.setUint32(16, 24, true);
-    data.setUint16(24, 1, true);
-    data.setUint32(28, left, true);
-    data.setUint32(32, this.iovaRanges.length, true);
-    this.iovaRanges.forEach(([first, last], i) => { data.setBigUint64(40 + 16 * i, first, true); data.setBigUint64(48 + 16 * i, last, true); });
-    data.setUint16(left, 3, true);
-    data.setUint32(left + 8, this.mapsAvailable, true);
-    return 0;
   }
 
   #map({ ranges }: Maps, iova: bigint, size: bigint): number {
@@ -461,13 +410,4 @@ export class FakeVfio {
     const at = offset - model.regions[index]!.offset;
     return (what === 'read' ? model.read?.(index, at, bytes) : model.write?.(index, at, bytes)) ?? real(fd, bytes, offset);
   }
-}
-
-/** Two numbers of 64 bits at an address of this process, through the one system call that takes addresses. */
-function poke(address: bigint, first: bigint, last: bigint): void {
-  const [near, far] = linux.unixSocketPair();
-  linux.write(near, new Uint8Array(BigUint64Array.of(first, last).buffer));
-  linux.readAt(far, address, 16);
-  linux.close(near);
-  linux.close(far);
 }
