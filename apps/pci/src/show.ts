@@ -40,6 +40,7 @@ async function show(bus: Devices, text: string): Promise<ShownDevice> {
   const name = formatAddress(address);
   const found = (await bus.scan(address)).find((device) => formatAddress(device.address) === name);
   if (found === undefined) throw new CommandError(EXIT_ABSENT, `there is no ${name}`);
+  if (found.unusable?.reason === 'no-socket') throw new CommandError(EXIT_ABSENT, found.unusable.detail);
   const opened = found.unusable === undefined ? await look(bus, found) : undefined;
   return {
     ...describeFound(found, opened),
@@ -70,7 +71,7 @@ function showText(shown: ShownDevice): string {
     ...iommuGroup === null ? [] : [row('IOMMU group', String(iommuGroup))],
     ...numaNode === null ? [] : [row('NUMA node', String(numaNode))],
     ...virtualFunctions === null ? [] : [row('SR-IOV', `${virtualFunctions} virtual functions`)],
-    ...device === null ? list('resources', (shown.resources ?? []).map(({ index, kind, sizeBytes }) => `${(index < 6 ? `bar${index}` : index === 6 ? 'rom' : `${index}`).padEnd(10)}${sizeOf(Number(sizeBytes)).padStart(6)}  ${kind}`)) : surveyLines(device),
+    ...device === null ? list('resources', shown.resources === null ? ['unknown'] : shown.resources.map(({ index, kind, sizeBytes }) => `${(index < 6 ? `bar${index}` : index === 6 ? 'rom' : `${index}`).padEnd(10)}${sizeOf(Number(sizeBytes)).padStart(6)}  ${kind}`)) : surveyLines(device),
   ];
   return `${lines.map((line) => printable(line)).join('\n')}\n`;
 }
