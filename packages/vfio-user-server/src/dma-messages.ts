@@ -3,7 +3,7 @@
  * found by (type, id), so client commands may keep arriving in between.
  */
 import {
-  decodeDmaReadReply, decodeDmaWriteReply, encodeDmaRead, encodeDmaWrite, encodeMessage, replyErrno, VFIO_USER_DMA_READ, VFIO_USER_DMA_WRITE, VFIO_USER_F_TYPE_COMMAND,
+  decodeDmaReadReply, decodeDmaWriteReply, E2BIG, encodeDmaRead, encodeDmaWrite, encodeMessage, replyErrno, VFIO_USER_DMA_READ, VFIO_USER_DMA_WRITE, VFIO_USER_F_TYPE_COMMAND,
   type DmaDialect, type Frame,
 } from '@emudev/vfio-user-protocol';
 import { VfioUserServerError } from './errors.ts';
@@ -22,8 +22,17 @@ const IDS = 0x10000;
 /** Message ids are 16 bits, and a late reply must not meet a new request: never use more than a fraction of them at once. */
 const MAX_OUTSTANDING = 1024;
 
+/**
+ * What a client is asked that may speak either dialect: some bytes, with a bit set in the upper half of the count. One that knows counts
+ * of 32 bits (QEMU 10.1) does not see it; one of 64 bits (QEMU 11.1) has been asked for 4 GiB, and refuses. Nothing is changed by it.
+ */
+const PROBE_BYTES = 4;
+const PROBE_COUNT: number = 2 ** 32 + PROBE_BYTES;
+
 export class DmaMessages {
   dialect: DmaDialect = 'lvu';
+  /** The dialect is a guess: the first access finds out, and until one has, the guess holds. */
+  isGuess = false;
   /** The client's max_data_xfer_size. */
   maxBytes = 4096;
   readonly #send: (message: Uint8Array) => void;
@@ -31,6 +40,7 @@ export class DmaMessages {
   readonly #waiting = new Map<number, Waiting>();
   #nextId = 1;
   #closed = false;
+  #probe: Promise<void> | undefined;
 
   constructor(send: (message: Uint8Array) => void, timeoutMs: number) {
     this.#send = send;
@@ -43,6 +53,7 @@ export class DmaMessages {
 
   /** Copies client memory into `into`. @throws VfioUserServerError with the client's errno, ETIMEDOUT, or EIO when it left */
   async read(iova: bigint, into: Uint8Array): Promise<void> {
+    if (this.isGuess) await this.#ask(iova);
     for (let at = 0; at < into.length; at += this.maxBytes) {
       const count = Math.min(this.maxBytes, into.length - at);
       const address = iova + BigInt(at);
@@ -54,12 +65,30 @@ export class DmaMessages {
 
   /** Errors as for `read`; bytes of earlier messages of the same call may have been written. */
   async write(iova: bigint, from: Uint8Array): Promise<void> {
+    if (this.isGuess) await this.#ask(iova);
     for (let at = 0; at < from.length; at += this.maxBytes) {
       const data = from.subarray(at, Math.min(at + this.maxBytes, from.length));
       const address = iova + BigInt(at);
       const reply = await this.#request(VFIO_USER_DMA_WRITE, encodeDmaWrite(address, data, this.dialect));
       this.#checked(address, data.length, () => decodeDmaWriteReply(reply.payload, this.dialect) ?? { address, count: data.length });
     }
+  }
+
+  /** Finds out the dialect; one question at a time, whoever needs the answer. */
+  #ask(iova: bigint): Promise<void> {
+    this.#probe ??= this.#request(VFIO_USER_DMA_READ, encodeDmaRead({ address: iova & ~BigInt(PROBE_BYTES - 1), count: PROBE_COUNT })).then(
+      () => { this.#settle('qemu'); },
+      (error: unknown) => {
+        if (error instanceof VfioUserServerError && error.errno === E2BIG) this.#settle('lvu');
+        // It says nothing about the dialect: the next access asks again.
+      },
+    ).finally(() => { this.#probe = undefined; });
+    return this.#probe;
+  }
+
+  #settle(dialect: DmaDialect): void {
+    this.dialect = dialect;
+    this.isGuess = false;
   }
 
   /** False for a reply nobody waits for: it came too late, or was never asked for. */

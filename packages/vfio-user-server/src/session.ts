@@ -321,6 +321,8 @@ export class Session implements SessionView, CommandContext, PciHost {
     this.#dmaMessages.maxBytes = capabilities.maxDataXferSize;
     if (dialect !== undefined) {
       this.#dmaMessages.dialect = dialect;
+      // QEMUs of both kinds introduce themselves alike.
+      this.#dmaMessages.isGuess = dmaDialect === 'auto' && dialect === 'qemu';
       this.messages = this.#dmaMessages;
     }
     this.#attached = true;

@@ -40,7 +40,14 @@ describe('memory without a descriptor', () => {
 
   it('qemu: 32-bit counts, data at byte 12, a header-only reply to writes', async () => {
     await using s = await remote(QEMU_VERSION);
-    const written = Promise.resolve(s.device.host!.memory.write(0x10000n, Uint8Array.of(1, 2, 3, 4, 5, 6)));
+    const written = Promise.resolve(s.device.host!.memory.write(0x10003n, Uint8Array.of(1))).then(() => s.device.host!.memory.write(0x10000n, Uint8Array.of(1, 2, 3, 4, 5, 6)));
+    // An old one does not see that it was asked for more than 4 bytes.
+    const probe = await s.client.next();
+    expect([probe.command, probe.payload]).toEqual([DMA_READ, concat(fields(0x10000n), fields(4, 1))]);
+    s.client.send(message(probe.id, DMA_READ, concat(fields(0x10000n, 4), Uint8Array.of(0, 0, 0, 0), fields(0)), REPLY));
+    const first = await s.client.next();
+    expect(first.payload).toEqual(concat(fields(0x10003n, 1), Uint8Array.of(1, 0, 0, 0)));
+    s.client.send(header(first.id, DMA_WRITE, 16, REPLY));
     const w = await s.client.next();
     expect(w.payload).toEqual(concat(fields(0x10000n, 6), Uint8Array.of(1, 2, 3, 4, 5, 6)));
     s.client.send(header(w.id, DMA_WRITE, 16, REPLY));
@@ -51,6 +58,36 @@ describe('memory without a descriptor', () => {
     s.client.send(message(r.id, DMA_READ, concat(fields(0x10000n, 6), Uint8Array.of(9, 8, 7, 6, 5, 4), fields(0)), REPLY));
     await read;
     expect([...into]).toEqual([9, 8, 7, 6, 5, 4]);
+  });
+
+  it('newer qemu: 64-bit counts, found out without a change of memory', async () => {
+    await using s = await remote(QEMU_VERSION);
+    const into = new Uint8Array(6);
+    // Whoever comes meanwhile waits for the same answer.
+    const both = Promise.all([s.device.host!.memory.write(0x10000n, Uint8Array.of(1, 2, 3, 4, 5)), s.device.host!.memory.read(0x10010n, into)]);
+    const probe = await s.client.next();
+    expect([probe.command, u64(probe.payload, 8)]).toEqual([DMA_READ, 0x1_0000_0004n]);
+    s.client.send(header(probe.id, DMA_READ, 16, REPLY | ERROR, 7));
+    const w = await s.client.next();
+    expect([w.command, w.payload]).toEqual([DMA_WRITE, concat(fields(0x10000n, 5n), Uint8Array.of(1, 2, 3, 4, 5))]);
+    s.client.send(message(w.id, DMA_WRITE, fields(0x10000n, 5n), REPLY));
+    const r = await s.client.next();
+    s.client.send(message(r.id, DMA_READ, concat(fields(0x10010n, 6n), Uint8Array.of(9, 8, 7, 6, 5, 4)), REPLY));
+    await both;
+    expect([...into]).toEqual([9, 8, 7, 6, 5, 4]);
+  });
+
+  it('qemu: an answer that says nothing about the dialect is asked for again; until then the one is used that writes nothing wrong', async () => {
+    await using s = await remote(QEMU_VERSION);
+    const written = Promise.resolve(s.device.host!.memory.write(0x10000n, Uint8Array.of(1, 2, 3, 4)));
+    const probe = await s.client.next();
+    s.client.send(header(probe.id, DMA_READ, 16, REPLY | ERROR, 1));
+    const w = await s.client.next();
+    expect(w.payload).toEqual(concat(fields(0x10000n, 4), Uint8Array.of(1, 2, 3, 4)));
+    s.client.send(header(w.id, DMA_WRITE, 16, REPLY | ERROR, 7));
+    await expect(written).rejects.toMatchObject({ errno: 7 });
+    void Promise.resolve(s.device.host!.memory.write(0x10000n, Uint8Array.of(1))).catch(() => undefined);
+    expect(u64((await s.client.next()).payload, 8)).toBe(0x1_0000_0004n);
   });
 
   it('and mapped memory too, where a device asks for messages', async () => {

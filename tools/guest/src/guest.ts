@@ -15,6 +15,8 @@ export interface GuestOptions {
   /** vfio-user sockets to plug in, one card each. */
   readonly sockets?: readonly string[];
   readonly memoryMiB?: number;
+  /** false: memory of QEMU's own, which devices reach by DMA messages only. */
+  readonly sharedMemory?: boolean;
   readonly cpus?: number;
   /** 'auto' (default): KVM where it really runs a guest, else emulation. `EMUDEV_ACCEL` overrides the default. */
   readonly accel?: Accel;
@@ -55,7 +57,7 @@ export async function qemuCommand(options: GuestOptions & { readonly accel: 'kvm
       ...qemu.command,
       '-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot',
       '-accel', options.accel === 'kvm' ? 'kvm' : 'tcg,thread=multi', '-cpu', 'max', '-smp', String(options.cpus ?? 2),
-      '-object', `memory-backend-memfd,id=mem,size=${options.memoryMiB ?? 512}M,share=on`, '-machine', 'q35,memory-backend=mem', '-m', `${options.memoryMiB ?? 512}M`,
+      '-object', `${options.sharedMemory === false ? 'memory-backend-ram' : 'memory-backend-memfd,share=on'},id=mem,size=${options.memoryMiB ?? 512}M`, '-machine', 'q35,memory-backend=mem', '-m', `${options.memoryMiB ?? 512}M`,
       '-kernel', kernel.image, '-initrd', disk,
       ...(options.sockets ?? []).flatMap((path, i) => ['-device', JSON.stringify({ driver: 'vfio-user-pci', id: `card${i}`, socket: { type: 'unix', path } })]),
       ...(options.extraArgs ?? []),

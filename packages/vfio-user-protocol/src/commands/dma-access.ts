@@ -3,7 +3,7 @@
  *
  * Two dialects are on the wire:
  *
- * |               | lvu (libvfio-user, the specification)   | qemu (10.1 and later)                                        |
+ * |               | lvu (libvfio-user, the specification)   | qemu (10.1; 11.1 speaks the other)                           |
  * | ------------- | --------------------------------------- | ------------------------------------------------------------ |
  * | READ request  | address u64, count u64                  | address u64, count u32, 4 bytes unused                       |
  * | READ reply    | address u64, count u64, data at 16      | address u64, count u32, data at 12, 4 zero bytes at the end  |
@@ -16,7 +16,7 @@ import { badPeer, badRequest } from '../errors.ts';
 import { getReplyU53, needReply, needRequest } from '../payload.ts';
 
 /**
- * How a client lays out DMA_READ and DMA_WRITE. 'lvu', the specification's: count u64, data at byte 16. 'qemu', 10.1 and later: count
+ * How a client lays out DMA_READ and DMA_WRITE. 'lvu', the specification's: count u64, data at byte 16. 'qemu', 10.1: count
  * u32, data at byte 12, a DMA_WRITE reply without payload. `dialectOfWriteReply` finds out.
  */
 export type DmaDialect = 'lvu' | 'qemu';
