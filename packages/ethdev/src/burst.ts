@@ -84,7 +84,7 @@ export const FRAME_TX_MASK: number = FRAME_TX_IPV4_CSUM | FRAME_TX_L4_CSUM | FRA
 /** Frames of a stream's burst, unless its spec says otherwise. */
 export const DEFAULT_BURST = 64;
 /** Room for a burst of ordinary frames and for two TSO frames of the largest size; an rxBurst stops when the next might not fit. */
-export const DEFAULT_ARENA_BYTES: number = 1 << 20;
+export const DEFAULT_ARENA_BYTES: number = 1 << 18;
 
 /** Window offsets of one burst. Plain numbers: it is handed to kernels as it is. */
 export interface Burst {
