@@ -1,6 +1,10 @@
 /** Text and data on stdout, no faster than whoever reads it. */
 import { once } from 'node:events';
+import { createColors } from 'picocolors';
 import { printable } from './printable.ts';
+
+/** picocolors by itself also colours where the variable CI is set: whoever reads a pipe gets none. */
+export const colors: ReturnType<typeof createColors> = createColors((process.stdout.isTTY as boolean | undefined) === true && process.env['NO_COLOR'] === undefined);
 
 export async function print(text: string): Promise<void> {
   if (!process.stdout.write(text)) await once(process.stdout, 'drain');
@@ -15,5 +19,6 @@ export async function printJson(value: unknown): Promise<void> {
 export function table(rows: readonly (readonly string[])[]): string {
   const safe = rows.map((row) => row.map((cell) => printable(cell === '' ? '-' : cell)));
   const widths = safe[0]!.map((_, column) => Math.max(...safe.map((row) => row[column]!.length)));
-  return safe.map((row) => `${row.map((cell, column) => (column === row.length - 1 ? cell : cell.padEnd(widths[column]!))).join('  ')}\n`).join('');
+  const lines = safe.map((row) => row.map((cell, column) => (column === row.length - 1 ? cell : cell.padEnd(widths[column]!))).join('  '));
+  return lines.map((line, i) => `${i === 0 ? colors.bold(line) : line}\n`).join('');
 }

@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import { CommandError, EXIT_ABSENT } from './exit.ts';
 import { formatIds, hex, obstacleOf } from './identity.ts';
 import { describeFound, type ListedDevice } from './listed.ts';
-import { print, printJson } from './output.ts';
+import { colors, print, printJson } from './output.ts';
 import { printable } from './printable.ts';
 import { kernelFiles } from './roots.ts';
 import { devices, type Devices } from './sources.ts';
@@ -13,7 +13,7 @@ import { survey, type Survey } from './survey.ts';
 /** As `--json` prints it: what `list` says, what sysfs says, and what the open device says (null where it cannot be opened). */
 export interface ShownDevice extends ListedDevice {
   readonly virtualFunctions: number | null;
-  readonly resources: FoundDevice['resources'] | null;
+  readonly resources: NonNullable<FoundDevice['resources']> | null;
   readonly device: Survey | null;
 }
 
@@ -73,7 +73,7 @@ function showText(shown: ShownDevice): string {
     ...virtualFunctions === null ? [] : [row('SR-IOV', `${virtualFunctions} virtual functions`)],
     ...device === null ? list('resources', shown.resources === null ? ['unknown'] : shown.resources.map(({ index, kind, sizeBytes }) => `${(index < 6 ? `bar${index}` : index === 6 ? 'rom' : `${index}`).padEnd(10)}${sizeOf(Number(sizeBytes)).padStart(6)}  ${kind}`)) : surveyLines(device),
   ];
-  return `${lines.map((line) => printable(line)).join('\n')}\n`;
+  return `${lines.join('\n')}\n`;
 }
 
 function surveyLines(device: Survey): string[] {
@@ -93,7 +93,7 @@ function surveyLines(device: Survey): string[] {
 }
 
 function row(name: string, text: string): string {
-  return `${name.padEnd(NAME_WIDTH)}  ${text}`;
+  return `${colors.bold(name.padEnd(NAME_WIDTH))}  ${printable(text)}`;
 }
 
 function list(name: string, entries: readonly string[]): string[] {

@@ -6,6 +6,7 @@ export const MAX_PORTS = 6;
 export const TRANSMIT_BURST_BYTES = 15;
 /** Received bytes that wait for their reader, unless `receiveBytes` says otherwise: then the receiver is left alone until half of them are read. */
 export const DEFAULT_RECEIVE_BYTES = 65_536;
+/** What `receiveBytes` may be at most. */
 export const MAX_RECEIVE_BYTES = 16_777_216;
 /** Bytes given to `write` that have not left; more are refused until some have. */
 export const MAX_TRANSMIT_BYTES = 16_777_216;

@@ -2,6 +2,7 @@
 import { SerialError } from './errors.ts';
 import { BASE_BAUD, LCR_EVEN, LCR_PARITY, LCR_STICK, LCR_STOP } from './registers.ts';
 
+/** What the bit after the data bits is: none, odd or even with them, or always 1 (mark) or 0 (space). */
 export type Parity = 'none' | 'odd' | 'even' | 'mark' | 'space';
 
 /** What both ends of a line have to agree on. */

@@ -7,7 +7,7 @@ const ROOT = new URL('../../../', import.meta.url).pathname;
 
 /** Packages whose every export is documented. */
 const DOCUMENTED = [
-  'bus-pci', 'dma', 'edu-emu', 'emudev', 'ethdev', 'iavf-emu', 'iavf-pmd', 'linux', 'net-af-packet', 'net-echo', 'net-iavf-be', 'net-memif', 'net-null', 'net-pcap', 'net-pktgen', 'net-ring', 'net-tap', 'pci', 'serial-be', 'serial-emu', 'testkit', 'vfio-user-client', 'vfio-user-protocol', 'vfio-user-server', 'virtchnl',
+  'bus-pci', 'dma', 'edu-emu', 'emudev', 'ethdev', 'iavf-emu', 'iavf-pmd', 'linux', 'net-af-packet', 'net-echo', 'net-iavf-be', 'net-memif', 'net-null', 'net-pcap', 'net-pktgen', 'net-ring', 'net-tap', 'pci', 'serial-be', 'serial-emu', 'serial-pmd', 'testkit', 'vfio-user-client', 'vfio-user-protocol', 'vfio-user-server', 'virtchnl',
 ];
 
 class Warnings extends Logger {
