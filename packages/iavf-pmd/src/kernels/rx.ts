@@ -1,6 +1,7 @@
 // Receive: the iavf legacy 32-byte write-back becomes frame records. The device wrote the descriptors: every field is fetched once
 // and checked before it is used.
-import { addCounter, copyBytes } from './copy';
+import { copy } from '../../../../tools/kernels/src/kernels/copy';
+import { addCounter } from './counter';
 import {
   FRAME_RECORD_BYTES, FRAME_RX_IP_BAD, FRAME_RX_IP_GOOD, FRAME_RX_L4_BAD, FRAME_RX_L4_GOOD, FRAME_RX_RSS, FRAME_RX_VLAN, MAX_RX_BUFFERS,
   QS_BYTES, QS_ERRORS, QS_LARGE, QS_NO_ROOM, QS_PACKETS, Q_BUFFERS, Q_BUFFER_BYTES, Q_DOORBELL, Q_ENABLED, Q_HEAD, Q_IOVA, Q_LENGTH,
@@ -197,7 +198,7 @@ export function rxBurst(q: u32, records: u32, max: u32, arena: u32, arenaBytes: 
       let part = <u32>(atomic.load<u64>(ring + from * RX_DESCRIPTOR_BYTES, 8) >> RX_LENGTH_SHIFT) & RX_LENGTH_MASK;
       if (part > bufferBytes) part = bufferBytes;
       if (part > total - gathered) part = total - gathered;
-      copyBytes(start + gathered, buffers + load<u32>(slots + from * 4), part);
+      copy(start + gathered, buffers + load<u32>(slots + from * 4), part);
       gathered += part;
       from++;
       if (from == length) from = 0;

@@ -1,6 +1,7 @@
 // Transmit: frame records become iavf Tx descriptors. The record is free when the burst returns, so the slot must own the bytes: a
 // frame that lies in a buffer of the partner Rx queue comes with that buffer, in exchange for the slot's own; others are copied.
-import { addCounter, copyBytes } from './copy';
+import { copy } from '../../../../tools/kernels/src/kernels/copy';
+import { addCounter } from './counter';
 import {
   FRAME_DATA, FRAME_FLAGS, FRAME_IPV6, FRAME_L2_LENGTH, FRAME_L3_LENGTH, FRAME_L4_LENGTH, FRAME_L4_SCTP, FRAME_L4_TCP, FRAME_L4_UDP,
   FRAME_LENGTH, FRAME_RECORD_BYTES, FRAME_SEGMENT, FRAME_TX_IPV4_CSUM, FRAME_TX_L4_CSUM, FRAME_TX_MASK, FRAME_TX_TSO, FRAME_TX_VLAN,
@@ -154,7 +155,7 @@ function sendCopied(q: u32, ring: u32, length: u32, head: u32, count: u32, recor
     const size = <u32>(word >> 32);
     if ((load<u32>(record + FRAME_FLAGS) & FRAME_TX_MASK) != 0 || size - MIN_TX_FRAME_BYTES > limit) break;
     const start = load<u32>(slots + head * 4);
-    copyBytes(buffers + start, <u32>word, size);
+    copy(buffers + start, <u32>word, size);
     v128.store(
       ring + head * TX_DESCRIPTOR_BYTES,
       i64x2.replace_lane(i64x2.splat(iova + start), 1, (<u64>(TXC_ICRC | TXC_EOP) << TX_CMD_SHIFT) | (<u64>size << TX_LENGTH_SHIFT)),
@@ -268,7 +269,7 @@ export function txBurst(q: u32, records: u32, count: u32): u32 {
       let at = from - buffers; // of the pool
       if (heldCount == 0 || part != size || at >= poolBytes || !exchange(length, slots + head * 4, at, size, bufferBytes)) {
         at = load<u32>(slots + head * 4);
-        copyBytes(buffers + at, from, part);
+        copy(buffers + at, from, part);
       }
       from += part;
       left -= part;

@@ -2,7 +2,7 @@
  * The Internet checksum (RFC 1071) and CRC32c. Sums are taken over little-endian words: the one's complement sum does not care,
  * as long as what is stored is stored the same way.
  */
-import { copyBlock, copyFrame } from './copy';
+import { copyBlock, copyFrame } from '../../../../tools/kernels/src/kernels/copy';
 
 /** One's complement sum of `bytes` bytes, folded to 16 bits. `bytes` < 128 KiB (the u32 lanes cannot overflow). */
 @inline

@@ -11,7 +11,8 @@ import {
   IOTLB_HIGH_MULTIPLIER, IOTLB_LOW_MULTIPLIER, IOTLB_OFFSET_MASK,
   IOTLB_SHIFT, IOTLB_TABLE, IOTLB_USED, IOTLB_USED_SHIFT, IOTLB_VALUE, PAGE_BYTES, PAGE_SHIFT, PAGES_PER_CHUNK, SCRATCH_AHEAD,
 } from './layout';
-import { copy, zero } from './copy';
+import { copy } from '../../../../tools/kernels/src/kernels/copy';
+import { zero } from './zero';
 
 let table: u32 = 0;
 let permission: u32 = 0;

@@ -8,7 +8,8 @@ import {
   TSOS_L3_WORDS, TSOS_L4_WORDS, TSOS_MSS, TSOS_VLAN_TCI, FRAME_TX_VLAN,
 } from './layout';
 import { copySummed, fold, sumWords, swap16, swap32 } from './checksum';
-import { copy, MIN_COPY_FRAME_BYTES, zero } from './copy';
+import { copy, MIN_COPY_FRAME_BYTES } from '../../../../tools/kernels/src/kernels/copy';
+import { zero } from './zero';
 import { countFrame, increment } from './statistics';
 import { writeRecord } from './record';
 import { CMD_IIPT, CMD_IIPT_IPV6, CMD_L4T, CMD_L4T_TCP, CMD_L4T_UDP, l2Of, l3Of, l4Of, mssOf, tsoLengthOf } from './tx-descriptor';

@@ -8,7 +8,8 @@ import {
   Q_ENABLED, Q_FAULT, Q_HEAD, Q_LENGTH, Q_RING, Q_STAGE, Q_STATS, Q_TSO_TOTAL, QFAULT_NEVER_EOP, QFAULT_TAIL, QS_BYTES, QS_ERRORS, QS_PACKETS,
   QS_UNICAST, STAGE_CRC_TABLE, STAGE_DESCRIPTORS, TSO_HANDOVER_IP_BYTES, TSOF_TAG, TSOF_TAG_PEER,
 } from './layout';
-import { copy, zero } from './copy';
+import { copy } from '../../../../tools/kernels/src/kernels/copy';
+import { zero } from './zero';
 import { castOf, MAC_MASK, UNICAST } from './filter';
 import { copyFromGuest, lookAhead, missed, span, translate, useIotlb } from './iotlb';
 import { publish } from './publish';

@@ -4,7 +4,7 @@
  */
 import { FRAME_RECORD_BYTES, PADDED_FRAME_BYTES } from './layout';
 import { copySummed, fold, MAX_SKIPPED, sumIpv4Header } from './checksum';
-import { copyFrame } from './copy';
+import { copyFrame } from '../../../../tools/kernels/src/kernels/copy';
 import { span, translate } from './iotlb';
 import { publish } from './publish';
 import {

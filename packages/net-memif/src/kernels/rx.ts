@@ -2,7 +2,7 @@
  * Receive: frames out of the peer's memory into the burst's arena. Whatever the ring holds may change at any time: a descriptor's words are
  * fetched once, checked, and used, and nobody looks at a frame before it has been copied.
  */
-import { copy } from './copy';
+import { copy } from '../../../../tools/kernels/src/kernels/copy';
 import {
   ARENA_ALIGNMENT, DESCRIPTOR_BYTES, DESCRIPTOR_LENGTH, DESCRIPTOR_NEXT, DESCRIPTOR_OFFSET, FAULT_INDEX, FRAME_QUEUE, FRAME_RECORD_BYTES,
   MAX_FRAME_BYTES, MIN_FRAME_BYTES, OUTCOME_EMPTY, OUTCOME_FAULT, QUEUE_BUFFERS_OFFSET, QUEUE_BUFFER_BYTES, QUEUE_BUFFER_STRIDE,

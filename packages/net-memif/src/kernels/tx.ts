@@ -1,5 +1,5 @@
 /** Transmit: frames of a burst into buffers of the shared memory, those of a server being named by its peer. */
-import { copy } from './copy';
+import { copy } from '../../../../tools/kernels/src/kernels/copy';
 import {
   DESCRIPTOR_BYTES, DESCRIPTOR_LENGTH, DESCRIPTOR_NEXT, DESCRIPTOR_OFFSET, FAULT_BUFFER, FAULT_INDEX, FRAME_DATA,
   FRAME_LENGTH, FRAME_RECORD_BYTES, MAX_FRAME_BYTES, OUTCOME_FAULT, OUTCOME_SIGNAL, QUEUE_BUFFERS, QUEUE_BUFFERS_OFFSET, QUEUE_BUFFER_BYTES,
