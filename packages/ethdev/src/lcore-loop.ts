@@ -84,6 +84,8 @@ export class LcoreLoop {
   readonly #streams: RunningStream[] = [];
   /** Data paths that want to hear of time. */
   #ticking: PortDatapath[] = [];
+  /** Empty loops that some port wants before a sleep. */
+  #leastSpins = 0;
   readonly #context: LcoreContext;
   readonly #reader: QuiescentReader;
   readonly #sys: Pick<Sys, 'pollIn' | 'eventfdDrain'>;
@@ -141,6 +143,7 @@ export class LcoreLoop {
   /** The ports in use, each once, and their descriptors. */
   setPorts(datapaths: readonly PortDatapath[], fds: readonly number[]): void {
     this.#ticking = datapaths.filter((datapath) => datapath.tick !== undefined);
+    this.#leastSpins = Math.max(0, ...datapaths.map((datapath) => datapath.pollsBeforeSleep ?? 0));
     this.#fds = Int32Array.from([this.#wakeFd, ...fds]);
     this.#fdCount = this.#fds.length;
     this.#fruitlessWakes = 0;
@@ -156,6 +159,8 @@ export class LcoreLoop {
     let empty = 0;
     // Between two sleeps without a descriptor being ready: announced streams have nothing.
     let glance = false;
+    // It has slept since something moved: no more spinning.
+    let asleep = false;
     this.current = -1;
     this.#reader.online();
     try {
@@ -178,14 +183,15 @@ export class LcoreLoop {
         }
         if (moved !== 0) {
           empty = 0;
+          asleep = false;
           this.#idleSince = 0;
           this.#eagerSince = 0;
           glance = false;
           this.#fruitlessWakes = 0;
           continue;
         }
-        if (++empty < this.#idleSpins && this.#spins(empty)) continue;
-        empty = this.#idleSpins;
+        if (!asleep && ((this.#spins(++empty) && empty < this.#idleSpins) || empty <= this.#leastSpins)) continue;
+        asleep = true;
         glance = this.#sleep(dueUs);
       }
     } finally {

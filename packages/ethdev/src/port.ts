@@ -131,6 +131,11 @@ export interface PortDatapath {
    * frames where they come from, and keeps those it has, up to `MAX_HOLD_MS`. Absent: what is not taken is dropped.
    */
   holding?(queue: number): boolean;
+  /**
+   * So often an lcore polls it in vain, at least, before it sleeps: only then has it asked its far end to announce what comes. Absent: 0, its
+   * descriptor always does.
+   */
+  readonly pollsBeforeSleep?: number;
   /** Called once per loop, for what time brings and no frame. Returns the microseconds until it has to be called again; 0: not before the next burst. */
   tick?(): number;
   /** Called once when the lcore stops using the port. */

@@ -20,6 +20,7 @@ let looks: number;
 let frames: number;
 /** Milliseconds that a sleep takes beyond what was asked. */
 let lateMs: number;
+let pollsBeforeSleep: number;
 
 const reader = { online: () => {}, offline: () => {}, checkpoint: () => {} } as unknown as QuiescentReader;
 const port: PortDatapath = {
@@ -31,6 +32,9 @@ const port: PortDatapath = {
     return count;
   },
   txBurst: (_queue, _burst, count) => count,
+  get pollsBeforeSleep() {
+    return pollsBeforeSleep;
+  },
 };
 
 const alloc = (bytes: number): number => {
@@ -47,6 +51,7 @@ beforeEach(() => {
   looks = 0;
   frames = 0;
   lateMs = 0;
+  pollsBeforeSleep = 0;
   vi.spyOn(performance, 'now').mockImplementation(() => now);
 });
 
@@ -76,6 +81,7 @@ function sleeps(times: number, beforeSleep: (number: number) => void = () => {})
   const loop = new LcoreLoop(context, reader, sys, { control, idleSpins: IDLE_SPINS, idleLatencyUs: IDLE_LATENCY_US, wakeFd: -1 } as LcoreWorkerData);
   using burst = allocateBurst(window, 8);
   loop.add({ id: 1, rx: port, rxQueue: 0, tx: port, txQueue: 0, engine: createEngine(context, ENGINE), announced: false, burst, counters: alloc(STREAM_COUNTERS_BYTES) });
+  loop.setPorts([port], []);
   loop.run();
   return asked;
 }
@@ -86,6 +92,18 @@ describe('an lcore that finds nothing', () => {
     sleeps(1);
     expect(looks).toBeLessThanOrEqual(Math.min(IDLE_SPINS, IDLE_SPIN_MS / ms + 16));
     expect(looks).toBeGreaterThan(Math.min(IDLE_SPINS - 1, IDLE_SPIN_MS / ms));
+  });
+
+  test('polls a port as often as that wants, however long it takes', () => {
+    lookMs = 0.01;
+    pollsBeforeSleep = 288;
+    sleeps(1);
+    expect(looks).toBeGreaterThan(288);
+    expect(looks).toBeLessThanOrEqual(296);
+    looks = 0;
+    sleeps(5);
+    // Once after each sleep, and no more than that.
+    expect(looks).toBeLessThanOrEqual(296 + 4);
   });
 
   test('looks often for a while after a frame, then as rarely as it may, and often again after the next', () => {

@@ -61,6 +61,9 @@ class MemifDatapath implements PortDatapath {
     return count;
   }
 
+  /** Some more than it takes to ask for signals: a frame that comes before its peer sees that is found by them. */
+  readonly pollsBeforeSleep: number = POLLS_BEFORE_INTERRUPT + 32;
+
   /** A poll that found nothing. After some of them the lcore may soon sleep: then the peer's signals are to wake it. */
   #idle(cell: number, queue: number): void {
     const polls = this.#u32[cell + QUEUE_IDLE / 4]!;

@@ -32,5 +32,5 @@ export const RECONNECT_MS = 500;
 export const ACCEPT_PAUSE_MS = 200;
 /** Bytes of a secret: its field has 24, and DPDK keeps one for the NUL. */
 export const MAX_SECRET_BYTES = 23;
-/** Polls in a row that find a ring empty before its peer is asked for interrupts. Fewer than an lcore's spins before it sleeps. */
+/** Polls in a row that find a ring empty before its peer is asked for interrupts. An lcore polls some more times before it sleeps. */
 export const POLLS_BEFORE_INTERRUPT = 256;
