@@ -123,7 +123,7 @@ export function createProgram(drivers: string): Command {
     .addOption(new Option('--forward <pair>', "ports to connect: 'A=B', 'A' to loop A back to itself, or 'A+B+C' for a learning switch (repeatable)").argParser(collect))
     .addOption(new Option('--forward-mode <engine>', 'what happens to frames on the way').choices(ENGINE_NAMES).default('io'))
     .addOption(new Option('--lcores <n>', 'polling threads, 1 to 64, or each with the processor it stays on, the DPDK way: 0@2,1@3').argParser(lcoreList).default([undefined], '1'))
-    .addOption(new Option('--idle-latency <us>', "how long an idle lcore may overlook a guest's first frame, 1 to 100000 us: each look costs 2 to 20 us of a processor").argParser(integer(1, MAX_IDLE_LATENCY_US)).default(IDLE_LATENCY_US))
+    .addOption(new Option('--idle-latency <us>', "how long an idle lcore may overlook a guest's first frame, 1 to 100000 us: each look costs up to 20 us of a processor").argParser(integer(1, MAX_IDLE_LATENCY_US)).default(IDLE_LATENCY_US))
     .addOption(new Option('--unsealed-memory <how>', 'guest memory in a file that cannot be sealed (on /dev/shm, say; not memfd), whose truncation would end this process: map it with a warning, or refuse it').choices(UNSEALED_MEMORY).default('map'))
     .addOption(new Option('--burst <n>', 'frames per burst, 1 to 1024').argParser(integer(1, 1024)))
     .addOption(new Option('--stats <seconds>', 'log statistics this often (0: at the end only)').argParser(integer(0, 86_400)).default(0))

@@ -26,9 +26,9 @@ export const EAGER_SLEEP_NS = 25_000;
 export const MAX_EAGER_SLEEP_MS = 0.15;
 /**
  * Microseconds that an idle lcore sleeps between two looks at what nothing announces: doorbells in memory have no descriptor, so this
- * bounds the latency of a guest's first frame. A look costs 2 us of CPU on bare metal and up to 20 in a virtual machine (the timer).
+ * bounds the latency of a guest's first frame. A look costs up to 20 us of CPU in a virtual machine (the timer).
  */
-export const IDLE_LATENCY_US = 100;
+export const IDLE_LATENCY_US = 50;
 /** Longest `idleLatencyUs`. */
 export const MAX_IDLE_LATENCY_US = 100_000;
 /** Kernel timers of an lcore are this exact (PR_SET_TIMERSLACK; 50 us by default, half of what it sleeps). */
