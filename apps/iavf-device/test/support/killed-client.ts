@@ -20,6 +20,13 @@ if (how === 'message') {
   }));
   await driver.request(Opcode.ENABLE_QUEUES, encodeQueueSelect({ vsiId: 1, rxQueues: 1, txQueues: 1 }));
   driver.setTail('rx', 0, 63);
+  if (how === 'unshared') {
+    const { window, ram } = driver;
+    for (let slot = 0; slot < 64; slot++) {
+      window.view.setBigUint64(ram.offset + 16 * slot, RAM_IOVA + 0x20000n, true);
+      window.view.setBigUint64(ram.offset + 16 * slot + 8, 0x30n | (300n << 34n), true);
+    }
+  }
   // Frames of zeroes, for ever: the ring is read over and over.
   let tail = 0;
   setInterval(() => {
