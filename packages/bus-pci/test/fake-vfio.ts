@@ -73,6 +73,7 @@ export class FakeVfio {
         this.#listeners.set(near, far);
         return near;
       },
+      ueventRead: (fd, into) => linux.read(fd, into),
       pread: (fd, into, offset) => this.#transfer(fd, into, offset, 'read'),
       pwrite: (fd, from, offset) => this.#transfer(fd, from, offset, 'write'),
     };

@@ -228,7 +228,7 @@ test('announcements of the kernel become events, in order; lost ones are said, a
   const events: { kind: string; address?: PciAddress }[] = [];
   const errors: unknown[] = [];
   const seen = Promise.withResolvers<undefined>();
-  const sys = withFaults(vfio.sys, [{ call: 'read', nth: 2, errno: 'ENOBUFS' }, { call: 'read', nth: 6, errno: 'EIO' }]);
+  const sys = withFaults(vfio.sys, [{ call: 'ueventRead', nth: 2, errno: 'ENOBUFS' }, { call: 'ueventRead', nth: 6, errno: 'EIO' }]);
   using _watch = source({ sys }).watch((event) => { events.push(event); }, (error) => { errors.push(error); seen.resolve(undefined); });
   vfio.announce('add', '/devices/virtual/net/tap0', { SUBSYSTEM: 'net' });
   vfio.announce('bind', '/devices/pci0000:00/0000:01:00.0', { SUBSYSTEM: 'pci', DRIVER: 'vfio-pci' });

@@ -1,6 +1,6 @@
 /** Nodes below /dev and their ioctls, and the kernel's announcements of devices (NETLINK_KOBJECT_UEVENT). */
 import { LinuxError } from './errors.ts';
-import { close } from './files.ts';
+import { blocked, close } from './files.ts';
 import { EINVAL, check, errno, libc } from './libc.ts';
 
 const O_RDONLY = 0;
@@ -37,4 +37,22 @@ export function ueventOpen(): number {
   const number = errno();
   close(fd);
   throw new LinuxError(number, 'bind', 'NETLINK_KOBJECT_UEVENT');
+}
+
+/** struct sockaddr_nl, and its length. */
+const sender = new Uint32Array(new ArrayBuffer(12));
+const senderBytes = new Uint32Array(new ArrayBuffer(4));
+
+export function ueventRead(socket: number, into: Uint8Array): number | undefined {
+  for (;;) {
+    senderBytes[0] = sender.byteLength;
+    const n = libc.recvfrom(socket, into, into.byteLength, 0, sender, senderBytes);
+    if (n >= 0) return isFromKernel() ? n : 0;
+    if (blocked('recvfrom', socket)) return undefined;
+  }
+}
+
+/** The kernel's port is 0; a process that may configure the network can send to the kernel's group, too. */
+function isFromKernel(): boolean {
+  return senderBytes[0] === sender.byteLength && (sender[0]! & 0xffff) === AF_NETLINK && sender[1] === 0;
 }

@@ -10,7 +10,7 @@ export interface Fault {
 }
 
 /** Calls for which `Sys` reports EAGAIN as undefined, so an injected one must look the same. */
-const MAY_BLOCK: ReadonlySet<keyof Sys> = new Set<keyof Sys>(['read', 'write', 'readAt', 'writeAt', 'writevAt', 'unixAccept', 'unixTryConnect', 'sendmsg', 'recvmsg', 'sendMessagesAt']);
+const MAY_BLOCK: ReadonlySet<keyof Sys> = new Set<keyof Sys>(['read', 'write', 'readAt', 'writeAt', 'writevAt', 'unixAccept', 'unixTryConnect', 'sendmsg', 'recvmsg', 'ueventRead', 'sendMessagesAt']);
 /** Calls that report failure as a result and never throw. */
 const NEVER_THROWS: ReadonlyMap<keyof Sys, unknown> = new Map<keyof Sys, unknown>([['eventfdSignal', false], ['addSeals', false], ['isValidFd', false], ['isEventfd', false]]);
 

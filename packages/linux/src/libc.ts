@@ -56,6 +56,7 @@ export const libc: {
   send(fd: number, from: Bytes, length: number, flags: number): number;
   sendmsg(fd: number, message: Bytes, flags: number): number;
   recvmsg(fd: number, message: Bytes, flags: number): number;
+  recvfrom(fd: number, into: Bytes, length: number, flags: number, address: Bytes, addressLength: Bytes): number;
   sendmmsg(fd: number, messages: Address, count: number, flags: number): number;
   memfd_create(name: string, flags: number): number;
   mmap(address: Address, length: number, protection: number, flags: number, fd: number, offset: number): Address;
@@ -102,6 +103,7 @@ export const libc: {
   send: lib.func('send', 'int64', ['int', 'void *', 'size_t', 'int']),
   sendmsg: lib.func('sendmsg', 'int64', ['int', 'void *', 'int']),
   recvmsg: lib.func('recvmsg', 'int64', ['int', 'void *', 'int']),
+  recvfrom: lib.func('recvfrom', 'int64', ['int', 'void *', 'size_t', 'int', 'void *', 'void *']),
   sendmmsg: lib.func('sendmmsg', 'int', ['int', 'uintptr_t', 'uint', 'int']),
   memfd_create: lib.func('memfd_create', 'int', ['str', 'uint']),
   mmap: lib.func('mmap', 'uintptr_t', ['uintptr_t', 'size_t', 'int', 'int', 'int', 'int64']),

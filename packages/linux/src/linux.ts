@@ -73,4 +73,5 @@ export const linux: Sys = {
   open: nodes.open,
   ioctl: nodes.ioctl,
   ueventOpen: nodes.ueventOpen,
+  ueventRead: nodes.ueventRead,
 };

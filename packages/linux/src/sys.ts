@@ -232,8 +232,13 @@ export interface Sys {
    */
   ioctl(fd: number, request: number, argument: number | bigint | Uint8Array): number;
   /**
-   * A non-blocking, close-on-exec socket on which the kernel announces devices that come, go and change (NETLINK_KOBJECT_UEVENT): one event per `read`, as
-   * strings that end with a zero byte. ENOBUFS, once, where events were lost.
+   * A non-blocking, close-on-exec socket on which the kernel announces devices that come, go and change (NETLINK_KOBJECT_UEVENT), for
+   * `ueventRead`.
    */
   ueventOpen(): number;
+  /**
+   * The next event, as strings that end with a zero byte; undefined = EAGAIN. 0: somebody else has sent a message as if it were the kernel, which is dropped.
+   * ENOBUFS, once, where events were lost.
+   */
+  ueventRead(socket: number, into: Uint8Array): number | undefined;
 }

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { OwnedFd, countOpenFds, linux, withFaults } from '../src/index.ts';
+import { libc } from '../src/libc.ts';
 
 const failing = (code: string, syscall: string): unknown => expect.objectContaining({ code, syscall });
 
@@ -53,19 +54,38 @@ test('the kernel announces a device', () => {
   {
     using events = new OwnedFd(linux.ueventOpen());
     const into = new Uint8Array(8192);
-    expect(linux.read(events.fd, into)).toBeUndefined();
+    expect(linux.ueventRead(events.fd, into)).toBeUndefined();
     const name = readdirSync('/sys/class/net')[0]!;
     // Asks the kernel to say again that this device is there (root's to ask).
     writeFileSync(`/sys/class/net/${name}/uevent`, 'change');
     // Others may come and go at the same time.
     const seen: string[][] = [];
     while (seen.at(-1)?.[0]?.endsWith(`/net/${name}`) !== true && linux.pollIn(Int32Array.of(events.fd), 1, 5e9) === 1) {
-      seen.push(Buffer.from(into.subarray(0, linux.read(events.fd, into))).toString('latin1').split('\0'));
+      seen.push(Buffer.from(into.subarray(0, linux.ueventRead(events.fd, into))).toString('latin1').split('\0'));
     }
     expect(seen.at(-1)?.[0]).toMatch(new RegExp(`^change@/devices/.*/net/${name}$`));
     expect(seen.at(-1)).toContain('SUBSYSTEM=net');
   }
   expect(countOpenFds()).toBe(before);
+});
+
+test('what a process sends to the group of the kernel is no announcement of the kernel', () => {
+  using events = new OwnedFd(linux.ueventOpen());
+  using forger = new OwnedFd(linux.ueventOpen());
+  // struct sockaddr_nl: its own port is the kernel's choice; everybody in group 1 gets it (root's to do).
+  const group = Uint32Array.of(16, 0, 1);
+  const forged = Buffer.from('remove@/devices/pci0000:00/0000:00:05.0\0SUBSYSTEM=pci\0');
+  expect(libc.connect(forger.fd, group, group.byteLength)).toBe(0);
+  expect(linux.write(forger.fd, forged)).toBe(forged.length);
+  expect(linux.pollIn(Int32Array.of(events.fd), 1, 5e9)).toBe(1);
+  const into = new Uint8Array(8192);
+  // Real ones may come at the same time, with text; the forged one is taken, and is nothing.
+  const lengths: number[] = [];
+  for (let length = linux.ueventRead(events.fd, into); length !== undefined; length = linux.ueventRead(events.fd, into)) {
+    lengths.push(length);
+    if (length > 0) expect(Buffer.from(into.subarray(0, length)).equals(forged)).toBe(false);
+  }
+  expect(lengths.filter((length) => length === 0)).toHaveLength(1);
 });
 
 test('faults are injected into these calls, too', () => {

@@ -24,7 +24,7 @@ import { parseUevent } from './uevent.ts';
 export interface KernelSourceOptions {
   /** Where sysfs and /dev are. */
   readonly sysfs?: Sysfs;
-  readonly sys?: VfioSys & Pick<Sys, 'ueventOpen' | 'read'>;
+  readonly sys?: VfioSys & Pick<Sys, 'ueventOpen' | 'ueventRead'>;
   /**
    * How devices are opened: `group` through /dev/vfio/GROUP and a container, `cdev` through a node of their own and /dev/iommu (Linux 6.6, where it is
    * configured), `auto` (the default) the latter where both nodes are there.
@@ -43,7 +43,7 @@ type KernelAddress = PciFunctionAddress | MdevAddress;
 export class KernelSource implements DeviceSource {
   readonly kinds: readonly PciAddress['kind'][] = ['pci', 'mdev'];
   readonly #sysfs: Sysfs;
-  readonly #sys: VfioSys & Pick<Sys, 'ueventOpen' | 'read'>;
+  readonly #sys: VfioSys & Pick<Sys, 'ueventOpen' | 'ueventRead'>;
   readonly #mode: 'auto' | 'group' | 'cdev';
   readonly #groups: VfioGroups;
   /** Text forms of the addresses of the devices that are open. */
@@ -117,7 +117,7 @@ export class KernelSource implements DeviceSource {
     const next = (): HotPlugEvent | 'none' | 'other' => {
       let length: number | undefined;
       try {
-        length = sys.read(fd, bytes);
+        length = sys.ueventRead(fd, bytes);
       } catch (error) {
         if (error instanceof LinuxError && error.code === 'ENOBUFS') return { kind: 'changed' };
         throw error;
