@@ -11,11 +11,17 @@ type Width = 1 | 2 | 4;
  * ERR_BUS_RANGE outside the part that was asked for. (A DataView would not do: engines may split its accesses into bytes.)
  */
 export interface DirectRegisters {
+  /** A byte at `offset` of the BAR, in one load. */
   read8(offset: number): number;
+  /** A 16-bit register at `offset` of the BAR, in one load. */
   read16(offset: number): number;
+  /** A 32-bit register at `offset` of the BAR, in one load. */
   read32(offset: number): number;
+  /** The same in one store. */
   write8(offset: number, value: number): void;
+  /** The same in one store. */
   write16(offset: number, value: number): void;
+  /** The same in one store. */
   write32(offset: number, value: number): void;
 }
 

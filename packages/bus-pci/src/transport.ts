@@ -74,6 +74,7 @@ export interface PciTransport extends AsyncDisposable {
 
   /** Asked of the device once. ERR_BUS_RANGE from `regionCount` on; an index that the device does not have is a region of 0 bytes. */
   region(index: number): Promise<BusRegion>;
+  /** As `region`: a kind of interrupt that the device does not have counts 0 vectors. */
   interrupt(index: number): Promise<BusInterruptInfo>;
   /** Exactly `into.length` bytes, as one access: a register is read with its own width. `into` may be a view of shared memory. */
   read(region: number, offset: number, into: Uint8Array): Promise<void>;
