@@ -93,6 +93,9 @@ export class SerialCard implements AsyncDisposable {
         ended: () => { this.#open.delete(index); },
       };
       const port = await SerialPort.open(index, uart, options);
+      // Nobody would end it: the ports that are open are closed already.
+      if (this.#closing !== undefined) throw closed();
+      if (this.#failure !== undefined) throw this.#failure;
       this.#open.set(index, port);
       return port;
     });
@@ -103,7 +106,7 @@ export class SerialCard implements AsyncDisposable {
     return this.#closing ??= (async () => {
       for (const port of [...this.#open.values()]) await port.close();
       await this.#device.close();
-      this.#failure ??= new SerialError('ERR_SERIAL_CLOSED', 'the card is closed');
+      this.#failure ??= closed();
     })();
   }
 
@@ -166,6 +169,10 @@ async function portBars(device: BusDevice): Promise<readonly Bar[]> {
   while (bars.length < MAX_PORTS && (await device.region(bars.length)).sizeBytes >= REGISTER_BYTES) bars.push(await device.bar(bars.length));
   if (bars.length === 0) throw new SerialError('ERR_SERIAL_NOT_A_UART', `BAR 0 has no room for the ${REGISTER_BYTES} registers of a UART`);
   return bars;
+}
+
+function closed(): SerialError {
+  return new SerialError('ERR_SERIAL_CLOSED', 'the card is closed');
 }
 
 /** Whatever the bus says, the card does not do what it has to. */

@@ -2,7 +2,7 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { afterAll, beforeEach, afterEach, describe, expect, test } from 'vitest';
 import { BusDevice, KernelSource, type Sysfs } from '@emudev/bus-pci';
-import { SerialCard } from '@emudev/serial-pmd';
+import { SerialCard, type SerialPort } from '@emudev/serial-pmd';
 import { FakeKernel } from '../../bus-pci/test/fake-kernel.ts';
 import { FakeVfio, type FakeModel } from '../../bus-pci/test/fake-vfio.ts';
 import { fakeMtty } from '../../bus-pci/test/fake-vfio-models.ts';
@@ -105,6 +105,22 @@ describe('bad devices', () => {
     await port.write(Buffer.from('x'));
     expect(Buffer.from((await port.read())!).toString()).toBe('x');
     expect(port.counters).toMatchObject({ overruns: 1, parityErrors: 1, framingErrors: 1, received: 1 });
+  });
+
+  test('a port that is opened while the card is closed is closed, too, however far it has come', async () => {
+    // Every step of opening is a turn of the microtask queue.
+    for (let turns = 0, opened = false; !opened; turns++) {
+      const card = await SerialCard.open(await made.open());
+      const opening = card.openPort(0).then((port) => port, () => undefined);
+      let settled: SerialPort | undefined | 'not yet' = 'not yet';
+      void opening.then((port) => { settled = port; });
+      for (let i = 0; i < turns; i++) await undefined;
+      opened = settled !== 'not yet';
+      await card.close();
+      const port = await opening;
+      const end = port?.read().then((bytes) => bytes ?? 'end');
+      if (end !== undefined) expect([turns, await Promise.race([end, turn('open')])]).toEqual([turns, 'end']);
+    }
   });
 
   test('a card that vanishes', async () => {
