@@ -214,7 +214,10 @@ export class LcoreLoop {
     const end = Math.min(first + PREFETCH_STREAMS, streams.length);
     for (let s = first; s < end; s++) {
       const stream = streams[s]!;
-      if (stream.prefetches && !(glance && stream.announced)) stream.rx.prefetch!(stream.rxQueue);
+      if (!stream.prefetches || (glance && stream.announced)) continue;
+      // It reads what a guest may take away: if that throws, it is this stream's fault.
+      this.current = s;
+      stream.rx.prefetch!(stream.rxQueue);
     }
   }
 
