@@ -40,14 +40,16 @@ export async function bindPciFunction(sysfs: Sysfs, address: PciFunctionAddress,
     if (now !== VFIO_PCI_DRIVER) throw new BusError('ERR_BUS_UNUSABLE', `${VFIO_PCI_DRIVER} does not take ${name}; ${now === undefined ? 'no driver' : quoted(now)} has it: see the kernel's log`);
     return former;
   } catch (error) {
-    await giveBack(sysfs, name).catch(() => undefined);
+    const back = giveBack(sysfs, name).catch(() => undefined);
+    // Of a function that is being unbound the kernel lets nobody write anything until that is done.
+    if (!isBusy(error)) await back;
     throw error;
   }
 }
 
 /**
  * Takes a function from vfio-pci and lets the kernel choose a driver for it as it does at boot; resolves to that driver, undefined where there is none for it. ERR_BUS_STATE where
- * another driver than vfio-pci has it, ERR_BUS_GONE, ERR_BUS_BUSY where it is still open after the time, ERR_BUS_SYSFS.
+ * another driver than vfio-pci has it, ERR_BUS_GONE, ERR_BUS_BUSY where it is still open after the time (the kernel gives it its own driver when it is closed), ERR_BUS_SYSFS.
  */
 export async function unbindPciFunction(sysfs: Sysfs, address: PciFunctionAddress, options: BindingOptions = {}): Promise<string | undefined> {
   const name = await presentFunction(sysfs, address);
@@ -55,7 +57,12 @@ export async function unbindPciFunction(sysfs: Sysfs, address: PciFunctionAddres
   const driver = await sysfs.linkName([...path, 'driver']);
   if (driver !== undefined && driver !== VFIO_PCI_DRIVER) throw new BusError('ERR_BUS_STATE', `${name} is bound to ${quoted(driver)}, not to ${VFIO_PCI_DRIVER}`);
   await sysfs.write([...path, 'driver_override'], '\n');
-  if (driver !== undefined) await unbind(sysfs, name, driver, options);
+  try {
+    if (driver !== undefined) await unbind(sysfs, name, driver, options);
+  } catch (error) {
+    if (isBusy(error)) giveBack(sysfs, name).catch(() => undefined);
+    throw error;
+  }
   await giveBack(sysfs, name);
   return sysfs.linkName([...path, 'driver']);
 }
@@ -71,6 +78,8 @@ function unbind(sysfs: Sysfs, name: string, driver: string, { timeoutMs = UNBIND
   const late = (): BusError => new BusError('ERR_BUS_BUSY', `${quoted(driver)} still has ${name} after ${timeoutMs} ms: somebody has it open`);
   return within(sysfs.write([...driverPath(driver), 'unbind'], name), timeoutMs, late);
 }
+
+const isBusy = (error: unknown): boolean => error instanceof BusError && error.code === 'ERR_BUS_BUSY';
 
 /** The kernel's own choice of a driver. */
 async function giveBack(sysfs: Sysfs, name: string): Promise<void> {

@@ -6,6 +6,7 @@ import { FakeKernel } from './fake-kernel.ts';
 
 const NAME = '0000:01:00.0';
 const ADDRESS: PciFunctionAddress = { kind: 'pci', domain: 0, bus: 1, device: 0, function: 0 };
+const WAIT = { timeout: 15_000 };
 const coded = (code: string): unknown => expect.objectContaining({ code });
 
 /** A kernel whose PCI bus binds and unbinds as Linux does. */
@@ -18,6 +19,7 @@ class BindingKernel extends FakeKernel {
   /** Whoever has it open lets go. */
   released: Promise<unknown> = Promise.resolve();
   fails: string | undefined;
+  #lock: Promise<unknown> = Promise.resolve();
 
   function(driver?: string, group: number | 'none' = 7): void {
     this.pci(NAME, { ...(driver === undefined ? {} : { driver }), ...(group === 'none' ? {} : { group }) });
@@ -35,10 +37,13 @@ class BindingKernel extends FakeKernel {
     this.writes.push(`${what} ${JSON.stringify(text)}`);
     if (what === this.fails) throw new BusError('ERR_BUS_SYSFS', `cannot write ${what}: EIO`, { errno: 5 });
     if (what === 'unbind') {
-      await this.released;
+      this.#lock = this.released;
+      await this.#lock;
       rmSync(this.driver);
       return;
     }
+    // The kernel holds the device's lock while it unbinds, and takes it for these.
+    await this.#lock;
     await super.write(path, text);
     if (what !== 'drivers_probe' || existsSync(this.driver)) return;
     const wanted = readFileSync(join(this.root, `sys/bus/pci/devices/${NAME}/driver_override`), 'utf8').trim();
@@ -107,5 +112,15 @@ test('a function that is open somewhere is busy after the time, and goes when it
   kernel.released = closed.promise;
   await expect(unbindPciFunction(kernel, ADDRESS, { timeoutMs: 20 })).rejects.toEqual(coded('ERR_BUS_BUSY'));
   closed.resolve(undefined);
-  await expect.poll(() => kernel.bound()).toBeUndefined();
+  await expect.poll(() => kernel.bound(), WAIT).toBe('e1000e');
+});
+
+test('a function that its former driver does not let go of is busy after the time, and that driver has it again in the end', async () => {
+  kernel.function('e1000e');
+  const closed = Promise.withResolvers<undefined>();
+  kernel.released = closed.promise;
+  await expect(bindPciFunction(kernel, ADDRESS, { timeoutMs: 20 })).rejects.toEqual(coded('ERR_BUS_BUSY'));
+  closed.resolve(undefined);
+  await expect.poll(() => kernel.writes.at(-1), WAIT).toBe(`drivers_probe "${NAME}"`);
+  await expect.poll(() => kernel.bound(), WAIT).toBe('e1000e');
 });
