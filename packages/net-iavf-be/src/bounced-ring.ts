@@ -351,11 +351,11 @@ export function bytesOf(words: readonly bigint[]): Uint8Array {
   return new Uint8Array(BigUint64Array.from(words).buffer);
 }
 
-/** BOUNCE_MESSAGES at a time. No job rejects. */
-export async function inTurns(jobs: readonly (() => Promise<void>)[]): Promise<void> {
+/** BOUNCE_MESSAGES at a time. No job rejects. None begins when `isGivenUp`: what it would read may be somebody else's memory by then. */
+export async function inTurns(jobs: readonly (() => Promise<void>)[], isGivenUp: () => boolean): Promise<void> {
   let next = 0;
   const worker = async (): Promise<void> => {
-    while (next < jobs.length) await jobs[next++]!();
+    while (next < jobs.length && !isGivenUp()) await jobs[next++]!();
   };
   await Promise.all(Array.from({ length: Math.min(BOUNCE_MESSAGES, jobs.length) }, worker));
 }

@@ -37,6 +37,9 @@ interface Frame {
 }
 
 export class BouncedRxRing extends BouncedRing {
+  /** The frame whose last word is on its way to the guest. */
+  #underWay: Frame | undefined;
+
   protected get canGiveBack(): boolean {
     return this.returned !== this.fetched && (this.word(this.returned, 1) & DD) !== 0n;
   }
@@ -62,7 +65,7 @@ export class BouncedRxRing extends BouncedRing {
     const slots = this.#wholeFrames();
     if (slots.length === 0) return false;
     const memory = this.parts.host.memory();
-    const unwritten = await this.#writeData(memory, slots);
+    const unwritten = await this.#writeData(memory, slots, epoch);
     if (epoch !== this.epoch) return true;
     const writeBacks = this.#writeBacks(slots, unwritten);
     for (const run of runsOf(writeBacks)) {
@@ -88,7 +91,7 @@ export class BouncedRxRing extends BouncedRing {
   }
 
   /** Returns the slots whose buffers could not be written. */
-  async #writeData(memory: MemTable, slots: readonly number[]): Promise<ReadonlySet<number>> {
+  async #writeData(memory: MemTable, slots: readonly number[], epoch: number): Promise<ReadonlySet<number>> {
     const unwritten = new Set<number>();
     const bounced = slots.filter((slot) => this.pieceAt[slot]! >= 0 && (this.word(slot, 1) & RXE) === 0n);
     await inTurns(bounced.map((slot) => async () => {
@@ -99,7 +102,7 @@ export class BouncedRxRing extends BouncedRing {
       } catch {
         unwritten.add(slot);
       }
-    }));
+    }), () => epoch !== this.epoch);
     return unwritten;
   }
 
@@ -135,14 +138,16 @@ export class BouncedRxRing extends BouncedRing {
       // Sent is given: if no answer comes nobody knows whether the guest has seen it, and once more would be worse.
       this.returned = this.after(slot);
       if (frame !== undefined && isLost) this.#countLost(frame);
+      this.#underWay = isLost ? undefined : frame;
       try {
         await this.#store(memory, this.addressOf(slot) + 8n, qw1);
         published = true;
       } catch (error) {
-        if (frame !== undefined && !isLost) this.#countLost(frame);
+        this.#countUnderWay();
         this.fail(error);
         break;
       }
+      this.#underWay = undefined;
       if (epoch !== this.epoch) break;
     }
     if (published) this.raise();
@@ -155,7 +160,14 @@ export class BouncedRxRing extends BouncedRing {
     Atomics.store(this.u64, at / 8, word);
   }
 
+  /** Once: what comes late finds the counters perhaps in somebody else's memory. */
+  #countUnderWay(): void {
+    if (this.#underWay !== undefined) this.#countLost(this.#underWay);
+    this.#underWay = undefined;
+  }
+
   protected countPending(): void {
+    this.#countUnderWay();
     let ofFrame: number[] = [];
     for (let slot = this.returned; slot !== this.fetched; slot = this.after(slot)) {
       const qw1 = this.word(slot, 1);

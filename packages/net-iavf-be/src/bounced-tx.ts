@@ -55,7 +55,7 @@ export class BouncedTxRing extends BouncedRing {
   }
 
   protected async show(raw: BigUint64Array, count: number, epoch: number): Promise<boolean> {
-    const { copies, attempted } = await this.#fetchBuffers(raw, count);
+    const { copies, attempted } = await this.#fetchBuffers(raw, count, epoch);
     if (epoch !== this.epoch) return true;
     const first = this.fetched;
     let n = 0;
@@ -68,7 +68,7 @@ export class BouncedTxRing extends BouncedRing {
   }
 
   /** Copies of buffers that have to be asked for, by descriptor; no more than there is room for. One that cannot be had stays undefined. */
-  async #fetchBuffers(raw: BigUint64Array, count: number): Promise<{ copies: readonly (Uint8Array | undefined)[]; attempted: number }> {
+  async #fetchBuffers(raw: BigUint64Array, count: number, epoch: number): Promise<{ copies: readonly (Uint8Array | undefined)[]; attempted: number }> {
     const memory = this.parts.host.memory();
     const copies: (Uint8Array | undefined)[] = [];
     const jobs: (() => Promise<void>)[] = [];
@@ -96,7 +96,7 @@ export class BouncedTxRing extends BouncedRing {
       }
       if ((qw1 & EOP) !== 0n) swallowing = false;
     }
-    await inTurns(jobs);
+    await inTurns(jobs, () => epoch !== this.epoch);
     return { copies, attempted };
   }
 

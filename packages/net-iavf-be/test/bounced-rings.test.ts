@@ -1,4 +1,5 @@
 /** Rings and buffers in memory that came without a descriptor: served by messages to a client that may do anything. */
+import { setImmediate as turn } from 'node:timers/promises';
 import { VECTOR_ARMED, VECTOR_PENDING } from '@emudev/emudev';
 import { decodeEthStats, encodeQueueSelect, Opcode } from '@emudev/virtchnl';
 import { describe, expect, it } from 'vitest';
@@ -264,6 +265,47 @@ describe('a client that does not do its part hurts itself only', () => {
     // Areas of disabled rings go with the next change of the table.
     await guest.remap(13, 'mapped');
     expect(guest.card.window.allocatedBytes).toBeLessThanOrEqual(allocatedBytes + 0x8_0000);
+  });
+
+  it.each(['rx', 'tx'] as const)('silence: of an %s ring that has been given up no message more begins, whatever its memory is used for by then', async (direction) => {
+    await using guest = await MixedGuest.start({ kinds: all('remote') });
+    await guest.up(rxBuffers(63));
+    let begun = 0;
+    guest.client.script = (access, iova) => {
+      if (iova < RAM_IOVA + BigInt(BUFFERS)) return undefined;
+      begun++;
+      return 'silence';
+    };
+    if (direction === 'rx') guest.send(...Array.from({ length: 40 }, (_, n) => frame(n)));
+    else for (let n = 0; n < 40; n++) guest.post([{ at: PACKETS + n * 100, bytes: 100 }]);
+    await guest.until('it has as many messages under way as it may', () => begun >= BOUNCE_MESSAGES);
+    await guest.card.disable(1, 1);
+    await guest.until('late answers are in', () => { guest.client.breakSilence(); return guest.client.outstanding === 0; });
+    for (let n = 0; n < 10; n++) await turn();
+    expect(begun).toBe(BOUNCE_MESSAGES);
+    if (direction === 'rx') expect([guest.stat('tx_q0_packets'), guest.stat('tx_q0_dropped')]).toEqual([0, 40]);
+  });
+
+  it('silence: a frame of which nobody says whether the guest has it is counted when its ring is given up, and not once more', async () => {
+    await using guest = await MixedGuest.start({ kinds: all('remote') });
+    await guest.up(rxBuffers(10));
+    // Not even an error comes for the word with DD in it.
+    let asked = 0;
+    guest.client.script = (access, _iova, bytes) => {
+      if (access === 'read' || bytes.length !== 8) return undefined;
+      asked++;
+      return 'silence';
+    };
+    guest.send(frame(1), frame(2));
+    await guest.until('the first is under way', () => asked === 1);
+    await guest.card.disable(1, 1);
+    const counted = (): number[] => [guest.stat('tx_q0_packets'), guest.stat('tx_q0_dropped')];
+    const atTheEnd = counted();
+    expect(atTheEnd[0]! + atTheEnd[1]!).toBe(2);
+    guest.client.breakSilence();
+    await guest.until('the late answer is in', () => guest.client.outstanding === 0);
+    for (let n = 0; n < 10; n++) await turn();
+    expect([atTheEnd, counted()]).toEqual([[0, 2], [0, 2]]);
   });
 });
 
