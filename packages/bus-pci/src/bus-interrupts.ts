@@ -17,6 +17,8 @@ export class BusInterrupts {
   /** Vectors of INTx, MSI or MSI-X that the device has set up; it takes a `clear` to set up others. */
   #enabled: { readonly index: number; readonly vectors: number } | undefined;
   #changing: Promise<unknown> = Promise.resolve();
+  /** Why nobody is signalled any more. */
+  #ended: BusError | undefined;
 
   /** For `BusDevice`. */
   constructor(transport: PciTransport, sys: Sys) {
@@ -68,7 +70,11 @@ export class BusInterrupts {
     });
     this.#listeners.add(listener);
     try {
-      await this.#change(() => this.#connectAll(index, listener.eventfds));
+      await this.#change(() => {
+        // It had to wait for its turn, and has no eventfds any more.
+        if (this.#ended !== undefined) throw this.#ended;
+        return this.#connectAll(index, listener.eventfds);
+      });
     } catch (error) {
       listener.end();
       throw error;
@@ -78,6 +84,7 @@ export class BusInterrupts {
 
   /** For `BusDevice`: the device has ended, and signals nobody any more. `error`: what the listeners are told; undefined where that was asked for. */
   end(error?: BusError): void {
+    this.#ended ??= error ?? new BusError('ERR_BUS_CLOSED', 'the device is closed');
     for (const listener of [...this.#listeners]) listener.end(error);
     this.#connected.clear();
   }

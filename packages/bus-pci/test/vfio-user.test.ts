@@ -148,6 +148,15 @@ describe('a card', () => {
     await expect((await Promise.allSettled([device.bar(0)]))[0]).toMatchObject({ status: 'rejected', reason: { code: 'ERR_BUS_GONE' } });
   });
 
+  test('of listeners that wait for their turn while it is closed each is told just that', async () => {
+    const device = await BusDevice.open(source, at(path));
+    const listening = [IRQ_MSIX, IRQ_MSIX, IRQ_INTX].map((index, vector) => device.interrupts.onInterrupt(index, [vector % 2], () => {}));
+    const outcomes = Promise.allSettled(listening);
+    await Promise.all([device.close(), device.close()]);
+    for (const outcome of await outcomes) if (outcome.status === 'rejected') expect(outcome.reason).toMatchObject({ code: 'ERR_BUS_CLOSED' });
+    expect((await outcomes)[2]).toMatchObject({ status: 'rejected' });
+  });
+
   test('a bus drives it, and notices when its server has gone', async () => {
     const bus = new PciBus({ selection: Selection.parse({ allow: [path] }) }).addSource(new VfioUserSource());
     const removed = Promise.withResolvers<undefined>();
