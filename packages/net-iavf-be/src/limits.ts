@@ -38,6 +38,11 @@ export const MISS_PATIENCE_MS = 0.25;
 export const ROOM_DESCRIPTORS = 64;
 /** So long they are, ms; a guest that makes no room meanwhile loses them, as by any card, until it does. */
 export const ROOM_PATIENCE_MS = 20;
+/**
+ * Microseconds after which an lcore that sleeps for a descriptor looks again whether the guest has armed a vector whose event is latched. (One
+ * that also receives from a guest looks more often anyway.) A guest that polls and never arms costs such an lcore 1 % of a processor.
+ */
+export const ARMING_LOOK_US = 500;
 /** Loops of an lcore between two looks at all vectors of a card, for what no event of ours makes it look at: 6 ms while it is idle. */
 export const LOOK_ROUND_LOOPS = 64;
 /** Copies of what one bounced ring has under way. More than the longest packet that is not refused for its length, and what is lost at the end of the pool. */

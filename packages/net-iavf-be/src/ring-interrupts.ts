@@ -9,11 +9,11 @@
  * That the guest's frames have been sent is no news that it waits for: that interrupt is put off by the interval of the Tx ring, and is
  * not raised at all if the vector fires meanwhile for what has been received, because a handler looks at all rings of its vector.
  */
-import { VECTOR_CONTROL, VECTOR_PENDING, VECTOR_FIRED, evaluateVector, isArmed, latchEvent, monotonicMicros, raiseVector } from '@emudev/emudev';
+import { VECTOR_CONTROL, VECTOR_FD, VECTOR_PENDING, VECTOR_FIRED, evaluateVector, isArmed, latchEvent, monotonicMicros, raiseVector } from '@emudev/emudev';
 import type { LcoreContext } from '@emudev/ethdev';
 import { MAX_QUEUE_PAIRS, takeControl } from '@emudev/iavf-emu/contract';
 import { DEV_PAUSED, DEV_QUEUE_PAIRS, DEV_RX_BLOCKS, DEV_TX_BLOCKS, Q_BYTES, Q_ITR, Q_STATS, Q_VECTOR, QS_INTERRUPTS } from './layout.ts';
-import { LOOK_ROUND_LOOPS } from './limits.ts';
+import { ARMING_LOOK_US, LOOK_ROUND_LOOPS } from './limits.ts';
 
 /** VFINT_ITRN1: 12 bits in units of 2 us. */
 const ITR_MASK = 0xfff;
@@ -28,8 +28,8 @@ export class RingInterrupts {
   readonly #paused: number;
   readonly #signal: (fd: number) => boolean;
   readonly #clock: () => number;
-  /** Queue blocks whose event waits. */
-  readonly #waiting = new Int32Array(2 * MAX_QUEUE_PAIRS);
+  /** Queue blocks whose event waits: those of the card, and those under which the control thread raises for the same rings. */
+  readonly #waiting = new Int32Array(4 * MAX_QUEUE_PAIRS);
   #count = 0;
   /** Queue blocks whose event has been put off: until when, and the vector's cells and its `fired` at that time. */
   readonly #putOff = new Int32Array(MAX_QUEUE_PAIRS);
@@ -137,7 +137,7 @@ export class RingInterrupts {
     for (let i = this.#count - 1; i >= 0; i--) {
       // Looked up again: the guest may have mapped the ring to another vector, or to none.
       const cells = this.#u32[(this.#waiting[i]! + Q_VECTOR) >>> 2]!;
-      const dueUs = cells === 0 ? 0 : this.#evaluate(cells);
+      const dueUs = cells === 0 ? 0 : this.#evaluate(cells) || this.#armingLookUs(cells);
       if (cells === 0 || Atomics.load(this.#i32, cells + VECTOR_PENDING) === 0) this.#waiting[i] = this.#waiting[--this.#count]!;
       else if (dueUs !== 0 && (first === 0 || dueUs < first)) first = dueUs;
     }
@@ -149,6 +149,11 @@ export class RingInterrupts {
     this.#takeControl(cells);
     if (!isArmed(this.#i32, cells)) return 0;
     return evaluateVector(this.#i32, cells, this.#signal, this.#clock);
+  }
+
+  /** Of a vector that did not fire and waits for no time: nobody hears when the guest arms it, nor may anything else wake this lcore. */
+  #armingLookUs(cells: number): number {
+    return Atomics.load(this.#i32, cells + VECTOR_CONTROL) !== 0 && Atomics.load(this.#i32, cells + VECTOR_FD) >= 0 ? ARMING_LOOK_US : 0;
   }
 
   #takeControl(cells: number): void {

@@ -271,7 +271,7 @@ describe('a client that does not do its part hurts itself only', () => {
     await using guest = await MixedGuest.start({ kinds: all('remote') });
     await guest.up(rxBuffers(63));
     let begun = 0;
-    guest.client.script = (access, iova) => {
+    guest.client.script = (_access, iova) => {
       if (iova < RAM_IOVA + BigInt(BUFFERS)) return undefined;
       begun++;
       return 'silence';

@@ -293,6 +293,22 @@ describe('a guest that arms by a store', () => {
     expect(mapped.fired).toBe(2);
   });
 
+  it('is looked at again soon by an lcore that nothing else keeps awake, as long as something is latched', () => {
+    const mapped = new Mapped();
+    expect(mapped.lcore.tick()).toBe(0);
+    mapped.lcore.raise(BLOCKS);
+    const dueUs = mapped.lcore.tick();
+    expect(dueUs).toBeGreaterThan(0);
+    expect(dueUs).toBeLessThanOrEqual(1000);
+    mapped.write(0x19);
+    expect([mapped.lcore.tick(), mapped.fired]).toEqual([0, 1]);
+    // While there is no descriptor, the control thread is the one that hears of the next.
+    mapped.i32[(CELLS[0]! >>> 2) + VECTOR_FD] = -1;
+    mapped.write(0x19);
+    mapped.lcore.raise(BLOCKS);
+    expect(mapped.lcore.tick()).toBe(0);
+  });
+
   it('sets the interval of the ITR that it names, once: a later write of VFINT_ITRN1 counts', () => {
     const mapped = new Mapped();
     mapped.write(1 | (1 << 3) | (20 << 5));
@@ -366,4 +382,26 @@ describe('a guest that arms by a store', () => {
     expect(mapped.looks).toBe(looks);
     expect(mapped.fired).toBe(0);
   });
+});
+
+it('rings of a card and what the control thread raises for the same ones wait side by side, all of them', () => {
+  const memory = new SharedArrayBuffer(1 << 16);
+  const i32 = new Int32Array(memory);
+  const u32 = new Uint32Array(memory);
+  const blocks = 1 << 14;
+  const cells = (n: number): number => 1024 + n * 16;
+  const fired: number[] = [];
+  const interrupts = new RingInterrupts({ i32, u32 }, DEVICE, (fd) => fired.push(fd) > 0, () => 5_000_000);
+  u32[(DEVICE + DEV_QUEUE_PAIRS) >>> 2] = 16;
+  u32[(DEVICE + DEV_TX_BLOCKS) >>> 2] = blocks;
+  u32[(DEVICE + DEV_RX_BLOCKS) >>> 2] = blocks + 16 * Q_BYTES;
+  const all = Array.from({ length: 64 }, (_, n) => n);
+  for (const n of all) {
+    i32[cells(n) + VECTOR_FD] = n;
+    u32[(blocks + n * Q_BYTES + Q_VECTOR) >>> 2] = cells(n);
+    interrupts.raise(blocks + n * Q_BYTES);
+  }
+  for (const n of all) i32[cells(n) + VECTOR_ARMED] = 1;
+  interrupts.tick();
+  expect(fired.toSorted((a, b) => a - b)).toEqual(all);
 });
