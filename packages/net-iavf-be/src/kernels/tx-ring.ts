@@ -19,9 +19,10 @@ import { emitSegments, segmentsEnd, startSegments, tsoFits } from './tso';
 import {
   CMD_DUMMY, CMD_IIPT, CMD_IIPT_IPV6, CMD_IL2TAG1, CMD_L4T, CMD_L4T_TCP, CMD_SPECIAL, cmdOf, collect, CONTEXT_IL2TAG2, CONTEXT_TSO,
   DTYPE_CONTEXT, DTYPE_DATA, DTYPE_DONE, dtypeOf, l2Of, l3Of, l4Of, mssOf, packetBytes, packetContext, packetDescriptors,
-  packetFirst, packetMalformed, QW1_EOP, QW1_RS, sizeOf, tag1Of,
+  packetFirst, packetMalformed, packetOrdinary, QW1_EOP, QW1_RS, sizeOf, tag1Of,
 } from './tx-descriptor';
 import { finishChecksums, headersFit, insertTag } from './tx-offload';
+import { piecesEnd, takePieces } from './tx-pieces';
 import {
   isPlain, isSimple, NOTHING_FETCHED, RAISE, runBytes, runCursor, runFrames, runGroup, runHead, runRaise, takePlain, takeSummed,
 } from './tx-run';
@@ -153,6 +154,14 @@ export function rxBurst(device: u32, queue: u32, records: u32, max: u32, arena: 
       // The rest is yet to come, unless the guest has no descriptor left to post
       if (available == length - 1) store<u32>(block, QFAULT_NEVER_EOP, Q_FAULT);
       break;
+    }
+    if (packetOrdinary && takePieces(block, queue, records + produced * FRAME_RECORD_BYTES, caps, maxFrame, cursor, end)) {
+      ++produced;
+      cursor = piecesEnd;
+      raise |= completeLast(ring, length, head, load<u32>(block, Q_STAGE) + STAGE_DESCRIPTORS);
+      head += packetDescriptors;
+      if (head >= length) head -= length;
+      continue;
     }
     outcome = DROPPED;
     produced += assemble(device, block, queue, records + produced * FRAME_RECORD_BYTES, caps, maxFrame, cursor, end, produced == 0);
@@ -290,7 +299,7 @@ function gather(to: u32, descriptors: u32): bool {
   for (let n: u32 = 0; n < packetDescriptors; ++n) {
     const qw1 = load<u64>(descriptors + (n << 4), 8);
     if (dtypeOf(qw1) != DTYPE_DATA) continue;
-    if (!copyFromGuest(to, load<u64>(descriptors + (n << 4)), sizeOf(qw1))) return false;
+    if (!fetch(to, load<u64>(descriptors + (n << 4)), sizeOf(qw1))) return false;
     to += sizeOf(qw1);
   }
   return true;
@@ -309,4 +318,15 @@ function complete(ring: u32, length: u32, head: u32, descriptors: u32): u32 {
     if (++head == length) head = 0;
   }
   return raise;
+}
+
+/** As `complete`, of a packet none but whose last descriptor may have RS. */
+@inline
+function completeLast(ring: u32, length: u32, head: u32, descriptors: u32): u32 {
+  const qw1 = load<u64>(descriptors + ((packetDescriptors - 1) << 4), 8);
+  if ((qw1 & QW1_RS) == 0) return 0;
+  head += packetDescriptors - 1;
+  if (head >= length) head -= length;
+  publish(ring + (head << 4) + 8, qw1 | 0xf);
+  return RAISE;
 }
