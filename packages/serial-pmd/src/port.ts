@@ -246,7 +246,7 @@ export class SerialPort implements AsyncDisposable {
     return this.#command(async () => inputs(await this.#uart.read(MSR)));
   }
 
-  /** Calls back when a wire has changed, until disposed of. */
+  /** Calls back when a wire has changed, until disposed of. What a callback throws is an uncaught exception of the process. */
   onModem(observer: (inputs: ModemInputs) => void): Disposable {
     this.#observers.add(observer);
     this.#rearm();
@@ -355,7 +355,14 @@ export class SerialPort implements AsyncDisposable {
     const status = await this.#uart.read(MSR);
     if ((status & MSR_DELTAS) === 0) return;
     const now = inputs(status);
-    for (const observer of this.#observers) observer(now);
+    for (const observer of this.#observers) {
+      try {
+        observer(now);
+      } catch (error) {
+        // Its owner's affair, and not the card's.
+        queueMicrotask(() => { throw error; });
+      }
+    }
   }
 
   /** Nothing can be sent to oneself while nobody fetches it. */

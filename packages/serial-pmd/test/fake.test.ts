@@ -123,6 +123,28 @@ describe('bad devices', () => {
     }
   });
 
+  test('what a callback throws is not taken for a failure of the card', async () => {
+    await using card = await SerialCard.open(await made.open());
+    const port = await card.openPort(0);
+    const uncaught = new Promise<unknown>((resolve) => { process.setUncaughtExceptionCaptureCallback(resolve); });
+    try {
+      using _ = port.onModem(() => { throw new Error('oops'); });
+      let asks = true;
+      registers = (offset) => {
+        if (offset === 2 && asks) return 0xc0;
+        if (offset !== 6) return undefined;
+        asks = false;
+        return 0x11;
+      };
+      made.vfio.signal(UUID, card.interrupt === 'msi' ? 1 : 0);
+      expect(await uncaught).toMatchObject({ message: 'oops' });
+    } finally {
+      process.setUncaughtExceptionCaptureCallback(null);
+    }
+    registers = () => undefined;
+    expect((await port.modem()).cts).toBe(true);
+  });
+
   test('a card that vanishes', async () => {
     await using card = await SerialCard.open(await made.open());
     const port = await card.openPort(0, { loopback: true });
