@@ -260,7 +260,16 @@ export class PciBus implements AsyncDisposable {
   #watchSource(source: DeviceSource, onEvent: (event: HotPlugEvent) => void): Disposable {
     const onError = (error: unknown): void => { publish({ type: 'source-failed', kinds: source.kinds, error }); };
     // It changes nothing but what is polled for: the scan that follows looks again.
-    const poll = (): Disposable => pollDevices(() => source.scan(this.#abort.signal, this.#selection.allowed.map(({ address }) => address)), onEvent, onError);
+    const poll = (): Disposable => {
+      let first = true;
+      return pollDevices(async () => {
+        const found = await source.scan(this.#abort.signal, this.#selection.allowed.map(({ address }) => address));
+        // What it finds at first is no news to it, but may be to the bus: who has announced things up to now may have missed some.
+        if (first) onEvent({ kind: 'changed' });
+        first = false;
+        return found;
+      }, onEvent, onError);
+    };
     let current: Disposable | undefined;
     let stopped = false;
     const fallBack = (error: unknown): void => {

@@ -375,6 +375,22 @@ describe('hot-plug', () => {
     expect([kernel.isWatched, driver.probed]).toEqual([false, []]);
   });
 
+  test('what comes while a source can no longer be watched, and is not polled yet, is not missed', async () => {
+    const kernel = new ScriptedSource();
+    let fail: (error: unknown) => void = () => {};
+    kernel.watch = (_onEvent, onError) => {
+      fail = onError;
+      return { [Symbol.dispose]: () => {} };
+    };
+    await using bus = new PciBus().addSource(kernel).register(new RecordingDriver());
+    using _ = bus.watch();
+    await bus.scan();
+    for (let i = 0; i < 8; i++) await new Promise(setImmediate);
+    kernel.add(A);
+    fail(new Error('the socket is broken'));
+    await until((event) => event.type === 'driven');
+  });
+
   test('a source that cannot be watched is polled', async () => {
     const kernel = new ScriptedSource();
     kernel.watch = () => { throw new Error('no netlink here'); };
