@@ -132,8 +132,8 @@ export interface PortDatapath {
    */
   holding?(queue: number): boolean;
   /**
-   * So often an lcore polls it in vain, at least, before it sleeps: only then has it asked its far end to announce what comes. Absent: 0, its
-   * descriptor always does.
+   * So often an lcore polls it in vain, at least, before it sleeps: only then has it asked its far end to announce what comes, or does every
+   * look see a single frame. Absent: 0, its descriptor always announces, or every look does.
    */
   readonly pollsBeforeSleep?: number;
   /** Called once per loop, for what time brings and no frame. Returns the microseconds until it has to be called again; 0: not before the next burst. */

@@ -19,6 +19,8 @@ export interface DatapathInit {
 let polls = RX_PATIENCE;
 
 class IavfDatapath implements PortDatapath {
+  /** While an lcore sleeps the patience after a burst would last for RX_PATIENCE sleeps. */
+  readonly pollsBeforeSleep: number = RX_PATIENCE + 1;
   readonly #kernels: Kernels;
   readonly #i32: Int32Array;
   readonly #u32: Uint32Array;

@@ -28,7 +28,7 @@ export const STRIDE = 192;
 export const DEVICE_ADDRESS = 0x1_2345_0000n;
 export const MAX_FRAME: number = 5 * BUFFER_BYTES;
 
-const memory = new WebAssembly.Memory({ initial: 65536, maximum: 65536, shared: true });
+export const memory: WebAssembly.Memory = new WebAssembly.Memory({ initial: 65536, maximum: 65536, shared: true });
 export const u8: Uint8Array = new Uint8Array(memory.buffer);
 export const view: DataView = new DataView(memory.buffer);
 export const kernels: Kernels = loadKernels<Kernels>(KERNELS_WASM_BASE64, memory);
