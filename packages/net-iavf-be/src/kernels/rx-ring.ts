@@ -17,13 +17,14 @@ import { UNICAST } from './filter';
 import { copyToGuest, forgetMiss, isMapped, lookAhead, missed, span, translate, useIotlb, zeroGuest } from './iotlb';
 import { publish } from './publish';
 import { DD, describe, EOP, L2TAG1P, PTYPE_SHIFT, UMBCAST_MASK, UMBCAST_SHIFT } from './rx-describe';
+import { piecesBytes, piecesFetched, piecesHead, placePieces } from './rx-pieces';
+import { LENGTH_SHIFT, writeBack } from './rx-write-back';
 import { add, countCast, increment } from './statistics';
 import { copyVerified, lateVerdict } from './verify';
 
 const FCS_BYTES: u32 = 4;
 /** Bits of qw1. */
 const RXE: u64 = 1 << 19;
-const LENGTH_SHIFT: u64 = 38;
 
 /** Of the result: the burst ended early. */
 const MISS: u32 = 1 << 17;
@@ -95,19 +96,27 @@ function deliver(device: u32, queue: u32, records: u32, at: u32, end: u32): bool
   while (at < end) {
     let fetched: u32 = 0;
     if (tail < ringLength && maxPacket > FCS_BYTES) {
-      const packets = placePlain(entry, records + at * FRAME_RECORD_BYTES, min<u32>(end - at, available), ring, ringLength, head, limit);
+      const left = end - at;
+      const record = records + at * FRAME_RECORD_BYTES;
+      const isLarge = <u32>(load<u64>(record) >> 32) > buffer;
+      const packets = isLarge
+        ? placePieces(block, entry, record, left, ring, ringLength, head, available, buffer, maxPacket - FCS_BYTES)
+        : placePlain(entry, record, min<u32>(left, available), ring, ringLength, head, limit);
       if (packets != 0) {
         written = true;
-        head = plainHead;
-        available -= packets;
+        const next = isLarge ? piecesHead : plainHead;
+        available -= next >= head ? next - head : next + ringLength - head;
+        head = next;
         store<u32>(block, head, Q_HEAD);
         store<u32>(block, 0, Q_BAD_BUFFERS);
-        countCast(block + Q_STATS, UNICAST, packets, plainBytes);
+        countCast(block + Q_STATS, UNICAST, packets, isLarge ? piecesBytes : plainBytes);
         entry += packets * SCRATCH_ENTRY_BYTES;
         at += packets;
         if (at == end) break;
       }
-      if (plainFetched) {
+      if (isLarge) {
+        fetched = piecesFetched;
+      } else if (plainFetched) {
         store<u64>(block, plainAddress, Q_RX_ADDRESSES);
         fetched = 1;
       }
@@ -269,14 +278,6 @@ function fill(iova: u64, data: u32, at: u32, bytes: u32, content: u32, strip: bo
     bytes -= part;
   }
   return zeroGuest(iova, bytes);
-}
-
-/** Ownership bit in one store after the other words: the guest's driver may look at any time. */
-@inline
-function writeBack(descriptor: u32, qw0: u64, qw1: u64): void {
-  v128.store(descriptor, i64x2.splat(0), 16);
-  store<u64>(descriptor, qw0);
-  publish(descriptor + 8, qw1);
 }
 
 /**
