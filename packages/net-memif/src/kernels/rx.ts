@@ -14,6 +14,39 @@ import { locate } from './region';
 /** How many descriptors the frame gathered last took. */
 let taken: u32 = 0;
 
+/** What `takeSingles` leaves behind: the next descriptor, where the next frame goes, and bytes. */
+let singlesNext: u32 = 0;
+let singlesData: u32 = 0;
+let singlesBytes: u32 = 0;
+
+/** The frames from descriptor `next` on as long as each is a good one in one buffer: nearly all. Returns their number. */
+function takeSingles(cells: u32, ring: u32, mask: u32, next: u32, count: u32, record: u32, number: u64, data: u32, end: u32): u32 {
+  const descriptors = ring + RING_DESCRIPTORS;
+  const second = i64x2.replace_lane(i64x2.splat(0), 1, number);
+  const first = record;
+  const last = record + count * FRAME_RECORD_BYTES;
+  let bytes: u32 = 0;
+  while (record != last && data <= end) {
+    const descriptor = descriptors + (next & mask) * DESCRIPTOR_BYTES;
+    const word = load<u64>(descriptor); // CLIENT: flags, region and length, once more only if nothing came of it
+    const length = <u32>(word >> 32);
+    if ((<u32>word & DESCRIPTOR_NEXT) != 0 || length - MIN_FRAME_BYTES > MAX_FRAME_BYTES - MIN_FRAME_BYTES) break;
+    const from = locate(cells, <u32>word >> 16, load<u32>(descriptor, DESCRIPTOR_OFFSET), length); // CLIENT: likewise
+    if (from == 0) break;
+    copy(data, from, length);
+    v128.store(record, i64x2.replace_lane(i64x2.splat(0), 0, <u64>data | (<u64>length << 32)));
+    v128.store(record, second, 16);
+    record += FRAME_RECORD_BYTES;
+    ++next;
+    bytes += length;
+    data = (data + length + ARENA_ALIGNMENT - 1) & ~(ARENA_ALIGNMENT - 1);
+  }
+  singlesNext = next & 0xffff;
+  singlesData = data;
+  singlesBytes = bytes;
+  return (record - first) / FRAME_RECORD_BYTES;
+}
+
 /** At most `max` frames; QUEUE_OUTCOME, QUEUE_BURST_BYTES and QUEUE_BURST_ERRORS say the rest. */
 export function rxBurst(cells: u32, queue: u32, records: u32, max: u32, arena: u32, arenaBytes: u32): u32 {
   store<u32>(queue, 0, QUEUE_OUTCOME);
@@ -47,12 +80,20 @@ export function rxBurst(cells: u32, queue: u32, records: u32, max: u32, arena: u
   let bytes: u32 = 0;
   let errors: u32 = 0;
   while (available != 0 && record != lastRecord && data <= end) {
+    const count = takeSingles(cells, ring, mask, next, min<u32>(available, (lastRecord - record) / FRAME_RECORD_BYTES), record, number, data, end);
+    next = singlesNext;
+    data = singlesData;
+    bytes += singlesBytes;
+    available -= count;
+    record += count * FRAME_RECORD_BYTES;
+    if (available == 0 || record == lastRecord || data > end) break;
+    // One frame that is not single, or wrong
     const descriptor = ring + RING_DESCRIPTORS + (next & mask) * DESCRIPTOR_BYTES;
     const word = load<u64>(descriptor); // CLIENT: flags, region and length, once
     const offset = load<u32>(descriptor, DESCRIPTOR_OFFSET); // CLIENT: once
     let length = <u32>(word >> 32);
     if ((<u32>word & DESCRIPTOR_NEXT) == 0) {
-      // The common frame: one buffer.
+      // Wrong when it was looked at, perhaps no longer
       const from = length > MAX_FRAME_BYTES ? 0 : locate(cells, <u32>word >> 16, offset, length);
       next = (next + 1) & 0xffff;
       --available;
