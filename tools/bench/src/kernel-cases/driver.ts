@@ -85,7 +85,8 @@ class DriverCases {
         scratch: [],
         arguments: [TX, RECORDS, BURST, POLLS],
         call: (n) => {
-          // In a loop a burst's frames are held no longer than until the next one
+          // In a loop a burst's frames are held no longer than until the next one: the Rx queue has posted those before
+          this.#set(RX + layout.Q_TAIL, n * BURST);
           return this.#kernels.txBurst(TX, RECORDS + n * BURST * ethdev.FRAME_RECORD_BYTES, BURST);
         },
       };
