@@ -7,7 +7,7 @@ import { FRAME_RECORD_BYTES, type Burst, type LcoreContext, type PortDatapath } 
 import { linux } from '@emudev/linux';
 import { KERNELS_WASM_BASE64 } from './kernels.gen.ts';
 import {
-  DEV_PAUSED, DEV_QUEUE_PAIRS, DEV_RX_BLOCKS, DEV_RX_KICK, DEV_TX_BLOCKS, DEV_TX_LOCK, PAUSED_FOR_NOW, Q_BYTES,
+  DEV_PAUSED, DEV_QUEUE_PAIRS, DEV_RX_BLOCKS, DEV_RX_KICK, DEV_TX_BLOCKS, DEV_TX_LOCK, PAUSED_FOR_NOW, Q_BOUNCED, Q_BYTES,
 } from './layout.ts';
 import { MISS_PATIENCE_MS, TX_LOCK_SPINS } from './limits.ts';
 import { RingMisses } from './ring-misses.ts';
@@ -46,7 +46,8 @@ export function createDatapath(context: LcoreContext, init: IavfDatapathInit, si
     const pairs = u32[(device + DEV_QUEUE_PAIRS) >>> 2]!;
     const blocks = u32[(device + DEV_RX_BLOCKS) >>> 2]!;
     for (let queue = 0; queue < pairs; queue++) {
-      if ((kick & (1 << queue)) !== 0) interrupts.raise(blocks + queue * Q_BYTES);
+      const block = blocks + queue * Q_BYTES;
+      if ((kick & (1 << queue)) !== 0 && u32[(block + Q_BOUNCED) >>> 2] === 0) interrupts.raise(block);
     }
   };
 

@@ -88,6 +88,7 @@ export const Q_STATS = 64; // u64[]: QS_*
 export const Q_BAD_BUFFERS = 128; // u32: Rx: unmapped buffers met in a row; QFAULT_BUFFER at RX_BAD_BUFFER_LIMIT
 export const Q_ITR = 132; // u32: window offset of the interval between two interrupts (guest-written, 12 bits, 2 us), 0 = none
 export const Q_RX_ADDRESSES = 136; // u64[5]: Rx: buffer addresses of the frame being written, fetched once (the kernels' own)
+export const Q_BOUNCED = 176; // u32: Rx: 1 = of a shadow ring: who brings the frames from there to the guest raises the vector, not the data path
 export const Q_BYTES = 192;
 
 /** A ring the guest made unusable; latched, visible in xstats, cleared by the next DISABLE or reset. */

@@ -3,7 +3,7 @@ import type { MemTable } from '@emudev/emudev';
 import { openBouncedRing } from './bounce.ts';
 import { BouncedRing, QFAULT_UNREACHABLE } from './bounced-ring.ts';
 import {
-  Q_BAD_BUFFERS, Q_BUFFER, Q_DOORBELL, Q_ENABLED, Q_FAULT, Q_HEAD, Q_ITR, Q_LENGTH, Q_MAX_PACKET, Q_RING, Q_STAGE, Q_STATS, Q_TSO_OFFSET,
+  Q_BAD_BUFFERS, Q_BOUNCED, Q_BUFFER, Q_DOORBELL, Q_ENABLED, Q_FAULT, Q_HEAD, Q_ITR, Q_LENGTH, Q_MAX_PACKET, Q_RING, Q_STAGE, Q_STATS, Q_TSO_OFFSET,
   Q_TSO_STATE, Q_TSO_TOTAL, Q_VECTOR, QFAULT_BUFFER, QFAULT_NEVER_EOP, QFAULT_NONE, QFAULT_RING_UNMAPPED, QFAULT_TAIL, QS_DISCARDS, RX_DESCRIPTOR_BYTES, STAGE_BYTES,
   TSOS_MSS, TX_DESCRIPTOR_BYTES,
 } from './layout.ts';
@@ -168,6 +168,7 @@ export class Ring {
   #place(ring: PinnedRange | BouncedRing): void {
     if (!(ring instanceof BouncedRing)) {
       this.#hold(ring);
+      this.#set(Q_BOUNCED, 0);
       this.#set(Q_RING, ring.offset);
       this.#set(Q_DOORBELL, this.#doorbell);
       return;
@@ -175,6 +176,7 @@ export class Ring {
     this.#hold(undefined);
     this.#bounced = ring;
     ring.begin({ block: this.block, aside: this.aside, doorbell: this.#doorbell }, this.#get(Q_HEAD));
+    this.#set(Q_BOUNCED, 1);
     this.#set(Q_RING, ring.offset);
     this.#set(Q_DOORBELL, ring.tail);
     this.#host.bounced(this);

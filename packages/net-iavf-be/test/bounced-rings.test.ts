@@ -1,6 +1,6 @@
 /** Rings and buffers in memory that came without a descriptor: served by messages to a client that may do anything. */
 import { setImmediate as turn } from 'node:timers/promises';
-import { VECTOR_ARMED, VECTOR_PENDING } from '@emudev/emudev';
+import { VECTOR_ARMED, VECTOR_FD, VECTOR_FIRED, VECTOR_PENDING } from '@emudev/emudev';
 import { decodeEthStats, encodeQueueSelect, Opcode } from '@emudev/virtchnl';
 import { describe, expect, it } from 'vitest';
 import { BOUNCE_MESSAGES } from '../src/limits.ts';
@@ -101,6 +101,26 @@ it('the guest never sees a descriptor before its data, nor an interrupt before b
   const order = writes.filter(isDone).map(({ iova }) => Number(iova - ringAt - 8n) / 32);
   expect(order).toEqual([0, 1, 2]);
   await guest.until('the interrupt is latched', () => guest.card.window.i32[guest.card.cell(1) + VECTOR_PENDING] === 1);
+});
+
+it('an armed guest gets its one interrupt for a frame when all of it is there, none when the lcore has put it in the shadow', async () => {
+  await using guest = await MixedGuest.start({ kinds: all('remote') });
+  await guest.up(rxBuffers(10));
+  const { i32 } = guest.card.window;
+  const cell = guest.card.cell(1);
+  const fired = (): number => i32[cell + VECTOR_FIRED]!;
+  const { sys } = guest.card.window;
+  const eventfd = sys.eventfd();
+  using _closed = { [Symbol.dispose]: () => { i32[cell + VECTOR_FD] = -1; sys.close(eventfd); } };
+  i32[cell + VECTOR_PENDING] = 0;
+  i32[cell + VECTOR_FD] = eventfd;
+  i32[cell + VECTOR_ARMED] = 1;
+  const before = fired();
+  const atWrites: number[] = [];
+  guest.client.script = (access) => { if (access === 'write') atWrites.push(fired() - before); return undefined; };
+  await receive(guest, [frame(1)]);
+  await guest.until('it is interrupted', () => fired() > before);
+  expect([atWrites.length > 0, Math.max(...atWrites), fired() - before, i32[cell + VECTOR_PENDING]]).toEqual([true, 0, 1, 0]);
 });
 
 it('a ring in mapped memory stays where it is until it meets a buffer that is not', async () => {

@@ -66,6 +66,7 @@ export const Q_LENGTH: u32 = 8;
 export const Q_MAX_PACKET: u32 = 32;
 export const Q_RING: u32 = 4;
 export const Q_RX_ADDRESSES: u32 = 136;
+export const Q_BOUNCED: u32 = 176;
 export const Q_STAGE: u32 = 36;
 export const Q_STATS: u32 = 64;
 export const Q_TSO_OFFSET: u32 = 40;
