@@ -2,7 +2,7 @@
  * Receive: frames out of the peer's memory into the burst's arena. Whatever the ring holds may change at any time: a descriptor's words are
  * fetched once, checked, and used, and nobody looks at a frame before it has been copied.
  */
-import { copy } from '../../../../tools/kernels/src/kernels/copy';
+import { copy, copyFrame, MIN_COPY_FRAME_BYTES } from '../../../../tools/kernels/src/kernels/copy';
 import {
   ARENA_ALIGNMENT, DESCRIPTOR_BYTES, DESCRIPTOR_LENGTH, DESCRIPTOR_NEXT, DESCRIPTOR_OFFSET, FAULT_INDEX, FRAME_QUEUE, FRAME_RECORD_BYTES,
   MAX_FRAME_BYTES, MIN_FRAME_BYTES, OUTCOME_EMPTY, OUTCOME_FAULT, QUEUE_BUFFERS_OFFSET, QUEUE_BUFFER_BYTES, QUEUE_BUFFER_STRIDE,
@@ -19,7 +19,7 @@ let singlesNext: u32 = 0;
 let singlesData: u32 = 0;
 let singlesBytes: u32 = 0;
 
-/** The frames from descriptor `next` on as long as each is a good one in one buffer: nearly all. Returns their number. */
+/** The frames from descriptor `next` on as long as each is a good one in one buffer and not tiny: nearly all. Returns their number. */
 function takeSingles(cells: u32, ring: u32, mask: u32, next: u32, count: u32, record: u32, number: u64, data: u32, end: u32): u32 {
   const descriptors = ring + RING_DESCRIPTORS;
   const second = i64x2.replace_lane(i64x2.splat(0), 1, number);
@@ -30,10 +30,10 @@ function takeSingles(cells: u32, ring: u32, mask: u32, next: u32, count: u32, re
     const descriptor = descriptors + (next & mask) * DESCRIPTOR_BYTES;
     const word = load<u64>(descriptor); // CLIENT: flags, region and length, once more only if nothing came of it
     const length = <u32>(word >> 32);
-    if ((<u32>word & DESCRIPTOR_NEXT) != 0 || length - MIN_FRAME_BYTES > MAX_FRAME_BYTES - MIN_FRAME_BYTES) break;
+    if ((<u32>word & DESCRIPTOR_NEXT) != 0 || length - MIN_COPY_FRAME_BYTES > MAX_FRAME_BYTES - MIN_COPY_FRAME_BYTES) break;
     const from = locate(cells, <u32>word >> 16, load<u32>(descriptor, DESCRIPTOR_OFFSET), length); // CLIENT: likewise
     if (from == 0) break;
-    copy(data, from, length);
+    copyFrame(data, from, length);
     v128.store(record, i64x2.replace_lane(i64x2.splat(0), 0, <u64>data | (<u64>length << 32)));
     v128.store(record, second, 16);
     record += FRAME_RECORD_BYTES;
@@ -87,13 +87,13 @@ export function rxBurst(cells: u32, queue: u32, records: u32, max: u32, arena: u
     available -= count;
     record += count * FRAME_RECORD_BYTES;
     if (available == 0 || record == lastRecord || data > end) break;
-    // One frame that is not single, or wrong
+    // One frame that is something else
     const descriptor = ring + RING_DESCRIPTORS + (next & mask) * DESCRIPTOR_BYTES;
     const word = load<u64>(descriptor); // CLIENT: flags, region and length, once
     const offset = load<u32>(descriptor, DESCRIPTOR_OFFSET); // CLIENT: once
     let length = <u32>(word >> 32);
     if ((<u32>word & DESCRIPTOR_NEXT) == 0) {
-      // Wrong when it was looked at, perhaps no longer
+      // Tiny, or wrong
       const from = length > MAX_FRAME_BYTES ? 0 : locate(cells, <u32>word >> 16, offset, length);
       next = (next + 1) & 0xffff;
       --available;

@@ -1,5 +1,5 @@
 /** Transmit: frames of a burst into buffers of the shared memory, those of a server being named by its peer. */
-import { copy } from '../../../../tools/kernels/src/kernels/copy';
+import { copy, copyFrame, MIN_COPY_FRAME_BYTES } from '../../../../tools/kernels/src/kernels/copy';
 import {
   DESCRIPTOR_BYTES, DESCRIPTOR_LENGTH, DESCRIPTOR_NEXT, DESCRIPTOR_OFFSET, FAULT_BUFFER, FAULT_INDEX, FRAME_DATA,
   FRAME_LENGTH, FRAME_RECORD_BYTES, MAX_FRAME_BYTES, OUTCOME_FAULT, OUTCOME_SIGNAL, QUEUE_BUFFERS, QUEUE_BUFFERS_OFFSET, QUEUE_BUFFER_BYTES,
@@ -15,7 +15,7 @@ const BAD_BUFFER: u32 = 0xffffffff;
 /** Bytes of what `sendSingles` has sent. */
 let singlesBytes: u32 = 0;
 
-/** Server: copies the frames of these records as long as each is a good one that fits the client's next buffer: nearly all. Their number. */
+/** Server: copies the frames of these records as long as each is a good one, not tiny, and fits the client's next buffer: nearly all. Their number. */
 function sendSingles(cells: u32, ring: u32, mask: u32, index: u32, count: u32, record: u32): u32 {
   const descriptors = ring + RING_DESCRIPTORS;
   const first = record;
@@ -24,13 +24,13 @@ function sendSingles(cells: u32, ring: u32, mask: u32, index: u32, count: u32, r
   while (record != last) {
     const frame = load<u64>(record);
     const length = <u32>(frame >> 32);
-    if (length - 1 >= MAX_FRAME_BYTES) break;
+    if (length - MIN_COPY_FRAME_BYTES > MAX_FRAME_BYTES - MIN_COPY_FRAME_BYTES) break;
     const descriptor = descriptors + (index & mask) * DESCRIPTOR_BYTES;
     const word = load<u64>(descriptor); // CLIENT: flags, region and length, once more only if nothing came of it
     const room = <u32>(word >> 32);
     const to = locate(cells, <u32>word >> 16, load<u32>(descriptor, DESCRIPTOR_OFFSET), room); // CLIENT: likewise
     if (to == 0 || room < length) break;
-    copy(to, <u32>frame, length);
+    copyFrame(to, <u32>frame, length);
     store<u64>(descriptor, (word & 0xffff0000) | (<u64>length << 32));
     record += FRAME_RECORD_BYTES;
     ++index;
