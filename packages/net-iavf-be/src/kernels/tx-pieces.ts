@@ -23,6 +23,7 @@ export function takePieces(block: u32, queue: u32, record: u32, caps: u32, maxFr
   let descriptor = stage + STAGE_DESCRIPTORS;
   for (const last = descriptor + (packetDescriptors << 4); descriptor != last; descriptor += 16) {
     const part = sizeOf(load<u64>(descriptor, 8));
+    if (part == 0) return false; // its address may be anything, nobody looks at it
     const from = translate(load<u64>(descriptor));
     if (from == 0 || span < part) {
       forgetMiss();

@@ -299,7 +299,7 @@ function gather(to: u32, descriptors: u32): bool {
   for (let n: u32 = 0; n < packetDescriptors; ++n) {
     const qw1 = load<u64>(descriptors + (n << 4), 8);
     if (dtypeOf(qw1) != DTYPE_DATA) continue;
-    if (!fetch(to, load<u64>(descriptors + (n << 4)), sizeOf(qw1))) return false;
+    if (!copyFromGuest(to, load<u64>(descriptors + (n << 4)), sizeOf(qw1))) return false;
     to += sizeOf(qw1);
   }
   return true;
