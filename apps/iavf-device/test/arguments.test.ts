@@ -10,7 +10,7 @@ describe('short cuts', () => {
       pairs: ['net_iavf_be0=net_echo0'],
       engine: 'io',
       lcores: [undefined],
-      idleLatencyUs: 100,
+      idleLatencyUs: 50,
     });
   });
 

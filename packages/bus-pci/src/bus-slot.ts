@@ -123,6 +123,11 @@ export class BusSlot implements BusEntry {
   probe(args: readonly KeyValue[]): Promise<boolean> {
     return this.#then(async () => {
       if (this.state === 'driven') return false;
+      if (!this.present) {
+        // Dropped while this waited for its turn: if the device is back, it has another slot.
+        [this.state, this.error] = ['failed', new BusError('ERR_BUS_GONE', `${formatAddress(this.address)} is not there any more`)];
+        return true;
+      }
       [this.state, this.fresh, this.error] = ['probing', false, undefined];
       try {
         this.#driven = await this.#findDriver(args);

@@ -193,6 +193,29 @@ describe('probe', () => {
     expect(driver.removed).toEqual(['late']);
   });
 
+  test('a device that went and came back before its turn is another one: it is not opened for the one that the list had', async () => {
+    const kernel = new ScriptedSource();
+    const [driver, bus] = [new RecordingDriver(), new PciBus().addSource(kernel)];
+    bus.register(driver);
+    for (const name of [A, B]) kernel.add(name);
+    driver.onProbe = async () => {
+      driver.onProbe = undefined;
+      kernel.remove(B);
+      await bus.scan();
+      kernel.add(B);
+      return 'mine';
+    };
+    const { driven, failed } = await bus.probe();
+    expect(driven.map(({ address }) => formatAddress(address))).toEqual([A]);
+    expect(failed).toMatchObject([{ address: parseAddress(B), error: { code: 'ERR_BUS_GONE' } }]);
+    expect(kernel.stillOpen).toHaveLength(1);
+    await bus.scan();
+    await bus.probe();
+    expect(states(bus)).toEqual({ [A]: 'driven', [B]: 'driven' });
+    await bus[Symbol.asyncDispose]();
+    expect(kernel.stillOpen).toEqual([]);
+  });
+
   test('a device that cannot be opened is a failure of its own kind', async () => {
     const kernel = new ScriptedSource().add(A);
     await using bus = new PciBus().addSource(kernel).register(new RecordingDriver());
