@@ -44,3 +44,13 @@ export function expectCleanLog(guest: Guest): void {
   const complaints = guest.console.split('\n').filter((line) => /PF returned error|Failed to init|Never saw reset|Reset never finished|resources not yet released|NETDEV WATCHDOG|\bBUG: |\bOops\b|Call Trace|Tx hang|iavf.*timed out/.test(line));
   expect(complaints).toEqual([]);
 }
+
+/**
+ * What a ping that was ended has printed: every answer once, in order, none missing. The one that was under way at the end has no answer; ping
+ * counts it as lost.
+ */
+export function expectUnbroken(pings: string): void {
+  const answered = [...pings.matchAll(/bytes from .* icmp_seq=(\d+)/g)].map(([, number]) => Number(number));
+  expect(answered.length, pings.slice(-500)).toBeGreaterThan(1);
+  expect(answered).toEqual(answered.map((_, i) => i + 1));
+}
