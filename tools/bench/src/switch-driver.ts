@@ -18,9 +18,10 @@ for (const [n, socket] of sockets.entries()) {
   undo.defer(() => port.close());
   await port.configure({ rxQueues: 1, txQueues: 1, peerTxCapabilities: 0 });
   await port.start();
-  while (!port.link().up) await new Promise<unknown>((resolve) => port.onLink(resolve));
   ports.push(port);
 }
+// Of two cards that are connected directly, neither has a link before both have been started.
+for (const port of ports) while (!port.link().up) await new Promise<unknown>((resolve) => port.onLink(resolve));
 const [first, second] = ports as [IavfPort, IavfPort];
 const ways = [[first, second], [second, first]] as const;
 
