@@ -40,6 +40,8 @@ export const MAX_BARS = 6;
 export const DMA_CHUNK_BYTES = 2_097_152;
 /** One announcement of the kernel: its own limits are 2048 for the variables and a page for the path, bytes. */
 export const MAX_UEVENT_BYTES = 8192;
+/** Announcements of the kernel that are looked at before the event loop has its turn again. */
+export const MAX_UEVENTS_PER_TURN = 64;
 /** What a PCI function's header and capability list take of its configuration space, bytes. */
 export const CONFIG_SPACE_BYTES = 256;
 /** Between two looks at devices of which nothing tells that they come and go, ms. */

@@ -34,7 +34,14 @@ export class VfioUserTransport implements PciTransport {
 
   /** Owns the client, also when it rejects. */
   static async of(address: VfioUserAddress, client: VfioUserClient, sys: Sys, ref: boolean): Promise<VfioUserTransport> {
-    const transport = new VfioUserTransport(address, client);
+    let window: Window;
+    try {
+      window = Window.open();
+    } catch (error) {
+      client.close();
+      throw error;
+    }
+    const transport = new VfioUserTransport(address, client, window);
     try {
       await transport.#describe();
       await transport.#listenForReleaseRequests(sys, ref);
@@ -45,10 +52,10 @@ export class VfioUserTransport implements PciTransport {
     return transport;
   }
 
-  private constructor(address: VfioUserAddress, client: VfioUserClient) {
+  private constructor(address: VfioUserAddress, client: VfioUserClient, window: Window) {
     this.address = address;
     this.#client = client;
-    this.#window = Window.open();
+    this.#window = window;
     this.closed = client.closed.then(() => (this.#closing === undefined ? 'gone' : 'closed'));
   }
 

@@ -3,7 +3,7 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { countOpenFds, withFaults } from '@emudev/linux';
-import { KernelSource, MAX_DMA_MAPS, type KernelSourceOptions, type PciAddress, type PciFunctionAddress, type PciTransport } from '../src/index.ts';
+import { KernelSource, MAX_DMA_MAPS, MAX_UEVENTS_PER_TURN, type KernelSourceOptions, type PciAddress, type PciFunctionAddress, type PciTransport } from '../src/index.ts';
 import { FakeKernel } from './fake-kernel.ts';
 import { FakeVfio } from './fake-vfio.ts';
 import { fakeFunction } from './fake-vfio-models.ts';
@@ -237,6 +237,19 @@ test('announcements of the kernel become events, in order; lost ones are said, a
   await seen.promise;
   expect(events).toEqual([{ kind: 'changed' }, { kind: 'added', address: at(1) }, { kind: 'removed', address: { kind: 'mdev', uuid: '83b8f4f2-509f-382f-3c1e-e6bfe0fa1001' } }, { kind: 'changed' }]);
   expect(errors).toMatchObject([{ code: 'EIO' }]);
+});
+
+test('however much is announced, the event loop goes on in between, and nothing is left out', async () => {
+  const all = MAX_UEVENTS_PER_TURN + 10;
+  const done = Promise.withResolvers<undefined>();
+  let [events, atTurn] = [0, 0];
+  using _watch = source().watch(() => {
+    if (++events === 1) setImmediate(() => { atTurn = events; });
+    if (events === all) done.resolve(undefined);
+  }, done.reject);
+  for (let i = 0; i < all; i++) vfio.announce('bind', '/devices/pci0000:00/0000:01:00.0', { SUBSYSTEM: 'pci' });
+  await done.promise;
+  expect(atTurn).toBe(MAX_UEVENTS_PER_TURN);
 });
 
 test('a watch may be ended by its own callback', async () => {

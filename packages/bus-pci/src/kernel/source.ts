@@ -8,7 +8,7 @@ import { bindPciFunction, unbindPciFunction } from '../driver-binding.ts';
 import type { BindingOptions } from '../driver-binding.ts';
 import { BusError } from '../errors.ts';
 import type { FoundDevice } from '../found.ts';
-import { MAX_UEVENT_BYTES } from '../limits.ts';
+import { MAX_UEVENT_BYTES, MAX_UEVENTS_PER_TURN } from '../limits.ts';
 import { PCI_DEVICES, scanFunction, scanKernelPci } from '../scan-kernel-pci.ts';
 import { MDEV_DEVICES, scanMdev, scanMediated } from '../scan-mdev.ts';
 import { Sysfs } from '../sysfs.ts';
@@ -127,7 +127,12 @@ export class KernelSource implements DeviceSource {
     };
     const watch = sys.watch(fd, { readable: true }, () => {
       try {
-        for (let event = next(); watching && event !== 'none'; event = next()) if (event !== 'other') callback(event);
+        // The event loop goes on in between, however much is announced; what is left calls again.
+        for (let n = 0; watching && n < MAX_UEVENTS_PER_TURN; n++) {
+          const event = next();
+          if (event === 'none') return;
+          if (event !== 'other') callback(event);
+        }
       } catch (error) {
         stop();
         onError(error);
