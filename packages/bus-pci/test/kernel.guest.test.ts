@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { KernelSource, Sysfs } from '@emudev/bus-pci';
-import { bootMdevGuest, findKernel, KERNELS, type Guest, type KernelName } from '@emudev/guest';
+import { bootMdevGuest, findKernel, KERNELS, MDEV_KERNELS, type Guest, type KernelName } from '@emudev/guest';
 import { kernelCases } from './in-guest/kernel-cases.ts';
 import { survey } from './in-guest/survey.ts';
 import { replayingSys, restoreTree, type Recording } from './recording.ts';
@@ -31,8 +31,8 @@ async function casesIn(guest: Guest): Promise<Record<string, string>> {
   return JSON.parse(/^@outcomes (.*)$/m.exec(output)?.[1] ?? `{"all":${JSON.stringify(output)}}`) as Record<string, string>;
 }
 
-// The later one has other sample devices: their INTx masks itself, as that of functions does.
-describe.each(['6.1', '7.x'] as const)('Linux %s', (kernel) => {
+// With EMUDEV_KERNELS=all a later one, too. It has other sample devices: their INTx masks itself, as that of functions does.
+describe.each(MDEV_KERNELS)('Linux %s', (kernel) => {
   let outcomes: Record<string, string> = {};
   beforeAll(async () => {
     await using guest = await booted(kernel);

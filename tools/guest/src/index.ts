@@ -5,7 +5,7 @@
  * @packageDocumentation
  */
 export { Guest, GuestError, KERNEL_ARGS, chooseAccel, qemuCommand, type Accel, type CommandResult, type GuestOptions } from './guest.ts';
-export { bootMdevGuest, type MdevGuestOptions } from './mdev-guest.ts';
+export { bootMdevGuest, MDEV_KERNELS, type MdevGuestOptions } from './mdev-guest.ts';
 export type { Equipment } from './initramfs.ts';
 export { KERNELS, findKernel, type Kernel, type KernelName } from './kernel.ts';
 export { findQemu, type Qemu } from './qemu.ts';

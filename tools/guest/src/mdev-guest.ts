@@ -46,6 +46,12 @@ async function equipment(kernel: Kernel, progress: Progress): Promise<Equipment>
   };
 }
 
+/**
+ * Kernels that user-space drivers are tested on. The sample devices of a later one take some 300 MB and minutes to build the first time, so
+ * EMUDEV_KERNELS=all asks for them.
+ */
+export const MDEV_KERNELS: readonly KernelName[] = process.env['EMUDEV_KERNELS'] === 'all' ? ['6.1', '7.x'] : ['6.1'];
+
 /** Has everything fetched and built that `bootMdevGuest` of this kernel needs. */
 export async function provisionMdevGuest(kernel: KernelName, progress: Progress): Promise<void> {
   await qemuCommand({ kernel, accel: 'tcg', equipment, progress });
