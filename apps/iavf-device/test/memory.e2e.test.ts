@@ -2,21 +2,18 @@
  * Guest memory of any size and in motion, against the composed product: a guest with rings and buffers all over 64 GiB, and one that
  * unmaps and remaps what its queues are using, while a well-behaved guest has the second card of the same process.
  */
-import { fork, type ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
+import type { ChildProcess } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { linux } from '@emudev/linux';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { ask, end, start, until } from './support/children.ts';
 import { HandDriver } from './support/hand-driver.ts';
 import { Random } from './support/random.ts';
 import type { DeviceReport } from './support/reporting-device.ts';
 import type { Steady } from './support/steady-driver.ts';
 
-const PATIENCE_MS = 60_000;
 const GIB = 2 ** 30;
 const PAGE = 4096;
 const RAM_BYTES = 64 * GIB;
@@ -32,26 +29,6 @@ let neighbour: ChildProcess;
 /** The guest's memory: sparse, written and read through the file. */
 let ram: number;
 
-async function ask<T>(child: ChildProcess): Promise<T> {
-  const reply = once(child, 'message', { signal: AbortSignal.timeout(PATIENCE_MS) });
-  child.send('report');
-  return (await reply)[0] as T;
-}
-
-async function start(program: string, args: readonly string[]): Promise<ChildProcess> {
-  const child = fork(fileURLToPath(new URL(`./support/${program}`, import.meta.url)), [...args], { stdio: 'inherit' });
-  await Promise.race([once(child, 'message'), once(child, 'exit').then(() => { throw new Error(`${program} ended`); })]);
-  return child;
-}
-
-async function until(what: string, isSo: () => boolean | Promise<boolean>): Promise<void> {
-  const deadline = performance.now() + PATIENCE_MS;
-  while (!(await isSo())) {
-    if (performance.now() > deadline) throw new Error(`in vain: ${what}`);
-    await sleep(1);
-  }
-}
-
 beforeAll(async () => {
   device = await start('reporting-device.ts', sockets.flatMap((path, i) => ['--vdev', `emu_iavf${i},path=${path}`, '--vdev', `net_iavf_be${i},emu=emu_iavf${i}`, '--forward', `net_iavf_be${i}`]));
   neighbour = await start('steady-driver.ts', [sockets[1]]);
@@ -61,12 +38,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   if (ram !== undefined) linux.close(ram);
-  for (const child of [neighbour, device]) {
-    if (child === undefined || child.exitCode !== null) continue;
-    const exited = once(child, 'exit');
-    child.disconnect();
-    await exited;
-  }
+  await end([neighbour, device]);
   rmSync(folder, { recursive: true, force: true });
 });
 

@@ -7,15 +7,14 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { ask, end, start, until } from './support/children.ts';
 import { HandDriver, RAM_BYTES, RAM_IOVA } from './support/hand-driver.ts';
 import { Random } from './support/random.ts';
 import type { DeviceReport } from './support/reporting-device.ts';
 import type { Steady } from './support/steady-driver.ts';
 
-const PATIENCE_MS = 60_000;
 const LENGTH = 64;
 const EOP_RS = 0x30n;
 const RXE = 1n << 19n;
@@ -31,38 +30,13 @@ const sockets = [join(folder, '0.sock'), join(folder, '1.sock')] as const;
 let device: ChildProcess;
 let neighbour: ChildProcess;
 
-async function ask<T>(child: ChildProcess): Promise<T> {
-  const reply = once(child, 'message', { signal: AbortSignal.timeout(PATIENCE_MS) });
-  child.send('report');
-  return (await reply)[0] as T;
-}
-
-async function start(program: string, args: readonly string[]): Promise<ChildProcess> {
-  const child = fork(fileURLToPath(new URL(`./support/${program}`, import.meta.url)), [...args], { stdio: 'inherit' });
-  await Promise.race([once(child, 'message'), once(child, 'exit').then(() => { throw new Error(`${program} ended`); })]);
-  return child;
-}
-
-async function until(what: string, isSo: () => boolean | Promise<boolean>): Promise<void> {
-  const deadline = performance.now() + PATIENCE_MS;
-  while (!(await isSo())) {
-    if (performance.now() > deadline) throw new Error(`in vain: ${what}`);
-    await sleep(1);
-  }
-}
-
 beforeAll(async () => {
   device = await start('reporting-device.ts', sockets.flatMap((path, i) => ['--vdev', `emu_iavf${i},path=${path}`, '--vdev', `net_iavf_be${i},emu=emu_iavf${i}`, '--forward', `net_iavf_be${i}`]));
   neighbour = await start('steady-driver.ts', [sockets[1]]);
 });
 
 afterAll(async () => {
-  for (const child of [neighbour, device]) {
-    if (child === undefined || child.exitCode !== null) continue;
-    const exited = once(child, 'exit');
-    child.disconnect();
-    await exited;
-  }
+  await end([neighbour, device]);
   rmSync(folder, { recursive: true, force: true });
 });
 
