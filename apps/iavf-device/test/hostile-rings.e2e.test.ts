@@ -2,25 +2,21 @@
  * A guest that does what it likes with its rings, against the composed product over a real socket, while a well-behaved guest uses
  * the second card of the same process. What is refused is refused to the attacker alone, is counted, and ends with RESET_VF.
  */
-import { fork, type ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
+import type { ChildProcess } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { encodeConfigIrqMap, encodeConfigVsiQueues, encodePromiscuousMode, encodeQueueSelect, encodeRssLut, Opcode, type QueuePairConfig } from '@emudev/virtchnl';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { ask, end, PATIENCE_MS, start, until } from './support/children.ts';
 import { HandDriver, memory, RAM_BYTES, RAM_IOVA, type Memory } from './support/hand-driver.ts';
 import type { DeviceReport } from './support/reporting-device.ts';
 import type { Steady } from './support/steady-driver.ts';
 
 const SEED = 0x5eed_1a7f;
 const FUZZ_MS = process.env['CI'] === undefined ? 20_000 : 5000;
-/** How much longer on a machine that has other things to do. */
-const PATIENCE_MS = 60_000;
 
-const support = (name: string): string => fileURLToPath(new URL(`./support/${name}`, import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'emudev-hostile-'));
 const sockets = [join(folder, '0.sock'), join(folder, '1.sock')] as const;
 /** Regions besides RAM: the device may only read, only write, or finds nothing at times. */
@@ -34,18 +30,6 @@ let device: ChildProcess;
 let neighbour: ChildProcess;
 let guest: HandDriver;
 let regions: Memory[];
-
-async function ask<T>(child: ChildProcess): Promise<T> {
-  const reply = once(child, 'message', { signal: AbortSignal.timeout(PATIENCE_MS) });
-  child.send('report');
-  return (await reply)[0] as T;
-}
-
-async function start(program: string, args: readonly string[]): Promise<ChildProcess> {
-  const child = fork(support(program), [...args], { stdio: 'inherit' });
-  await Promise.race([once(child, 'message'), once(child, 'exit').then(() => { throw new Error(`${program} ended`); })]);
-  return child;
-}
 
 beforeAll(async () => {
   device = await start('reporting-device.ts', [
@@ -63,12 +47,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await guest?.[Symbol.asyncDispose]();
   for (const region of regions ?? []) region[Symbol.dispose]();
-  for (const child of [neighbour, device]) {
-    if (child === undefined || child.exitCode !== null) continue;
-    const exited = once(child, 'exit');
-    child.disconnect();
-    await exited;
-  }
+  await end([neighbour, device]);
   rmSync(folder, { recursive: true, force: true });
 });
 
@@ -133,14 +112,6 @@ async function up(...pairs: QueuePairConfig[]): Promise<void> {
   for (const q of [0, 1]) postBuffers(q);
   expect((await guest.configure(...(pairs.length > 0 ? pairs : [pair(0), pair(1)]))).status).toBe(0);
   expect((await guest.enable(3)).status).toBe(0);
-}
-
-async function until(what: string, isSo: () => boolean | Promise<boolean>): Promise<void> {
-  const deadline = performance.now() + PATIENCE_MS;
-  while (!(await isSo())) {
-    if (performance.now() > deadline) throw new Error(`in vain: ${what}`);
-    await sleep(2);
-  }
 }
 
 /** Forty frames on each queue come back whole, in order, announced by an interrupt. */

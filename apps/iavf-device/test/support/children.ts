@@ -4,7 +4,8 @@ import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
-const PATIENCE_MS = 60_000;
+/** How long things may take on a machine that has others to do. */
+export const PATIENCE_MS = 60_000;
 
 /** What the child reports, and has seen since it was asked last. */
 export async function ask<T>(child: ChildProcess): Promise<T> {
