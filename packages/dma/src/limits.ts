@@ -46,6 +46,8 @@ export const MAX_MISS_ATTEMPTS = 4;
 export const RELEASE_SLICE_BYTES = 0x40_0000;
 /** ... for this long at a time, ms. */
 export const RELEASE_TURN_MS = 2;
+/** Pages that the kernel would not take out (ENOMEM) are tried again after so long; until then nobody gets their room. */
+export const RELEASE_RETRY_MS = 100;
 /** A file longer than this is closed by another thread: freeing what nobody else holds takes about 0.3 s per GiB. */
 export const BACKGROUND_CLOSE_BYTES = 0x400_0000;
 /** Ranges that a device holds in place at a time, besides what its mapped regions hold. */

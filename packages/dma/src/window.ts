@@ -9,7 +9,7 @@ import type { Sys } from '@emudev/linux';
 import { DmaError } from './errors.ts';
 import { FreeRanges } from './free-ranges.ts';
 import { CHUNK_BYTES, PAGE_BYTES } from './iotlb.ts';
-import { ALLOC_GRAIN_BYTES, MAX_FILE_BLOCK_BYTES, MAX_WINDOW_MAPPINGS, PRIVATE_BYTES, RELEASE_SLICE_BYTES, RELEASE_TURN_MS, WINDOW_BYTES, WINDOW_PAGES } from './limits.ts';
+import { ALLOC_GRAIN_BYTES, MAX_FILE_BLOCK_BYTES, MAX_WINDOW_MAPPINGS, PRIVATE_BYTES, RELEASE_RETRY_MS, RELEASE_SLICE_BYTES, RELEASE_TURN_MS, WINDOW_BYTES, WINDOW_PAGES } from './limits.ts';
 import { checkWindow } from './self-test.ts';
 
 /** Byte offset in the window; 0 never names anything, so it can mean "none". */
@@ -84,6 +84,8 @@ export class Window implements WindowView, Disposable {
   /** Disposed mappings whose pages still have to be taken out. */
   readonly #releasing: { start: number; readonly end: number; readonly released: (() => void) | undefined }[] = [];
   #releaseTurn: NodeJS.Immediate | undefined;
+  /** The kernel refused to take pages out: until then nobody asks again. */
+  #releaseRetry: NodeJS.Timeout | undefined;
   readonly #onEmptied: (() => void)[] = [];
 
   /** The window of this process: every call returns the same object, and the last `[Symbol.dispose]` empties it. */
@@ -176,8 +178,7 @@ export class Window implements WindowView, Disposable {
       failingAsFile(() => this.#sys.mmap({ address, lengthBytes: length, read: true, write: request.write, fd, fdOffset: fdOffset - lead }));
     } catch (error) {
       // MAP_FIXED may have removed what was there before it failed: never leave a hole.
-      this.#putZeroPages(start, length);
-      this.#mappable.give(start, length);
+      this.#release(start, length, undefined);
       throw error;
     }
     // Keeps guest memory out of our core dumps.
@@ -200,22 +201,28 @@ export class Window implements WindowView, Disposable {
   }
 
   #release(start: number, length: number, released: (() => void) | undefined): void {
-    if (length <= RELEASE_SLICE_BYTES && this.#releasing.length === 0) {
-      this.#putZeroPages(start, length);
+    if (length <= RELEASE_SLICE_BYTES && this.#releasing.length === 0 && this.#putZeroPages(start, length)) {
       this.#mappable.give(start, length);
       released?.();
       return;
     }
     this.#releasing.push({ start, end: start + length, released });
+    if (this.#releaseRetry === undefined) this.#releaseSoon();
+  }
+
+  #releaseSoon(): void {
     this.#releaseTurn ??= setImmediate(() => { this.#releaseSlices(performance.now() + RELEASE_TURN_MS); });
   }
 
-  /** At least one slice, then as many as there is time for. */
+  /** At least one slice, then as many as there is time for. Pages that the kernel does not take out stay where they are, and nobody gets the room. */
   #releaseSlices(until: number): void {
     this.#releaseTurn = undefined;
     for (let range = this.#releasing[0]; range !== undefined; range = this.#releasing[0]) {
-      const length = Math.min(RELEASE_SLICE_BYTES, range.end - range.start);
-      this.#putZeroPages(range.start, length);
+      const length = this.#putZeroPagesFrom(range);
+      if (length === 0) {
+        this.#releaseLater();
+        return;
+      }
       this.#mappable.give(range.start, length);
       range.start += length;
       if (range.start === range.end) {
@@ -223,16 +230,39 @@ export class Window implements WindowView, Disposable {
         range.released?.();
       }
       if (this.#releasing.length > 0 && performance.now() >= until) {
-        this.#releaseTurn = setImmediate(() => { this.#releaseSlices(performance.now() + RELEASE_TURN_MS); });
+        this.#releaseSoon();
         return;
       }
     }
   }
 
-  #putZeroPages(start: number, length: number): void {
-    this.#sys.mmap({ address: this.base + BigInt(start), lengthBytes: length, read: true, write: true });
+  /** Bytes taken out: one slice; or, where the kernel has no mapping left to split the range with, all of it; or 0. */
+  #putZeroPagesFrom(range: { readonly start: number; readonly end: number }): number {
+    const all = range.end - range.start;
+    const slice = Math.min(RELEASE_SLICE_BYTES, all);
+    if (this.#putZeroPages(range.start, slice)) return slice;
+    return slice < all && this.#putZeroPages(range.start, all) ? all : 0;
+  }
+
+  #releaseLater(): void {
+    clearTimeout(this.#releaseRetry);
+    this.#releaseRetry = setTimeout(() => {
+      this.#releaseRetry = undefined;
+      this.#releaseSlices(performance.now() + RELEASE_TURN_MS);
+    }, RELEASE_RETRY_MS).unref();
+  }
+
+  /** False: the kernel refused (ENOMEM past vm.max_map_count). As a rule what was there is there still; readable it is in any case but one, a kernel out of memory. */
+  #putZeroPages(start: number, length: number): boolean {
+    try {
+      this.#sys.mmap({ address: this.base + BigInt(start), lengthBytes: length, read: true, write: true });
+    } catch (error) {
+      if (!(error instanceof LinuxError)) throw error;
+      return false;
+    }
     // As V8 marks its own reservation: only then does the kernel join the hole with its neighbours again.
     this.#advise(start, length, MADV_DONTFORK);
+    return true;
   }
 
   /** Best effort: nothing breaks where the kernel refuses. */
@@ -261,11 +291,11 @@ export class Window implements WindowView, Disposable {
     clearImmediate(this.#releaseTurn);
     this.#releaseSlices(Infinity);
     for (const observer of this.#onEmptied.splice(0)) observer();
-    if (this.#untouched > ALLOC_GRAIN_BYTES) this.#putZeroPages(0, roundUp(this.#untouched, PAGE_BYTES));
+    // Where that fails the mark stays, and `alloc` writes the zeros.
+    if (this.#untouched > ALLOC_GRAIN_BYTES && this.#putZeroPages(0, roundUp(this.#untouched, PAGE_BYTES))) this.#untouched = ALLOC_GRAIN_BYTES;
     this.#epoch++;
     this.#allocated.clear();
     this.#private = new FreeRanges(ALLOC_GRAIN_BYTES, PRIVATE_BYTES);
-    this.#untouched = ALLOC_GRAIN_BYTES;
   }
 }
 

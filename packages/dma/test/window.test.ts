@@ -4,8 +4,8 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { LinuxError, countMappings, countOpenFds, linux, withFaults } from '@emudev/linux';
 import type { Sys } from '@emudev/linux';
 import { IovaSpace, PAGE_BYTES, PRIVATE_BYTES, WINDOW_BYTES, Window } from '../src/index.ts';
-import type { DmaMapRequest } from '../src/index.ts';
-import { MAX_WINDOW_MAPPINGS } from '../src/limits.ts';
+import type { DmaMapRequest, WindowMapping } from '../src/index.ts';
+import { MAX_WINDOW_MAPPINGS, RELEASE_SLICE_BYTES } from '../src/limits.ts';
 
 const ENOMEM = 12;
 const ENODEV = 19;
@@ -244,6 +244,67 @@ describe('the bounds of mappings', () => {
     first[Symbol.dispose]();
     map(MAX_WINDOW_MAPPINGS);
     linux.close(fd);
+  });
+
+  describe('a kernel that has no mapping left for the zero pages', () => {
+    const bytes = 2 * RELEASE_SLICE_BYTES;
+    /** Anonymous mappings that are no longer than `RELEASE_SLICE_BYTES` fail while `refusing` is 'slices', all of them while it is 'all'. */
+    const kernel = { refusing: 'nothing' as 'nothing' | 'slices' | 'all', refused: 0 };
+    const mmap: Sys['mmap'] = (request) => {
+      const refuse = request.fd === undefined && (kernel.refusing === 'all' || (kernel.refusing === 'slices' && request.lengthBytes <= RELEASE_SLICE_BYTES));
+      if (!refuse) return linux.mmap(request);
+      kernel.refused++;
+      throw new LinuxError(ENOMEM, 'mmap', 'injected');
+    };
+    let window: Window;
+    beforeEach(() => {
+      Object.assign(kernel, { refusing: 'nothing', refused: 0 });
+      window = Window.open({ sys: { ...linux, mmap } });
+    });
+    afterEach(() => { window[Symbol.dispose](); });
+
+    const mapped = (lengthBytes: number): WindowMapping => {
+      const fd = memfd(lengthBytes);
+      const mapping = window.map({ fd, fdOffset: 0, lengthBytes, write: true });
+      linux.close(fd);
+      window.u8[mapping.offset + lengthBytes - 1] = 7;
+      return mapping;
+    };
+
+    test('is asked for the whole range in one piece', async () => {
+      const room = window.mappableBytes;
+      const mapping = mapped(bytes);
+      kernel.refusing = 'slices';
+      await new Promise<void>((resolve) => { mapping.release(resolve); });
+      expect([kernel.refused, window.releasing, window.mappableBytes, window.u8[mapping.offset + bytes - 1]]).toEqual([1, false, room, 0]);
+    });
+
+    test.each([['small', PAGE_BYTES], ['large', bytes]])('is asked again later about a %s range; nobody gets its room before', async (_size, lengthBytes) => {
+      const room = window.mappableBytes;
+      const mapping = mapped(lengthBytes);
+      kernel.refusing = 'all';
+      const out = new Promise<void>((resolve) => { mapping.release(resolve); });
+      await expect.poll(() => kernel.refused).toBeGreaterThan(2);
+      expect([window.releasing, window.mappableBytes]).toEqual([true, room - lengthBytes]);
+      using other = mapped(PAGE_BYTES);
+      expect(other.offset).toBeGreaterThanOrEqual(mapping.offset + lengthBytes);
+      kernel.refusing = 'nothing';
+      await out;
+      expect([window.releasing, window.u8[mapping.offset + lengthBytes - 1]]).toEqual([false, 0]);
+    });
+
+    test('does not keep the window from being emptied; what is allocated then is zero all the same', async () => {
+      const mapping = mapped(bytes);
+      const used = window.alloc(64);
+      window.u8[used] = 5;
+      kernel.refusing = 'all';
+      window[Symbol.dispose]();
+      window = Window.open({ sys: { ...linux, mmap } });
+      expect([window.alloc(64), window.u8[used]]).toEqual([used, 0]);
+      kernel.refusing = 'nothing';
+      await expect.poll(() => window.releasing).toBe(false);
+      expect(window.u8[mapping.offset + bytes - 1]).toBe(0);
+    });
   });
 
   test('a mapping that fails half way leaves no hole', () => {
