@@ -9,7 +9,7 @@ import { randomBytes } from 'node:crypto';
 import type { ChunkTable, MappedRange } from './chunk-table.ts';
 import { DmaError } from './errors.ts';
 import { CHUNK_SHIFT, IOTLB_READ, IOTLB_WRITE, PAGE_BYTES } from './iotlb.ts';
-import { BOUNCE_ADDRESS_TRIES, MAX_BOUNCE_BYTES } from './limits.ts';
+import { BOUNCE_ADDRESS_TRIES, MAX_BOUNCE_BYTES, MIN_BOUNCE_SHARE_BYTES } from './limits.ts';
 import type { Window, WindowOffset } from './window.ts';
 
 /** Memory for copies of what a device cannot be shown. Disposed of when no reader uses it any more. */
@@ -28,24 +28,33 @@ interface Area {
   isOpen: boolean;
 }
 
-/** Bytes in areas, of all devices of a window since it was emptied last. */
-const bytesOf = new WeakMap<Window, { readonly epoch: number; bytes: number }>();
+/** What all devices of a window have since it was emptied last. */
+interface Together {
+  readonly epoch: number;
+  devices: number;
+  /** In areas. */
+  bytes: number;
+}
 
-export class BounceAreas {
+const ofWindow = new WeakMap<Window, Together>();
+
+export class BounceAreas implements Disposable {
   readonly #window: Window;
   readonly #table: ChunkTable;
   readonly #isFree: (iova: bigint, end: bigint) => boolean;
-  readonly #all: { readonly epoch: number; bytes: number };
+  readonly #all: Together;
   readonly #areas = new Set<Area>();
+  #bytes = 0;
 
   /** `isFree`: no region of the device has anything of [iova, end). */
   constructor(window: Window, table: ChunkTable, isFree: (iova: bigint, end: bigint) => boolean) {
     this.#window = window;
     this.#table = table;
     this.#isFree = isFree;
-    const known = bytesOf.get(window);
-    this.#all = known?.epoch === window.epoch ? known : { epoch: window.epoch, bytes: 0 };
-    if (this.#all !== known) bytesOf.set(window, this.#all);
+    const known = ofWindow.get(window);
+    this.#all = known?.epoch === window.epoch ? known : { epoch: window.epoch, devices: 0, bytes: 0 };
+    if (this.#all !== known) ofWindow.set(window, this.#all);
+    this.#all.devices++;
   }
 
   /** ERR_WINDOW_FULL or ERR_DMA_LIMIT where there is none; nothing has changed then. */
@@ -90,12 +99,20 @@ export class BounceAreas {
     for (const area of this.#areas) this.#remove(area);
   }
 
+  /** The device is gone; no reader of it runs. Once. */
+  [Symbol.dispose](): void {
+    this.clear();
+    this.#all.devices--;
+  }
+
   #closed(sizeBytes: number): Area | undefined {
     for (const area of this.#areas) if (!area.isOpen && area.sizeBytes === sizeBytes) return area;
     return undefined;
   }
 
   #make(sizeBytes: number): Area {
+    const share = Math.max(MIN_BOUNCE_SHARE_BYTES, MAX_BOUNCE_BYTES / this.#all.devices);
+    if (this.#bytes + sizeBytes > share) throw new DmaError('ERR_DMA_LIMIT', `the device has ${this.#bytes} bytes of bounce areas, ${share} are its share`);
     if (this.#all.bytes + sizeBytes > MAX_BOUNCE_BYTES) throw new DmaError('ERR_WINDOW_FULL', `the window has ${this.#all.bytes} bytes of bounce areas, ${MAX_BOUNCE_BYTES} at most`);
     const iova = this.#place(sizeBytes);
     const area: Area = { iova, offset: this.#window.alloc(sizeBytes, PAGE_BYTES), sizeBytes, isOpen: true };
@@ -106,6 +123,7 @@ export class BounceAreas {
       throw error;
     }
     this.#all.bytes += sizeBytes;
+    this.#bytes += sizeBytes;
     this.#areas.add(area);
     return area;
   }
@@ -127,6 +145,7 @@ export class BounceAreas {
     this.#table.remove(rangeOf(area));
     this.#window.free(area.offset);
     this.#all.bytes -= area.sizeBytes;
+    this.#bytes -= area.sizeBytes;
   }
 }
 

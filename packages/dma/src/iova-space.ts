@@ -166,6 +166,7 @@ export class IovaSpace implements Disposable {
     if (this.#disposed) return;
     this.#disposed = true;
     this.clear();
+    this.#bounces[Symbol.dispose]();
     MissDesk.of(this.#window).forget(this.#table.offset);
     this.#table[Symbol.dispose]();
   }

@@ -54,6 +54,8 @@ export const BACKGROUND_CLOSE_BYTES = 0x400_0000;
 export const MAX_PINS = 256;
 /** Bounce areas of all devices: what they copy memory to and from that comes without a descriptor. A quarter of the private memory. */
 export const MAX_BOUNCE_BYTES = 0x400_0000;
+/** A device may have that divided by the number of devices, but this at least: two rings of a network card. Where it is not there, who came first has it. */
+export const MIN_BOUNCE_SHARE_BYTES = 0x10_0000;
 /** Random addresses that are tried for a bounce area; of a device that has mapped half of all addresses all of them fail once in 2^64 times. */
 export const BOUNCE_ADDRESS_TRIES = 64;
 /** Regions of one IovaSpace: what vfio-user calls max_dma_maps. */

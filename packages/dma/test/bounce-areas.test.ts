@@ -1,6 +1,7 @@
 /** Memory that a device sees at addresses of ours, beside what its consumer maps. */
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { IOTLB_READ, IOTLB_WRITE, IovaSpace, MAX_BOUNCE_BYTES, PAGE_BYTES, Window, iotlbLookup, type RemoteMemory } from '@emudev/dma';
+import { MIN_BOUNCE_SHARE_BYTES } from '../src/limits.ts';
 
 const remote: RemoteMemory = { read: () => Promise.resolve(), write: () => Promise.resolve() };
 const PAGE = BigInt(PAGE_BYTES);
@@ -63,9 +64,30 @@ test('there is a limit for all devices together; an area of a space that is clea
   const areas = Array.from({ length: 16 }, (_, n) => (n % 2 === 0 ? space : other).bounce(piece)!);
   expect([areas.includes(undefined as never), space.bounce(PAGE_BYTES), other.bounce(PAGE_BYTES)]).toEqual([false, undefined, undefined]);
   space.clear();
-  const again = Array.from({ length: 8 }, () => other.bounce(piece)!);
+  const again = Array.from({ length: 8 }, () => space.bounce(piece)!);
   for (const area of areas) area[Symbol.dispose]();
-  expect([again.includes(undefined as never), again.every(({ iova, offset }) => iotlbLookup(window.u32, other.iotlb, iova, piece, IOTLB_READ) === offset)]).toEqual([false, true]);
+  expect([again.includes(undefined as never), again.every(({ iova, offset }) => iotlbLookup(window.u32, space.iotlb, iova, piece, IOTLB_READ) === offset)]).toEqual([false, true]);
+});
+
+test('a device has its share of it, and no more, whatever the others ask for; it grows when a device goes', () => {
+  const piece = MAX_BOUNCE_BYTES / 8;
+  const taken = (from: IovaSpace): number => {
+    let count = 0;
+    while (from.bounce(piece) !== undefined) count++;
+    return count;
+  };
+  {
+    using other = new IovaSpace(window);
+    expect([taken(space), taken(other), taken(space)]).toEqual([4, 4, 0]);
+  }
+  expect(taken(space)).toBe(4);
+});
+
+test('where there are very many devices, who comes first has a share that is of some use', () => {
+  using stack = new DisposableStack();
+  const spaces = Array.from({ length: 2 * MAX_BOUNCE_BYTES / MIN_BOUNCE_SHARE_BYTES }, () => stack.use(new IovaSpace(window)));
+  const served = spaces.map((each) => each.bounce(MIN_BOUNCE_SHARE_BYTES) !== undefined);
+  expect([served.indexOf(false), spaces[0]!.bounce(PAGE_BYTES)]).toEqual([MAX_BOUNCE_BYTES / MIN_BOUNCE_SHARE_BYTES, undefined]);
 });
 
 test('how a range is reached: by the window, by messages, or not at all', () => {

@@ -46,6 +46,7 @@ export class Adapter implements Disposable {
   #pairs = 1;
   #ready = false;
   #locked = false;
+  #disposed = false;
   /** Changes of rings that wait for lcores. */
   #changes = 0;
   /** Of bounced rings: the control thread is the one that completes them. */
@@ -152,7 +153,8 @@ export class Adapter implements Disposable {
   }
 
   #applyPause(): void {
-    this.#set(DEV_PAUSED, !this.#ready ? PAUSED_AWAY : this.#locked || this.#changes > 0 ? PAUSED_FOR_NOW : 0);
+    // What waited for lcores may end when the device block is somebody else's memory.
+    if (!this.#disposed) this.#set(DEV_PAUSED, !this.#ready ? PAUSED_AWAY : this.#locked || this.#changes > 0 ? PAUSED_FOR_NOW : 0);
   }
 
   #ringHost(): RingHost {
@@ -343,8 +345,10 @@ export class Adapter implements Disposable {
     this.rss.setDefaults(this.#pairs);
   }
 
-  /** No lcore uses the port any more. */
+  /** No lcore uses the port any more. What still waits for one finds another generation. */
   [Symbol.dispose](): void {
+    this.#disposed = true;
+    this.generation++;
     this.#resources.dispose();
   }
 }

@@ -1,8 +1,11 @@
 /** Rings and buffers in memory that came without a descriptor: served by messages to a client that may do anything. */
 import { setImmediate as turn } from 'node:timers/promises';
+import { IOTLB_READ, MissCell, Quiescence, QuiescentReader } from '@emudev/dma';
 import { VECTOR_ARMED, VECTOR_FD, VECTOR_FIRED, VECTOR_PENDING } from '@emudev/emudev';
 import { decodeEthStats, encodeQueueSelect, Opcode } from '@emudev/virtchnl';
 import { describe, expect, it } from 'vitest';
+import { Adapter } from '../src/adapter.ts';
+import { DEV_BYTES } from '../src/layout.ts';
 import { BOUNCE_MESSAGES } from '../src/limits.ts';
 import { MAC, RAM_IOVA } from './card.ts';
 import { BLOCK_BYTES, BLOCKS, MixedGuest, type BlockKind } from './mixed-guest.ts';
@@ -389,4 +392,35 @@ it('what it holds of the window is given back when the consumer has gone', async
   card.space![Symbol.dispose]();
   expect(card.window.allocatedBytes).toBeLessThanOrEqual(card.ownBytes);
   card.window[Symbol.dispose]();
+});
+
+it('a back end that leaves while a ring of it waits to be bounced writes nothing more', async () => {
+  await using guest = await MixedGuest.start({ kinds: all('remote') });
+  const { card } = guest;
+  const { window } = card;
+  const quiescence = Quiescence.of(window);
+  const cells = quiescence.addReader('slow');
+  const reader = new QuiescentReader(window.i32, cells);
+  reader.online();
+  const adapter = new Adapter(card.provider.device);
+  adapter.ready();
+  const { device, misses } = adapter;
+  const cell = new MissCell(window, misses, 0);
+  const before = window.allocatedBytes;
+  const requests = Atomics.load(window.i32, cells.request);
+  cell.begin(card.space!.iotlb, IOTLB_READ, Number(RAM_IOVA >> 32n), Number(RAM_IOVA & 0xffff_ffffn));
+  cell.ask();
+  await guest.until('it waits for the burst', () => Atomics.load(window.i32, cells.request) !== requests);
+  adapter[Symbol.dispose]();
+  expect(window.allocatedBytes).toBeLessThan(before);
+  const left = window.allocatedBytes;
+  // Somebody else's by now.
+  window.u8.fill(0xa5, device, device + DEV_BYTES);
+  const passed = quiescence.synchronize();
+  reader.checkpoint();
+  await passed;
+  for (let n = 0; n < 10; n++) await turn();
+  expect(window.u8.subarray(device, device + DEV_BYTES).every((byte) => byte === 0xa5)).toBe(true);
+  expect(window.allocatedBytes).toBe(left);
+  quiescence.removeReader(cells);
 });
