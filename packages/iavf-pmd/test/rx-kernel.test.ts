@@ -90,6 +90,29 @@ describe('rxBurst', () => {
     expect(counter(QS_ERRORS)).toBe(1);
   });
 
+  test('a device that never says where a frame ends costs one frame at a time, and no time', () => {
+    for (let round = 0; round < 3; round++) {
+      for (let i = 0; i < LENGTH; i++) writeBack(i, word(RXS_DD, BUFFER_BYTES));
+      expect(burst()).toBe(0);
+      pollOthers();
+    }
+    expect(counter(QS_ERRORS)).toBe(1);
+    const head = field32(Q_HEAD);
+    burst();
+    writeBack(head, word(RXS_DD | RXS_EOP, 10));
+    writeBack((head + 1) % LENGTH, word(RXS_DD | RXS_EOP, 63));
+    expect([burst(), record(0)[1]]).toEqual([1, 63]);
+  });
+
+  test('a frame whose write-back changes while it is put together is dropped and counted', () => {
+    writeBack(0, word(RXS_DD, BUFFER_BYTES));
+    writeBack(1, word(RXS_DD | RXS_EOP, 10));
+    writeBack(2, word(RXS_DD | RXS_EOP, 64));
+    // Stands for the device: where the first part is copied to the second one's descriptor lies.
+    expect(kernels.rxBurst(QUEUE, RECORDS, 32, RING + RX_DESCRIPTOR_BYTES - BUFFER_BYTES + 16, ARENA_BYTES, ++now)).toBe(1);
+    expect([record(0).slice(0, 2), counter(QS_ERRORS), counter(QS_PACKETS), counter(QS_BYTES)]).toEqual([[BUFFERS + 2 * STRIDE, 64], 1, 1, 64]);
+  });
+
   test('a frame larger than the arena is lost and counted, not waited for', () => {
     writeBack(0, word(RXS_DD, BUFFER_BYTES));
     writeBack(1, word(RXS_DD | RXS_EOP, BUFFER_BYTES));

@@ -194,7 +194,7 @@ export function rxBurst(q: u32, records: u32, max: u32, arena: u32, arenaBytes: 
     let from = head;
     let gathered: u32 = 0;
     for (let i: u32 = 0; i < parts; i++) {
-      // Fetched a second time: the device may have changed it since, so what is copied is bounded by what was reserved.
+      // Fetched a second time: the device may have changed it since, so what is copied is bounded by what was reserved, and what is not the frame any more is none.
       let part = <u32>(atomic.load<u64>(ring + from * RX_DESCRIPTOR_BYTES, 8) >> RX_LENGTH_SHIFT) & RX_LENGTH_MASK;
       if (part > bufferBytes) part = bufferBytes;
       if (part > total - gathered) part = total - gathered;
@@ -203,11 +203,16 @@ export function rxBurst(q: u32, records: u32, max: u32, arena: u32, arenaBytes: 
       from++;
       if (from == length) from = 0;
     }
+    if (gathered != total) {
+      addCounter(q, QS_ERRORS, 1);
+      head = at;
+      continue;
+    }
     const final: usize = ring + (at == 0 ? length - 1 : at - 1) * RX_DESCRIPTOR_BYTES;
-    writeRecord(record, start, gathered, load<u64>(final), last, queue);
+    writeRecord(record, start, total, load<u64>(final), last, queue);
     arenaUsed += (total + 63) & ~63;
     head = at;
-    bytes += gathered;
+    bytes += total;
     record += FRAME_RECORD_BYTES;
     count++;
     addCounter(q, QS_LARGE, 1);
