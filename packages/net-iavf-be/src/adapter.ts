@@ -125,7 +125,8 @@ export class Adapter implements Disposable {
     this.#applyPause();
     try {
       await this.synchronize();
-      await this.#freeTurn();
+      // A burst that has begun meanwhile may have it: it delivers nothing now, but would later, beside whoever gets the turn next.
+      await this.freeTurn();
       await Promise.all([...this.tx, ...this.rx].map((ring) => ring.halt()));
     } catch (error) {
       this.unlock();
@@ -133,15 +134,14 @@ export class Adapter implements Disposable {
     }
   }
 
-  /** Called paused and quiescent. Whoever still holds the turn to fill Rx rings when all bursts have ended once more has died with it. */
-  async #freeTurn(): Promise<void> {
+  /** Whoever still holds the turn to fill Rx rings, the same one, when every burst that has begun has ended, has died with it. */
+  async freeTurn(): Promise<void> {
     const { i32 } = this.window;
     const turn = (this.device + DEV_TX_LOCK) >>> 2;
-    // A burst that has begun meanwhile may have it: it delivers nothing now, but would later, beside whoever gets the turn next.
     const holder = Atomics.load(i32, turn);
     if (holder === 0) return;
     await this.synchronize();
-    Atomics.compareExchange(i32, turn, holder, 0);
+    if (!this.#disposed) Atomics.compareExchange(i32, turn, holder, 0);
   }
 
   unlock(): void {

@@ -1,4 +1,5 @@
-import { type DatapathSpec, type LinkStatus, type PortConfig, type PortInfo, type PortStats, SoftwarePort, basicXstats } from '@emudev/ethdev';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { LCORE_EVENTS_CHANNEL, type DatapathSpec, type LcoreEvent, type LinkStatus, type PortConfig, type PortInfo, type PortStats, SoftwarePort, basicXstats } from '@emudev/ethdev';
 import type { BackEndHooks, Channel, Emudev } from '@emudev/emudev';
 import { ATTR_LINK, ATTR_MAC, ATTR_QUEUE_PAIRS, IAVF_CONTRACT, MAILBOX, MAX_FRAME_BYTES, MAX_QUEUE_PAIRS, type LinkState, type MailboxReply, type MailboxRequest } from '@emudev/iavf-emu/contract';
 import { Adapter } from './adapter.ts';
@@ -70,6 +71,12 @@ export class IavfBackEndPort extends SoftwarePort {
         if (attribute === ATTR_MAC.name || attribute === ATTR_QUEUE_PAIRS.name) this.#adapter.provisioned();
       }),
     );
+    const onLcoreEvent = (event: unknown): void => {
+      // Until its turn is free no other lcore sends to the guest. Where one of them hangs as well, it is freed with the next lock.
+      if ((event as LcoreEvent).kind === 'lcore-died') void this.#adapter.freeTurn().catch(() => {});
+    };
+    subscribe(LCORE_EVENTS_CHANNEL, onLcoreEvent);
+    this.#attachment.defer(() => { unsubscribe(LCORE_EVENTS_CHANNEL, onLcoreEvent); });
     emudev.setAttr(ATTR_LINK, this.#link.state);
   }
 

@@ -1,6 +1,8 @@
 /** What outlives what: queues, memory, resets, consumers, the link. */
+import { channel } from 'node:diagnostics_channel';
 import { Quiescence, QuiescentReader } from '@emudev/dma';
 import { raiseVector } from '@emudev/emudev';
+import { LCORE_EVENTS_CHANNEL } from '@emudev/ethdev';
 import { decodeEthStats, decodeEvent, decodeVfResources, encodeConfigIrqMap, encodeEtherAddrList, encodeQueueSelect, encodeVlanFilterList, Opcode } from '@emudev/virtchnl';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import {
@@ -170,6 +172,26 @@ describe('guest memory', () => {
     await locked;
     expect(card.window.i32[turn]).toBe(0);
     card.provider.unlock();
+  });
+
+  it('an lcore that dies with the turn gives it to the others when their bursts have ended; one that got it meanwhile keeps it', async () => {
+    const turn = (card.device + DEV_TX_LOCK) >>> 2;
+    const { i32 } = card.window;
+    const quiescence = Quiescence.of(card.window);
+    const died = (): void => { channel(LCORE_EVENTS_CHANNEL).publish({ kind: 'lcore-died', lcore: 1, error: new Error('killed') }); };
+    using thread = lcore();
+    for (const [next, left] of [[7, 0], [8, 8]] as const) {
+      i32[turn] = 7;
+      died();
+      const passed = quiescence.synchronize();
+      expect(i32[turn]).toBe(7);
+      i32[turn] = next;
+      thread.reader.checkpoint();
+      await passed;
+      await new Promise((resolve) => { setImmediate(resolve); });
+      expect(i32[turn]).toBe(left);
+    }
+    i32[turn] = 0;
   });
 
   it('lock waits for the burst under way', async () => {
