@@ -5,7 +5,7 @@ import { linux } from '@emudev/linux';
 import type { DoorbellRelay } from './doorbells.ts';
 import { KERNELS_WASM_BASE64 } from './kernels.gen.ts';
 import type { Kernels } from './kernels-face.ts';
-import { Q_DOORBELL, RX_PATIENCE } from './layout.ts';
+import { Q_BUFFERS, Q_DOORBELL, RX_PATIENCE, TXQ_PARTNER } from './layout.ts';
 
 export interface DatapathInit {
   /** Window offsets of the queue blocks, by queue number. */
@@ -17,6 +17,8 @@ export interface DatapathInit {
 
 /** How often this thread has polled, all its ports and queues; at the start a queue without a burst has been without one for long. */
 let polls = RX_PATIENCE;
+/** Block of the Rx queue that this thread's last burst came from, if it is still polled: what is sent next comes from there, if from any. 0: none. */
+let source = 0;
 
 class IavfDatapath implements PortDatapath {
   /** While an lcore sleeps the patience after a burst would last for RX_PATIENCE sleeps. */
@@ -42,6 +44,7 @@ class IavfDatapath implements PortDatapath {
     const before = this.#relay === undefined ? 0 : this.#tail(block);
     const count = this.#kernels.rxBurst(block, burst.records, max < burst.capacity ? max : burst.capacity, burst.arena, burst.arenaBytes, (polls = (polls + 1) | 0));
     if (this.#relay !== undefined && this.#tail(block) !== before) this.#tell(this.#relay);
+    if (count !== 0) source = block;
     return count;
   }
 
@@ -53,9 +56,16 @@ class IavfDatapath implements PortDatapath {
   txBurst(queue: number, burst: Burst, count: number): number {
     const block = this.#txBlocks[queue]!;
     const before = this.#relay === undefined ? 0 : this.#tail(block);
+    // Of another pool: to be copied
+    const partner = source !== 0 && this.#u32[(source + Q_BUFFERS) >>> 2] === this.#u32[(block + Q_BUFFERS) >>> 2] ? source : 0;
+    this.#u32[(block + TXQ_PARTNER) >>> 2] = partner;
     const taken = this.#kernels.txBurst(block, burst.records, count);
     if (this.#relay !== undefined && this.#tail(block) !== before) this.#tell(this.#relay);
     return taken;
+  }
+
+  close(): void {
+    if (this.#rxBlocks.includes(source)) source = 0;
   }
 
   /** The shadow doorbell of a queue. */

@@ -4,6 +4,8 @@ import { IavfError } from './errors.ts';
 
 /** Where the device finds the driver's memory. Above 4 GiB, so that no code forgets the high half of an address. */
 export const DMA_BASE = 0x1_0000_0000n;
+/** Where it finds the buffers that ports share. */
+export const POOL_BASE = 0x2_0000_0000n;
 /** One entry of the device's translation table covers this much if address and file agree modulo it. */
 const CHUNK_BYTES = 2 * 1024 * 1024;
 
@@ -15,17 +17,19 @@ export interface DmaBlock {
 }
 
 /**
- * All memory the device may touch: one memfd, in the window and (by `DMA_BASE`) in the device's address space. Carved up front to
- * back, never given back: rings and buffers live as long as the port.
+ * Memory that devices may touch: one memfd, in the window and (at `base`) in their address spaces. Carved up front to back, never given
+ * back: what is in it lives as long as it.
  */
 export class DmaMemory implements Disposable {
   readonly bytes: number;
   readonly #window: Window;
   readonly #fd: OwnedFd;
   readonly #mapping: WindowMapping;
+  readonly #base: bigint;
   #used = 0;
 
-  constructor(window: Window, sys: Sys, bytes: number) {
+  constructor(window: Window, sys: Sys, bytes: number, base: bigint = DMA_BASE) {
+    this.#base = base;
     this.bytes = Math.ceil(bytes / CHUNK_BYTES) * CHUNK_BYTES;
     this.#window = window;
     this.#fd = new OwnedFd(sys.memfdCreate('iavf-pmd', { allowSealing: true }), sys);
@@ -33,7 +37,7 @@ export class DmaMemory implements Disposable {
       sys.ftruncate(this.#fd.fd, this.bytes);
       // Nobody can pull the file from under either side.
       sys.addSeals(this.#fd.fd, F_SEAL_SHRINK | F_SEAL_GROW);
-      this.#mapping = window.map({ fd: this.#fd.fd, fdOffset: 0, lengthBytes: this.bytes, write: true, congruentTo: DMA_BASE });
+      this.#mapping = window.map({ fd: this.#fd.fd, fdOffset: 0, lengthBytes: this.bytes, write: true, congruentTo: base });
     } catch (error) {
       this.#fd.close();
       throw error;
@@ -54,7 +58,7 @@ export class DmaMemory implements Disposable {
     const start = Math.ceil(this.#used / align) * align;
     if (start + bytes > this.bytes) throw new IavfError('ERR_IAVF_CONFIG', `no ${bytes} bytes left of ${this.bytes} for rings and buffers`);
     this.#used = start + bytes;
-    return { offset: this.#mapping.offset + start, iova: DMA_BASE + BigInt(start), bytes };
+    return { offset: this.#mapping.offset + start, iova: this.#base + BigInt(start), bytes };
   }
 
   zero(block: DmaBlock): void {

@@ -10,6 +10,8 @@ export const IAVF_EVENTS_CHANNEL = 'emudev:iavf-pmd';
 export type IavfEvent =
   | { readonly type: 'link'; readonly port: string; readonly link: LinkStatus }
   | { readonly type: 'reset'; readonly port: string; readonly by: 'driver' | 'device' }
+  /** It copies frames from and to the other ports of the pool it was given: that is full, or (`error`) the device could not be shown it. */
+  | { readonly type: 'own-buffers'; readonly port: string; readonly error: unknown }
   /** An EVENT message that has not the form of one. */
   | { readonly type: 'bad-event'; readonly port: string; readonly bytes: number }
   | { readonly type: 'failed'; readonly port: string; readonly error: IavfError };

@@ -4,6 +4,7 @@
  *
  * @packageDocumentation
  */
+export { BufferPool, type BufferLease, type BufferPoolOptions, type Buffers } from './buffer-pool.ts';
 export { deviceAt } from './device-at.ts';
 export { driver, pciDriver, type IavfArgs, type IavfPortArgs } from './driver.ts';
 export { IavfPort, type IavfPortOptions } from './port.ts';

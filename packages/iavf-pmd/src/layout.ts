@@ -4,10 +4,11 @@
  * burst; the data path writes indexes and counters. Kernels (src/kernels) and their TypeScript twins (src/twins) use these offsets;
  * src/kernels/layout.ts mirrors them for AssemblyScript and a test compares the two.
  *
- * Ring and buffers lie in memory the device can write. The two rings of a queue pair share one pool of buffers, as many as they have
- * slots; every slot owns one buffer, and which is known here, in private memory: no address is ever read back from a descriptor, and
- * the worst a device can do is spoil the bytes of its own frames. A received frame that is sent on by the same queue pair is not
- * copied: its Rx slot and the Tx slot exchange their buffers.
+ * Ring and buffers lie in memory the device can write. All rings of a port, or of all ports of one BufferPool, share one pool of buffers;
+ * every slot owns one buffer, and which is known here, in private memory: no address is ever read back from a descriptor, and the worst
+ * a device can do is spoil the bytes of frames in its pool. A received frame that is sent on within the pool is not copied: its Rx slot
+ * and the Tx slot exchange their buffers. So from the first burst to the last, resets included, the slots of a pool and what is free in
+ * it are a permutation of its buffers.
  */
 
 /* ---- both directions ------------------------------------------------------------------------------------------------------ */
@@ -17,8 +18,8 @@ export const Q_LENGTH = 8; // u32: descriptors in the ring
 export const Q_HEAD = 12; // u32: Rx: next descriptor to look at; Tx: next descriptor to fill
 export const Q_TAIL = 16; // u32: Rx: first descriptor not posted; Tx: oldest descriptor not reclaimed
 export const Q_DOORBELL = 20; // u32: window offset of the tail word (of the device's page, or of a shadow the control thread forwards)
-export const Q_BUFFERS = 24; // u32: window offset of the pool of the queue pair
-export const Q_STRIDE = 28; // u32: bytes from one buffer to the next (a power of two would crowd a few cache sets)
+export const Q_BUFFERS = 24; // u32: window offset of the pool
+export const Q_POOL_BYTES = 28; // u32: bytes of the pool
 export const Q_BUFFER_BYTES = 32; // u32: usable bytes of a buffer
 export const Q_NUMBER = 36; // u32: queue number, copied to received records
 export const Q_IOVA = 40; // u64: address of the pool as the device sees it
@@ -39,7 +40,7 @@ export const TXQ_RS_TAIL = 56; // u32: oldest entry the device has not completed
 export const TXQ_SINCE_RS = 60; // u32: descriptors filled since the last RS
 export const TXQ_MAX_FRAME = 112; // u32: longest frame without offloaded segmentation
 export const TXQ_USO = 116; // u32: 1 = the device segments UDP as well
-export const TXQ_PARTNER = 120; // u32: window offset of the Rx block of the queue pair, with whose slots buffers are exchanged; 0 = copy always
+export const TXQ_PARTNER = 120; // u32: window offset of the Rx block that the burst comes from, of the same pool: its slots' buffers are exchanged; 0 = copy
 
 /** Counters: u64 at Q_STATS + 8 * n. Written by the lcore only. */
 export const QS_PACKETS = 0;

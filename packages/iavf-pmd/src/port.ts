@@ -3,16 +3,17 @@ import { FRAME_TX_MASK, basicXstats, type DatapathSpec, type LinkStatus, type Po
 import { Window } from '@emudev/dma';
 import { linux, type Sys } from '@emudev/linux';
 import { Capability, VirtchnlError, decodeEvent, type EthStats } from '@emudev/virtchnl';
+import { PAIR_BUFFERS, type BufferLease, type BufferPool, type Buffers } from './buffer-pool.ts';
 import type { DatapathInit } from './datapath.ts';
-import { DMA_BASE, DmaMemory } from './dma-memory.ts';
+import { DMA_BASE, DmaMemory, POOL_BASE } from './dma-memory.ts';
 import { Doorbells } from './doorbells.ts';
 import { IavfError } from './errors.ts';
 import { publish } from './events.ts';
 import { configureQueues, disableQueues, enableQueues, granted, negotiate, readDeviceStats, setPromiscuous, type Grant, type QueuePlan } from './function.ts';
-import { DEFAULT_MTU, FRAME_OVERHEAD_BYTES, LINK_EVENT_TIMEOUT_MS, MAX_QUEUE_PAIRS } from './limits.ts';
+import { BUFFER_STRIDE_BYTES, DEFAULT_MTU, FRAME_OVERHEAD_BYTES, LINK_EVENT_TIMEOUT_MS, MAX_QUEUE_PAIRS } from './limits.ts';
 import { ADMIN_MEMORY_BYTES, Mailbox } from './mailbox.ts';
 import { ADAPTIVE_VF, INTEL, PCI_COMMAND, PCI_COMMAND_MASTER, PCI_COMMAND_MEMORY, PCI_VENDOR_ID } from './registers.ts';
-import { PAIR_MEMORY_BYTES, Rings, type QueueCounters } from './rings.ts';
+import { PAIR_RINGS_BYTES, Rings, type QueueCounters } from './rings.ts';
 import type { IavfTransport } from './transport.ts';
 
 /** How a port uses its card; sizes in bytes. */
@@ -25,6 +26,11 @@ export interface IavfPortOptions {
   readonly promiscuous?: boolean;
   /** Let the device take VLAN tags out of received frames. */
   readonly vlanStrip?: boolean;
+  /**
+   * Frames to and from other ports of this pool are passed on without a copy. Its devices can read and write each other's frames. Where it is full, or
+   * cannot be mapped for the device, the port has buffers of its own (`sharesBuffers`).
+   */
+  readonly pool?: BufferPool;
   readonly sys?: Sys;
 }
 
@@ -55,6 +61,7 @@ export class IavfPort implements Port {
   readonly #mailbox: Mailbox;
   readonly #doorbells: Doorbells;
   readonly #rings: Rings;
+  readonly #lease: BufferLease | undefined;
   readonly #queues: number;
   readonly #mtu: number;
   readonly #vlanStrip: boolean;
@@ -68,6 +75,7 @@ export class IavfPort implements Port {
   #linkHeard: (() => void) | undefined;
   #turn: Promise<unknown> = Promise.resolve();
   #failure: IavfError | undefined;
+  #hasShownBuffers = false;
   #rxZero: QueueCounters[] = [];
   #txZero: QueueCounters[] = [];
 
@@ -87,11 +95,14 @@ export class IavfPort implements Port {
       throw error;
     }
     let port: IavfPort;
+    let lease: BufferLease | undefined;
     try {
       await checkIdentity(transport);
-      port = new IavfPort(name, transport, window, sys, options);
+      lease = await takeBuffers(name, transport, options.pool, queues);
+      port = new IavfPort(name, transport, window, sys, options, lease);
     } catch (error) {
       await transport.close();
+      lease?.give(lease.starts, true);
       window[Symbol.dispose]();
       throw error;
     }
@@ -104,7 +115,7 @@ export class IavfPort implements Port {
     return port;
   }
 
-  private constructor(name: string, transport: IavfTransport, window: Window, sys: Sys, options: IavfPortOptions) {
+  private constructor(name: string, transport: IavfTransport, window: Window, sys: Sys, options: IavfPortOptions, lease: BufferLease | undefined) {
     this.name = name;
     this.#transport = transport;
     this.#window = window;
@@ -113,9 +124,12 @@ export class IavfPort implements Port {
     this.#promiscuous = options.promiscuous ?? false;
     this.#vlanStrip = options.vlanStrip ?? false;
     using undo = new DisposableStack();
-    this.#memory = undo.use(new DmaMemory(window, sys, ADMIN_MEMORY_BYTES + this.#queues * PAIR_MEMORY_BYTES));
+    this.#lease = lease;
+    const count = this.#queues * PAIR_BUFFERS;
+    this.#memory = undo.use(new DmaMemory(window, sys, ADMIN_MEMORY_BYTES + this.#queues * PAIR_RINGS_BYTES + (lease === undefined ? count * BUFFER_STRIDE_BYTES : 0)));
     this.#doorbells = undo.use(new Doorbells(transport, window, sys));
-    this.#rings = undo.use(new Rings(window, this.#memory, this.#doorbells, this.#queues));
+    const buffers: Buffers = lease ?? { ...this.#memory.carve(count * BUFFER_STRIDE_BYTES, 64), starts: Array.from({ length: count }, (_, i) => i * BUFFER_STRIDE_BYTES) };
+    this.#rings = undo.use(new Rings(window, this.#memory, buffers, this.#doorbells, this.#queues));
     this.#mailbox = new Mailbox(transport, window, this.#memory, sys, {
       event: (payload) => {
         this.#onEvent(payload);
@@ -169,6 +183,11 @@ export class IavfPort implements Port {
   /** True where every doorbell is a message (see Doorbells). */
   get trapsDoorbells(): boolean {
     return this.#doorbells.relay !== undefined;
+  }
+
+  /** True where its buffers are those of the pool in its options. */
+  get sharesBuffers(): boolean {
+    return this.#lease !== undefined;
   }
 
   /** How many queue pairs are used. IavfError ERR_IAVF_CONFIG for more than the device has granted. */
@@ -236,9 +255,14 @@ export class IavfPort implements Port {
     return this.#inTurn(async () => {
       if (this.#state === 'closed') return;
       const alive = this.#failure === undefined;
+      // Nobody has told the device where buffers are, or it has said that it is done with them.
+      let unused = !this.#hasShownBuffers;
       this.#rings.disable();
       try {
-        if (alive) await this.#leave();
+        if (alive) {
+          await this.#leave();
+          unused = true;
+        }
       } catch {
         // A device that does not want to be left is left anyway: its socket closes below.
       }
@@ -249,6 +273,7 @@ export class IavfPort implements Port {
       const idle = await this.#rings.idle().then(() => true, () => false);
       await this.#transport.close({ keepDoorbells: !idle });
       if (!idle) return;
+      this.#lease?.give(this.#rings.owned(), unused);
       this.#rings[Symbol.dispose]();
       this.#doorbells[Symbol.dispose]();
       this.#memory[Symbol.dispose]();
@@ -262,6 +287,7 @@ export class IavfPort implements Port {
     await this.#mailbox.disable(true);
     await this.#transport.setMiscVector(undefined);
     await this.#transport.dmaUnmap(DMA_BASE, this.#memory.bytes);
+    if (this.#lease !== undefined) await this.#transport.dmaUnmap(POOL_BASE, this.#lease.bytes);
   }
 
   /** What the device last said of its link. */
@@ -362,6 +388,7 @@ export class IavfPort implements Port {
     // After a reset a device may grant fewer.
     if (Math.max(plan.rxQueues, plan.txQueues) > grant.queuePairs) throw new IavfError('ERR_IAVF_CONFIG', `${this.name}: the device grants ${grant.queuePairs} queue pairs now`);
     await this.#rings.idle();
+    this.#hasShownBuffers = true;
     for (let q = 0; q < Math.max(plan.rxQueues, plan.txQueues); q++) this.#rings.prepare(q, plan.maxFrameBytes, granted(grant, Capability.USO));
     await configureQueues(this.#mailbox, grant, this.#rings, plan);
     // After CONFIG_VSI_QUEUES, which clears the Tx tail; before ENABLE_QUEUES, which looks at both.
@@ -425,6 +452,24 @@ export class IavfPort implements Port {
     const turn = this.#turn.then(work);
     this.#turn = turn.catch(() => undefined);
     return turn;
+  }
+}
+
+/** Of the pool, if there is one and the device can be shown it. */
+async function takeBuffers(name: string, transport: IavfTransport, pool: BufferPool | undefined, queues: number): Promise<BufferLease | undefined> {
+  if (pool === undefined) return undefined;
+  const lease = pool.take(queues);
+  if (lease === undefined) {
+    publish({ type: 'own-buffers', port: name, error: undefined });
+    return undefined;
+  }
+  try {
+    await transport.dmaMap(pool.memory);
+    return lease;
+  } catch (error) {
+    lease.give(lease.starts, true);
+    publish({ type: 'own-buffers', port: name, error });
+    return undefined;
   }
 }
 

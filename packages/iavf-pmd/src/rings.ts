@@ -1,16 +1,16 @@
-import { BUFFER_BYTES, BUFFER_STRIDE_BYTES, RING_LENGTH } from './limits.ts';
+import { PAIR_BUFFERS, type Buffers } from './buffer-pool.ts';
+import { BUFFER_BYTES, RING_LENGTH } from './limits.ts';
 import { Quiescence, type Window } from '@emudev/dma';
 import type { DmaBlock, DmaMemory } from './dma-memory.ts';
 import type { Doorbells } from './doorbells.ts';
 import { IavfError } from './errors.ts';
 import {
   QS_BYTES, QS_ERRORS, QS_LARGE, QS_NO_ROOM, QS_PACKETS, Q_BUFFERS, Q_BUFFER_BYTES, Q_BYTES, Q_DOORBELL, Q_ENABLED, Q_HEAD, Q_IOVA, Q_LENGTH, Q_NUMBER,
-  Q_RING, Q_SLOTS, Q_STATS, Q_STRIDE, Q_TAIL, RXQ_LAST, RXQ_SKIP, RX_DESCRIPTOR_BYTES, TXQ_MAX_FRAME, TXQ_PARTNER, TXQ_RS_HEAD, TXQ_RS_LIST, TXQ_RS_TAIL, TXQ_SINCE_RS, TXQ_USO, TX_DESCRIPTOR_BYTES,
+  Q_RING, Q_SLOTS, Q_POOL_BYTES, Q_STATS, Q_TAIL, RXQ_LAST, RXQ_SKIP, RX_DESCRIPTOR_BYTES, TXQ_MAX_FRAME, TXQ_PARTNER, TXQ_RS_HEAD, TXQ_RS_LIST, TXQ_RS_TAIL, TXQ_SINCE_RS, TXQ_USO, TX_DESCRIPTOR_BYTES,
 } from './layout.ts';
 
-const BUFFERS_BYTES = RING_LENGTH * BUFFER_STRIDE_BYTES;
-/** Device-visible memory of one queue pair, each part rounded up to a page. */
-export const PAIR_MEMORY_BYTES: number = RING_LENGTH * (TX_DESCRIPTOR_BYTES + RX_DESCRIPTOR_BYTES) + 2 * BUFFERS_BYTES + 3 * 4096;
+/** Device-visible memory of the rings of one queue pair, each rounded up to a page. */
+export const PAIR_RINGS_BYTES: number = RING_LENGTH * (TX_DESCRIPTOR_BYTES + RX_DESCRIPTOR_BYTES) + 2 * 4096;
 /** Private memory of one queue pair: blocks, slots of both rings, RS list. */
 const PAIR_PRIVATE_BYTES: number = 2 * Q_BYTES + 4 * RING_LENGTH * 3;
 
@@ -26,14 +26,12 @@ interface Ring {
   /** Window offset of the private queue block. */
   readonly block: number;
   readonly ring: DmaBlock;
-  /** The pool of the pair. */
-  readonly buffers: DmaBlock;
   readonly doorbell: number;
   /** Window offset of Q_SLOTS. */
   readonly slots: number;
 }
 
-/** Rings and buffers of all queue pairs, and the blocks in which lcores find them. */
+/** Rings of all queue pairs, which buffer each slot has, and the blocks in which lcores find them. */
 export class Rings implements Disposable {
   readonly rxBlocks: readonly number[];
   readonly txBlocks: readonly number[];
@@ -44,18 +42,19 @@ export class Rings implements Disposable {
   readonly #private: number;
   /** Window offsets of each pair's RS list (TXQ_RS_LIST). */
   readonly #lists: readonly number[];
+  readonly #buffers: Buffers;
 
-  constructor(window: Window, memory: DmaMemory, doorbells: Doorbells, pairs: number) {
+  constructor(window: Window, memory: DmaMemory, buffers: Buffers, doorbells: Doorbells, pairs: number) {
     this.#window = window;
+    this.#buffers = buffers;
     this.#doorbells = doorbells;
     this.#private = window.alloc(pairs * PAIR_PRIVATE_BYTES, 64);
     const queues = Array.from({ length: pairs }, (_, q) => {
       const block = this.#private + q * PAIR_PRIVATE_BYTES;
       const slots = block + 2 * Q_BYTES;
-      const buffers = memory.carve(2 * BUFFERS_BYTES, 64);
       return {
-        rx: { block, ring: memory.carve(RING_LENGTH * RX_DESCRIPTOR_BYTES), buffers, doorbell: doorbells.rx(q), slots },
-        tx: { block: block + Q_BYTES, ring: memory.carve(RING_LENGTH * TX_DESCRIPTOR_BYTES), buffers, doorbell: doorbells.tx(q), slots: slots + 4 * RING_LENGTH },
+        rx: { block, ring: memory.carve(RING_LENGTH * RX_DESCRIPTOR_BYTES), doorbell: doorbells.rx(q), slots },
+        tx: { block: block + Q_BYTES, ring: memory.carve(RING_LENGTH * TX_DESCRIPTOR_BYTES), doorbell: doorbells.tx(q), slots: slots + 4 * RING_LENGTH },
         lists: slots + 8 * RING_LENGTH,
       };
     });
@@ -64,6 +63,24 @@ export class Rings implements Disposable {
     this.#lists = queues.map(({ lists }) => lists);
     this.rxBlocks = this.#rx.map((ring) => ring.block);
     this.txBlocks = this.#tx.map((ring) => ring.block);
+    this.#eachSlot((word, n) => { window.u32[word] = buffers.starts[n]!; });
+  }
+
+  /** By queue pair, its Rx slots first: `visit` with the index of the u32 that says which buffer a slot has. */
+  #eachSlot(visit: (word: number, slot: number) => void): void {
+    for (let q = 0; q < this.#rx.length; q++) {
+      for (let i = 0; i < RING_LENGTH; i++) {
+        visit((this.#rx[q]!.slots >>> 2) + i, q * PAIR_BUFFERS + i);
+        visit((this.#tx[q]!.slots >>> 2) + i, q * PAIR_BUFFERS + RING_LENGTH + i);
+      }
+    }
+  }
+
+  /** Where in the pool the buffers begin that the slots have by now; no lcore is in a burst. */
+  owned(): number[] {
+    const starts: number[] = [];
+    this.#eachSlot((word) => { starts.push(this.#window.u32[word]!); });
+    return starts;
   }
 
   rxAddress(queue: number): bigint {
@@ -74,7 +91,7 @@ export class Rings implements Disposable {
     return this.#tx[queue]!.ring.iova;
   }
 
-  /** Power-on state of a disabled queue pair: every Rx descriptor but one posted. Counters stay. */
+  /** Power-on state of a disabled queue pair: every Rx descriptor but one posted. Counters stay, and so does each slot's buffer: what it once had may be another port's. */
   prepare(queue: number, maxFrameBytes: number, uso: boolean): void {
     const { view } = this.#window;
     const rx = this.#rx[queue]!;
@@ -85,14 +102,11 @@ export class Rings implements Disposable {
     const fields: [number, number][] = [
       [rx.block + Q_TAIL, RING_LENGTH - 1], [rx.block + RXQ_SKIP, 0], [rx.block + RXQ_LAST, 0],
       [tx.block + Q_TAIL, 0], [tx.block + TXQ_RS_LIST, rsList], [tx.block + TXQ_RS_HEAD, 0], [tx.block + TXQ_RS_TAIL, 0], [tx.block + TXQ_SINCE_RS, 0],
-      [tx.block + TXQ_MAX_FRAME, maxFrameBytes], [tx.block + TXQ_USO, uso ? 1 : 0], [tx.block + TXQ_PARTNER, rx.block],
+      [tx.block + TXQ_MAX_FRAME, maxFrameBytes], [tx.block + TXQ_USO, uso ? 1 : 0], [tx.block + TXQ_PARTNER, 0],
     ];
     for (const [at, value] of fields) view.setUint32(at, value, true);
     for (let i = 0; i < RING_LENGTH; i++) {
-      const at = i * BUFFER_STRIDE_BYTES;
-      view.setUint32(rx.slots + 4 * i, at, true);
-      view.setUint32(tx.slots + 4 * i, BUFFERS_BYTES + at, true);
-      view.setBigUint64(rx.ring.offset + i * RX_DESCRIPTOR_BYTES, rx.buffers.iova + BigInt(at), true);
+      view.setBigUint64(rx.ring.offset + i * RX_DESCRIPTOR_BYTES, this.#buffers.iova + BigInt(view.getUint32(rx.slots + 4 * i, true)), true);
     }
   }
 
@@ -100,11 +114,11 @@ export class Rings implements Disposable {
     const { view, u8 } = this.#window;
     u8.fill(0, ring.ring.offset, ring.ring.offset + ring.ring.bytes);
     const fields: [number, number][] = [
-      [Q_RING, ring.ring.offset], [Q_LENGTH, RING_LENGTH], [Q_HEAD, 0], [Q_DOORBELL, ring.doorbell], [Q_BUFFERS, ring.buffers.offset],
-      [Q_STRIDE, BUFFER_STRIDE_BYTES], [Q_BUFFER_BYTES, BUFFER_BYTES], [Q_NUMBER, queue], [Q_SLOTS, ring.slots],
+      [Q_RING, ring.ring.offset], [Q_LENGTH, RING_LENGTH], [Q_HEAD, 0], [Q_DOORBELL, ring.doorbell], [Q_BUFFERS, this.#buffers.offset],
+      [Q_POOL_BYTES, this.#buffers.bytes], [Q_BUFFER_BYTES, BUFFER_BYTES], [Q_NUMBER, queue], [Q_SLOTS, ring.slots],
     ];
     for (const [at, value] of fields) view.setUint32(ring.block + at, value, true);
-    view.setBigUint64(ring.block + Q_IOVA, ring.buffers.iova, true);
+    view.setBigUint64(ring.block + Q_IOVA, this.#buffers.iova, true);
   }
 
   /** What the device must find in the tail registers when it enables the queues: all Rx buffers, nothing to send. */

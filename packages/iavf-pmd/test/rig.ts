@@ -3,7 +3,7 @@ import { loadKernels } from '@emudev/dma';
 import { KERNELS_WASM_BASE64 } from '../src/kernels.gen.ts';
 import type { Kernels } from '../src/kernels-face.ts';
 import {
-  Q_BUFFERS, Q_BUFFER_BYTES, Q_DOORBELL, Q_ENABLED, Q_IOVA, Q_LENGTH, Q_NUMBER, Q_RING, Q_SLOTS, Q_STATS, Q_STRIDE, Q_TAIL, TXQ_MAX_FRAME,
+  Q_BUFFERS, Q_BUFFER_BYTES, Q_DOORBELL, Q_ENABLED, Q_IOVA, Q_LENGTH, Q_NUMBER, Q_RING, Q_SLOTS, Q_STATS, Q_POOL_BYTES, Q_TAIL, TXQ_MAX_FRAME,
   TXQ_PARTNER, TXQ_RS_LIST,
 } from '../src/layout.ts';
 
@@ -36,7 +36,7 @@ export const kernels: Kernels = loadKernels<Kernels>(KERNELS_WASM_BASE64, memory
 export function freshQueue(): void {
   u8.fill(0, BASE, BASE + REGION_BYTES);
   const fields: [number, number][] = [
-    [Q_ENABLED, 1], [Q_RING, RING], [Q_LENGTH, LENGTH], [Q_DOORBELL, DOORBELL], [Q_BUFFERS, BUFFERS], [Q_STRIDE, STRIDE],
+    [Q_ENABLED, 1], [Q_RING, RING], [Q_LENGTH, LENGTH], [Q_DOORBELL, DOORBELL], [Q_BUFFERS, BUFFERS], [Q_POOL_BYTES, 2 * LENGTH * STRIDE],
     [Q_BUFFER_BYTES, BUFFER_BYTES], [Q_NUMBER, 3], [Q_SLOTS, SLOTS],
   ];
   for (const [at, value] of fields) view.setUint32(QUEUE + at, value, true);
@@ -59,7 +59,7 @@ export function freshTxQueue(): void {
 export function freshPair(): void {
   freshTxQueue();
   const partner: [number, number][] = [
-    [Q_ENABLED, 1], [Q_RING, PARTNER_RING], [Q_LENGTH, LENGTH], [Q_DOORBELL, DOORBELL + 64], [Q_BUFFERS, BUFFERS], [Q_STRIDE, STRIDE],
+    [Q_ENABLED, 1], [Q_RING, PARTNER_RING], [Q_LENGTH, LENGTH], [Q_DOORBELL, DOORBELL + 64], [Q_BUFFERS, BUFFERS], [Q_POOL_BYTES, 2 * LENGTH * STRIDE],
     [Q_BUFFER_BYTES, BUFFER_BYTES], [Q_NUMBER, 3], [Q_SLOTS, PARTNER_SLOTS], [Q_TAIL, LENGTH - 1],
   ];
   for (const [at, value] of partner) view.setUint32(PARTNER + at, value, true);

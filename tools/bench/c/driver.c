@@ -82,7 +82,7 @@ static inline u32 exchange(u32 length, u32 mine, u32 offset, u32 size, u32 buffe
 }
 static u32 tx_burst(u32 q, u32 records, u32 frames) {
   if (get32(q + Q_ENABLED) == 0) return 0;
-  u32 ring = get32(q + Q_RING), length = get32(q + Q_LENGTH), buffers = get32(q + Q_BUFFERS), pool = length * get32(q + Q_STRIDE) * 2;
+  u32 ring = get32(q + Q_RING), length = get32(q + Q_LENGTH), buffers = get32(q + Q_BUFFERS), pool = get32(q + Q_POOL_BYTES);
   u32 buffer_bytes = get32(q + Q_BUFFER_BYTES), slots = get32(q + Q_SLOTS), list = get32(q + TXQ_RS_LIST), max_frame = get32(q + TXQ_MAX_FRAME);
   u32 head = get32(q + Q_HEAD), before = head, clean = get32(q + Q_TAIL), since = get32(q + TXQ_SINCE_RS), rs_head = get32(q + TXQ_RS_HEAD);
   u64 iova = get64(q + Q_IOVA), bytes = 0;

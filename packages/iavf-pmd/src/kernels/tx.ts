@@ -1,12 +1,12 @@
 // Transmit: frame records become iavf Tx descriptors. The record is free when the burst returns, so the slot must own the bytes: a
-// frame that lies in a buffer of the partner Rx queue comes with that buffer, in exchange for the slot's own; others are copied.
+// frame that lies in a buffer of the Rx queue it comes from comes with that buffer, in exchange for the slot's own; others are copied.
 import { copy } from '../../../../tools/kernels/src/kernels/copy';
 import { addCounter } from './counter';
 import {
   FRAME_DATA, FRAME_FLAGS, FRAME_IPV6, FRAME_L2_LENGTH, FRAME_L3_LENGTH, FRAME_L4_LENGTH, FRAME_L4_SCTP, FRAME_L4_TCP, FRAME_L4_UDP,
   FRAME_LENGTH, FRAME_RECORD_BYTES, FRAME_SEGMENT, FRAME_TX_IPV4_CSUM, FRAME_TX_L4_CSUM, FRAME_TX_MASK, FRAME_TX_TSO, FRAME_TX_VLAN,
   FRAME_VLAN_TCI, MAX_MSS, MAX_TSO_PAYLOAD_BYTES, MIN_MSS, MIN_TX_FRAME_BYTES, QS_BYTES, QS_ERRORS, QS_LARGE, QS_NO_ROOM, QS_PACKETS,
-  Q_BUFFERS, Q_BUFFER_BYTES, Q_DOORBELL, Q_ENABLED, Q_HEAD, Q_IOVA, Q_LENGTH, Q_RING, Q_SLOTS, Q_STRIDE, Q_TAIL, RS_INTERVAL, TXC_EOP, TXC_ICRC,
+  Q_BUFFERS, Q_BUFFER_BYTES, Q_DOORBELL, Q_ENABLED, Q_HEAD, Q_IOVA, Q_LENGTH, Q_RING, Q_SLOTS, Q_POOL_BYTES, Q_TAIL, RS_INTERVAL, TXC_EOP, TXC_ICRC,
   TXC_IL2TAG1, TXC_IPV4, TXC_IPV4_CSUM, TXC_IPV6, TXC_RS, TXC_SCTP, TXC_TCP, TXC_UDP, TXD_DONE, TXD_DTYPE_CONTEXT, TXQ_MAX_FRAME, TXQ_PARTNER,
   TXQ_RS_HEAD, TXQ_RS_LIST, TXQ_RS_TAIL, TXQ_SINCE_RS, TXQ_USO, TXX_LENGTH_SHIFT, TXX_MSS_SHIFT, TXX_TSO, TX_CMD_SHIFT,
   TX_DESCRIPTOR_BYTES, TX_L2TAG1_SHIFT, TX_LENGTH_SHIFT, TX_OFFSET_SHIFT,
@@ -174,7 +174,7 @@ export function txBurst(q: u32, records: u32, count: u32): u32 {
   const ring = load<u32>(q + Q_RING);
   const length = load<u32>(q + Q_LENGTH);
   const buffers = load<u32>(q + Q_BUFFERS);
-  const poolBytes = length * load<u32>(q + Q_STRIDE) * 2;
+  const poolBytes = load<u32>(q + Q_POOL_BYTES);
   const bufferBytes = load<u32>(q + Q_BUFFER_BYTES);
   const iova = load<u64>(q + Q_IOVA);
   const slots = load<u32>(q + Q_SLOTS);

@@ -9,7 +9,7 @@ import {
 } from '../descriptors.ts';
 import {
   MAX_MSS, MAX_TSO_PAYLOAD_BYTES, MIN_MSS, MIN_TX_FRAME_BYTES, QS_BYTES, QS_ERRORS, QS_LARGE, QS_NO_ROOM, QS_PACKETS, Q_BUFFERS,
-  Q_BUFFER_BYTES, Q_DOORBELL, Q_ENABLED, Q_HEAD, Q_IOVA, Q_LENGTH, Q_RING, Q_SLOTS, Q_STRIDE, Q_TAIL, RS_INTERVAL, TXQ_MAX_FRAME, TXQ_PARTNER, TXQ_RS_HEAD,
+  Q_BUFFER_BYTES, Q_DOORBELL, Q_ENABLED, Q_HEAD, Q_IOVA, Q_LENGTH, Q_RING, Q_SLOTS, Q_POOL_BYTES, Q_TAIL, RS_INTERVAL, TXQ_MAX_FRAME, TXQ_PARTNER, TXQ_RS_HEAD,
   TXQ_RS_LIST, TXQ_RS_TAIL, TXQ_SINCE_RS, TXQ_USO, TX_DESCRIPTOR_BYTES,
 } from '../layout.ts';
 import { addCounter, type TwinMemory } from './memory.ts';
@@ -77,7 +77,7 @@ function plan(view: DataView, q: number, record: number): Plan | undefined {
   return { word, context };
 }
 
-/** The Rx slots of the queue pair that the driver holds: received, and not posted again yet. Window offsets of their Q_SLOTS words, in order. */
+/** The Rx slots of the partner that the driver holds: received, and not posted again yet. Window offsets of their Q_SLOTS words, in order. */
 function heldSlots(view: DataView, q: number): number[] {
   const at = (offset: number): number => view.getUint32(offset, true);
   const partner = at(q + TXQ_PARTNER);
@@ -92,7 +92,7 @@ function heldSlots(view: DataView, q: number): number[] {
 function isInPool(view: DataView, q: number, data: number): boolean {
   const at = (offset: number): number => view.getUint32(offset, true);
   const offset = data - at(q + Q_BUFFERS);
-  return offset >= 0 && offset < 2 * at(q + Q_LENGTH) * at(q + Q_STRIDE);
+  return offset >= 0 && offset < at(q + Q_POOL_BYTES);
 }
 
 /** Where in the pool the frame lies, if its buffer could be exchanged for that of Tx slot `slot`. What of `held` was looked at is taken away. */

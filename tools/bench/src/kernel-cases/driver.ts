@@ -49,7 +49,7 @@ class DriverCases {
     this.#u8.fill(0, 0, IMAGE_BYTES);
     const fields: readonly (readonly [number, number, number])[] = [
       [layout.Q_ENABLED, 1, 1], [layout.Q_RING, TX_RING, RX_RING], [layout.Q_LENGTH, RING, RING], [layout.Q_DOORBELL, DOORBELLS, DOORBELLS + 64],
-      [layout.Q_BUFFERS, POOL, POOL], [layout.Q_STRIDE, STRIDE, STRIDE], [layout.Q_BUFFER_BYTES, 2048, 2048], [layout.Q_SLOTS, TX_SLOTS, RX_SLOTS],
+      [layout.Q_BUFFERS, POOL, POOL], [layout.Q_POOL_BYTES, 2 * RING * STRIDE, 2 * RING * STRIDE], [layout.Q_BUFFER_BYTES, 2048, 2048], [layout.Q_SLOTS, TX_SLOTS, RX_SLOTS],
     ];
     for (const [field, tx, rx] of fields) {
       this.#set(TX + field, tx);
