@@ -44,6 +44,37 @@ const reply = (command: number, payload: Uint8Array = new Uint8Array(0), id = 7)
 const refused = (command: number, errno = 22): Sent => ({ bytes: p.encodeErrorReply(7, command, errno), from: 'server' });
 const word = (value: number): Uint8Array => Uint8Array.of(value, value >>> 8, value >>> 16, value >>> 24);
 
+/** The server asks, the client answers. */
+const asked = (command: number, payload: Uint8Array): Sent => ({ ...request(command, payload), from: 'server' });
+const answered = (command: number, payload?: Uint8Array): Sent => ({ ...reply(command, payload), from: 'client' });
+
+describe('DMA messages with a QEMU', () => {
+  const version = { ...request(1, p.encodeVersion({ major: 0, minor: 0, capabilities: { maxMsgFds: 16, maxDataXferSize: 1 << 20, writeMultiple: true } })) };
+  const zeros = new Uint8Array(8);
+  const data = Uint8Array.of(0, 0, 0, 0, 5, 6, 7, 8);
+  const write = (dialect: 'qemu' | 'lvu'): Sent[] => [asked(12, p.encodeDmaWrite(0x1000n, data, dialect)), answered(12, dialect === 'qemu' ? undefined : p.encodeDmaWriteReply({ address: 0x1000n, count: 8 }, 'lvu'))];
+  const read = (bytes: Uint8Array, dialect: 'qemu' | 'lvu'): Sent[] => [asked(11, p.encodeDmaRead({ address: 0x1000n, count: 8 })), answered(11, p.encodeDmaReadReply(0x1000n, bytes, dialect))];
+  const probe = asked(11, p.encodeDmaRead({ address: 0x1000n, count: 2 ** 32 + 4 }));
+
+  it.each([
+    ['qemu', 'as 10.1 speaks, that answers a server which asks for the upper half of a count', answered(11, p.encodeDmaReadReply(0x1000n, zeros.subarray(0, 4), 'qemu'))],
+    ['lvu', 'as 11.1 speaks, that refuses it', { bytes: p.encodeErrorReply(7, 11, p.E2BIG) } satisfies Sent],
+  ] as const)('%s: %s', (dialect, _what, answer) => {
+    const shown = lines([version, probe, answer, ...read(data, dialect), ...read(zeros, dialect), ...write(dialect)]).slice(-3);
+    expect(shown[0]).toContain('data=0x0807060500000000');
+    expect(shown[1]).toContain('data=0x0000000000000000');
+    expect(shown[2]).toContain('data=0x0807060500000000');
+    expect(shown.join()).not.toContain('malformed');
+  });
+
+  it('are told apart by themselves where no server asks', () => {
+    for (const dialect of ['qemu', 'lvu'] as const) {
+      const shown = lines([version, ...write(dialect), ...read(data, dialect)]).slice(-2);
+      expect([dialect, shown[0]!.includes('data=0x0807060500000000'), shown[1]!.includes('data=0x0807060500000000'), shown.join().includes('malformed')]).toEqual([dialect, true, true, false]);
+    }
+  });
+});
+
 describe('lines', () => {
   it('name the register and its bits', () => {
     expect(lines([

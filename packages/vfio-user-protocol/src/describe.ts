@@ -99,7 +99,7 @@ function describeRequest(command: number, walk: PayloadWalk, context: DescribeCo
     case c.VFIO_USER_REGION_READ: return describeRegionAccess(walk, context.registerName, false);
     case c.VFIO_USER_REGION_WRITE: return describeRegionAccess(walk, context.registerName, true);
     case c.VFIO_USER_DMA_READ: return describeDma(walk, context.dmaDialect ?? 'lvu', false);
-    case c.VFIO_USER_DMA_WRITE: return describeDma(walk, context.dmaDialect ?? dialectOfData(walk.payload), true);
+    case c.VFIO_USER_DMA_WRITE: return describeDma(walk, dialectOfWrite(walk.payload) ?? context.dmaDialect ?? 'lvu', true);
     case c.VFIO_USER_DEVICE_RESET: return;
     case c.VFIO_USER_REGION_WRITE_MULTI: return describeWriteMulti(walk, context.registerName);
     case c.VFIO_USER_DEVICE_FEATURE: return describeFeature(walk);
@@ -134,7 +134,7 @@ function describeReply(command: number, walk: PayloadWalk, context: DescribeCont
     // libvfio-user answers an access of no bytes by a header alone.
     case c.VFIO_USER_REGION_READ: return walk.left === 0 ? undefined : describeRegionAccess(walk, context.registerName, true);
     case c.VFIO_USER_REGION_WRITE: return walk.left === 0 ? undefined : describeRegionAccess(walk, context.registerName, false);
-    case c.VFIO_USER_DMA_READ: return describeDma(walk, context.dmaDialect ?? dialectOfData(walk.payload), true);
+    case c.VFIO_USER_DMA_READ: return describeDma(walk, dialectOfReadReply(walk.payload) ?? context.dmaDialect ?? 'lvu', true);
     case c.VFIO_USER_DMA_WRITE: return describeDmaWriteReply(walk);
     case c.VFIO_USER_REGION_WRITE_MULTI:
       walk.u64('wr_cnt', String);
@@ -210,11 +210,18 @@ function describeSetIrqs(walk: PayloadWalk): void {
   if ((flags & c.VFIO_IRQ_SET_DATA_BOOL) !== 0) walk.data('bools', count);
 }
 
-/** A message with data, of unknown dialect: libvfio-user's if its 64-bit count fits the length, else QEMU's if its 32-bit one does. */
-function dialectOfData(payload: Uint8Array): DmaDialect {
-  if (payload.length < 16 || getU64(payload, 8) === BigInt(payload.length - 16)) return 'lvu';
-  const count = getU32(payload, 8);
-  return payload.length === Math.max(16, 12 + count) || payload.length === 16 + count ? 'qemu' : 'lvu';
+/** By the length of a DMA_WRITE, which differs; undefined where it fits neither (it has been cut, say). */
+function dialectOfWrite(payload: Uint8Array): DmaDialect | undefined {
+  if (payload.length < 16) return undefined;
+  if (getU64(payload, 8) === BigInt(payload.length - 16)) return 'lvu';
+  return payload.length === Math.max(16, 12 + getU32(payload, 8)) ? 'qemu' : undefined;
+}
+
+/** A reply to DMA_READ is as long in either: QEMU's data begins in what is the upper half of the other's count, and its end is void. */
+function dialectOfReadReply(payload: Uint8Array): DmaDialect | undefined {
+  if (payload.length < 16 || getU32(payload, 8) !== payload.length - 16) return undefined;
+  if (getU32(payload, 12) !== 0) return 'qemu';
+  return payload.length >= 20 && getU32(payload, payload.length - 4) !== 0 ? 'lvu' : undefined;
 }
 
 function describeDma(walk: PayloadWalk, dialect: DmaDialect, withData: boolean): void {

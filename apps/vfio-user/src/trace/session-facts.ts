@@ -1,7 +1,7 @@
 /** What the messages of a session have told about it: who speaks, how large regions are, which device this is. */
 import {
-  decodeDeviceInfo, decodeRegionInfo, decodeVersion, effectiveCapabilities, guessPeer, irqIndexName, regionName, VFIO_PCI_CONFIG_REGION_INDEX,
-  VFIO_USER_DEVICE_GET_INFO, VFIO_USER_DEVICE_GET_IRQ_INFO, VFIO_USER_DEVICE_GET_REGION_INFO, VFIO_USER_DEVICE_SET_IRQS, VFIO_USER_REGION_READ, VFIO_USER_REGION_WRITE,
+  decodeDeviceInfo, decodeRegionInfo, decodeVersion, E2BIG, effectiveCapabilities, guessPeer, irqIndexName, regionName, VFIO_PCI_CONFIG_REGION_INDEX,
+  VFIO_USER_DEVICE_GET_INFO, VFIO_USER_DEVICE_GET_IRQ_INFO, VFIO_USER_DEVICE_GET_REGION_INFO, VFIO_USER_DEVICE_SET_IRQS, VFIO_USER_DMA_READ, VFIO_USER_DMA_WRITE, VFIO_USER_REGION_READ, VFIO_USER_REGION_WRITE,
   VFIO_USER_VERSION, replyErrno, type DmaDialect,
 } from '@emudev/vfio-user-protocol';
 import { MAX_KNOWN_REGIONS } from '../limits.ts';
@@ -24,8 +24,13 @@ export class SessionFacts {
   }
 
   reply(request: Half, { header, payload }: Half): void {
+    if (header.command === VFIO_USER_DMA_READ) this.#learnDialect(request, replyErrno(header));
     if (replyErrno(header) !== 0) return;
     switch (header.command) {
+      case VFIO_USER_DMA_WRITE:
+        // The client's word, whatever its VERSION made us think: QEMU speaks the one up to 10.1 and the other from 11.1 on.
+        this.dmaDialect = payload.length === 0 ? 'qemu' : 'lvu';
+        return;
       case VFIO_USER_VERSION:
         this.#learn(() => { this.maxDataBytes = effectiveCapabilities(decodeVersion(payload).capabilities).maxDataXferSize; });
         return;
@@ -71,6 +76,13 @@ export class SessionFacts {
     const index = view.getUint32(8, true);
     if (index >= count) return `${what} ${index} of ${count}`;
     return what === 'region' ? regionName(index) : irqIndexName(index);
+  }
+
+  /** A server that asks for 4 GiB and some bytes wants to know the same: who sees 32 bits of the count answers, who sees 64 refuses. */
+  #learnDialect({ payload }: Half, errno: number): void {
+    if (payload.length !== ACCESS_BYTES || new DataView(payload.buffer, payload.byteOffset, payload.byteLength).getUint32(12, true) === 0) return;
+    if (errno === 0) this.dmaDialect = 'qemu';
+    else if (errno === E2BIG) this.dmaDialect = 'lvu';
   }
 
   /** Registers are named by device: its ids are in the first bytes of the configuration space. */
