@@ -11,7 +11,7 @@ import type { BusDmaMap, PciTransport } from './transport.ts';
 /** Zero-filled memory that this process and the device see. Dispose of it when the device no longer uses it: the next buffer gets the same bytes. */
 export type BusDmaBuffer = DmaBuffer;
 
-/** How `BusDma.allocate` gets its memory: `chunkBytes` (2 MiB) per DMA map, addresses from `firstIova` (4 GiB) on, `limitBytes` (1 GiB) together. */
+/** How `BusDma.allocate` gets its memory: `chunkBytes` (2 MiB) per DMA map, addresses from `firstIova` (4 GiB) on, `limitBytes` (1 GiB) together. Devices of one IOMMU group, or one container, get different addresses. */
 export type BusDmaOptions = Pick<DmaAllocatorOptions, 'chunkBytes' | 'limitBytes' | 'firstIova' | 'readable' | 'writable'>;
 
 /** `BusDevice.dma`: the memory that the device may use. */
@@ -81,6 +81,7 @@ export class BusDma {
       unmap: (iova: bigint, sizeBytes: number) => this.unmap(iova, sizeBytes).catch(() => {}),
       has: () => false,
       forget: () => {},
+      ...(this.#transport.freeIova === undefined ? {} : { freeIova: (sizeBytes: number, align: number, from: bigint) => this.#transport.freeIova!(sizeBytes, align, from) }),
     };
     return new DmaAllocator(mapper, { ...this.#options, chunkBytes, pageBytes: dmaPageBytes, sys: this.#sys, ...(iovaRanges === undefined ? {} : { iovaRanges }) });
   }

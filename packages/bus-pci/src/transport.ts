@@ -91,6 +91,11 @@ export interface PciTransport extends AsyncDisposable {
   clearInterrupts(index: number): Promise<void>;
   /** Masks or unmasks; INTx is masked by the device itself when it signals, and needs an unmask after each interrupt. */
   maskInterrupts(index: number, start: number, count: number, masked: boolean): Promise<void>;
+  /**
+   * Where the device may share its addresses with others: the lowest multiple of `align` (a power of two) from `from` on that none of them has a map
+   * at, within `iovaRanges`; undefined: there is none. It is the next `dmaMap`'s, made in the same turn. Absent: the device has all addresses to itself.
+   */
+  freeIova?(sizeBytes: number, align: number, from: bigint): bigint | undefined;
   /** ERR_BUS_DMA where the range is in use already, or is outside `iovaRanges`. */
   dmaMap(map: BusDmaMap): Promise<void>;
   /** Exactly one earlier map. When it resolves the device no longer uses the memory. */

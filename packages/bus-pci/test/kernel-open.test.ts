@@ -3,7 +3,7 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { countOpenFds, withFaults } from '@emudev/linux';
-import { KernelSource, MAX_DMA_MAPS, MAX_UEVENTS_PER_TURN, type KernelSourceOptions, type PciAddress, type PciFunctionAddress, type PciTransport } from '../src/index.ts';
+import { BusDevice, KernelSource, MAX_DMA_MAPS, MAX_UEVENTS_PER_TURN, type KernelSourceOptions, type PciAddress, type PciFunctionAddress, type PciTransport } from '../src/index.ts';
 import { FakeKernel } from './fake-kernel.ts';
 import { FakeVfio } from './fake-vfio.ts';
 import { fakeFunction } from './fake-vfio-models.ts';
@@ -61,6 +61,28 @@ test('devices of one group share it; the last one closes it', async () => {
   const again = await both.open(at(1));
   await second.close();
   await again.close();
+});
+
+test.each([
+  ['one group', [7, 7], {}],
+  ['one container', [7, 8], { sharedContainer: true }],
+  ['nodes of their own', [7, 8], { node: true }],
+] as const)('buffers of two devices: %s', async (_what, groups, { node = false, ...options }: { node?: boolean; sharedContainer?: boolean }) => {
+  functions(groups, node);
+  vfio.iovaRanges = [[0n, 0x1_001f_ffffn], [0x1_0060_0000n, 0x1_009f_ffffn]];
+  const both = source(options);
+  const devices = [await BusDevice.open(both, at(1)), await BusDevice.open(both, at(2))] as const;
+  const addresses = async (n: 0 | 1): Promise<bigint> => (await devices[n].dma.allocate(0x1000)).iova;
+  const first = await addresses(0);
+  // Apart from each other where they share addresses, and in either case where the IOMMU takes them.
+  expect([first, await addresses(1)]).toEqual([0x1_0000_0000n, node ? 0x1_0000_0000n : 0x1_0060_0000n]);
+  // A map of the driver's own is passed by as well.
+  await devices[1].dma.map({ ...memory(0x1_0080_0000n), address: 0x7000_0000n });
+  if (!node) await expect(devices[0].dma.allocate(0x20_0000)).rejects.toEqual(coded('ERR_BUS_DMA'));
+  await devices[1].close();
+  // What has gone leaves its addresses to the others.
+  expect((await devices[0].dma.allocate(0x20_0000)).iova).toBe(0x1_0060_0000n);
+  await devices[0].close();
 });
 
 test('groups have a container each, or one for all; the IOMMU is set once per container', async () => {

@@ -23,6 +23,11 @@ export interface DmaMapper {
   has(iova: bigint, sizeBytes: number): boolean;
   /** Makes `has` false: the memory goes all the same. */
   forget(iova: bigint, sizeBytes: number): void;
+  /**
+   * The lowest multiple of `align` from `from` on where nothing is mapped and the device reaches; undefined: there is none. `map` follows in the same
+   * turn. Absent: the allocator is the only one that maps, and `iovaRanges` are what the device reaches.
+   */
+  freeIova?(sizeBytes: number, align: number, from: bigint): bigint | undefined;
 }
 
 /** How a `DmaAllocator` gets its memory, and what the device may do with it. */
@@ -175,13 +180,19 @@ export class DmaAllocator implements AsyncDisposable {
   }
 
   #freeIova(sizeBytes: number): bigint {
-    const chunkBytes = BigInt(this.#options.chunkBytes);
+    const { chunkBytes } = this.#options;
+    const iova = this.#dma.freeIova === undefined ? this.#nextReachable(BigInt(sizeBytes), BigInt(chunkBytes)) : this.#dma.freeIova(sizeBytes, chunkBytes, this.#nextIova);
+    if (iova === undefined) throw new ClientError('ERR_VFU_CLIENT_BUSY', `no ${sizeBytes} bytes are left of the addresses that the device may be given`);
+    return iova;
+  }
+
+  #nextReachable(sizeBytes: bigint, align: bigint): bigint | undefined {
     for (const { first, last } of this.#options.iovaRanges) {
       const from = first > this.#nextIova ? first : this.#nextIova;
-      const start = (from + chunkBytes - 1n) / chunkBytes * chunkBytes;
-      if (start + BigInt(sizeBytes) - 1n <= last) return start;
+      const start = (from + align - 1n) / align * align;
+      if (start + sizeBytes - 1n <= last) return start;
     }
-    throw new ClientError('ERR_VFU_CLIENT_BUSY', `no ${sizeBytes} bytes are left of the addresses that the device may be given`);
+    return undefined;
   }
 
   #buffer(chunk: Chunk, at: number, sizeBytes: number, length: number): DmaBuffer {

@@ -15,6 +15,8 @@ export interface DmaSpace {
   /** What addresses and sizes are multiples of. */
   readonly pageBytes: number;
   readonly maxMaps: number;
+  /** The lowest multiple of `align` from `from` on where no device of the space has a map, within `iovaRanges`; undefined: there is none. */
+  freeIova(sizeBytes: bigint, align: bigint, from: bigint): bigint | undefined;
   /** ERR_BUS_DMA with the kernel's errno. */
   map(map: VfioDmaMap): void;
   /** ERR_BUS_DMA where that was not mapped, or not as one. */

@@ -14,6 +14,7 @@ import {
 import type { IovaRange, VfioDmaMap } from '../vfio-abi/type1.ts';
 import { dma, opening, regardless, smallestPage } from './access.ts';
 import type { DeviceAccess, DmaSpace, VfioSys } from './access.ts';
+import { MappedIovas } from './mapped-iovas.ts';
 
 const RANGE_BYTES = 16;
 /** Ranges that there is room for at first: the kernel says if it needs more. */
@@ -68,6 +69,7 @@ class Ioas implements DmaSpace {
   readonly #sys: VfioSys;
   readonly #fd: number;
   readonly #id: number;
+  readonly #mapped = new MappedIovas();
 
   constructor(sys: VfioSys, fd: number, id: number, node: string) {
     this.#sys = sys;
@@ -100,13 +102,19 @@ class Ioas implements DmaSpace {
     throw new BusError('ERR_BUS_VFIO_ARGSZ', `the ranges of IOVAs need more room each time they are asked for, ${room} now`);
   }
 
+  freeIova(sizeBytes: bigint, align: bigint, from: bigint): bigint | undefined {
+    return this.#mapped.free(sizeBytes, align, from, this.iovaRanges);
+  }
+
   map(map: VfioDmaMap): void {
     dma('a DMA map', map, () => this.#sys.ioctl(this.#fd, IOMMU_IOAS_MAP, encodeIoasMap(this.#id, map)));
+    this.#mapped.add(map.iova, map.sizeBytes);
   }
 
   unmap(iova: bigint, sizeBytes: bigint): void {
     const argument = encodeIoasUnmap(this.#id, iova, sizeBytes);
     dma('a DMA unmap', { iova, sizeBytes }, () => this.#sys.ioctl(this.#fd, IOMMU_IOAS_UNMAP, argument));
+    this.#mapped.remove(iova);
     const unmapped = unmappedIoasBytes(argument);
     if (unmapped !== sizeBytes) throw new BusError('ERR_BUS_DMA', `the kernel has unmapped 0x${unmapped.toString(16)} bytes at IOVA 0x${iova.toString(16)}, not 0x${sizeBytes.toString(16)}`);
   }

@@ -12,6 +12,7 @@ import { decodeType1Info, encodeDmaMap, encodeDmaUnmap, TYPE1_INFO_BYTES, unmapp
 import type { IovaRange, Type1Info, VfioDmaMap } from '../vfio-abi/type1.ts';
 import { dma, opening, regardless, smallestPage } from './access.ts';
 import type { DmaSpace, VfioSys } from './access.ts';
+import { MappedIovas } from './mapped-iovas.ts';
 
 /** Closed by its last group. All devices in it see the same addresses. */
 export class VfioContainer implements DmaSpace {
@@ -19,6 +20,7 @@ export class VfioContainer implements DmaSpace {
   readonly #fd: number;
   #groups = 0;
   #info: Type1Info = {};
+  readonly #mapped = new MappedIovas();
 
   /** ERR_BUS_UNUSABLE where this kernel has no VFIO that we know, or nobody may use it. */
   static open(sys: VfioSys, sysfs: Sysfs): VfioContainer {
@@ -86,13 +88,19 @@ export class VfioContainer implements DmaSpace {
     if (this.empty) regardless(() => { this.#sys.close(this.#fd); });
   }
 
+  freeIova(sizeBytes: bigint, align: bigint, from: bigint): bigint | undefined {
+    return this.#mapped.free(sizeBytes, align, from, this.iovaRanges);
+  }
+
   map(map: VfioDmaMap): void {
     dma('a DMA map', map, () => this.#sys.ioctl(this.#fd, VFIO_IOMMU_MAP_DMA, encodeDmaMap(map)));
+    this.#mapped.add(map.iova, map.sizeBytes);
   }
 
   unmap(iova: bigint, sizeBytes: bigint): void {
     const argument = encodeDmaUnmap(iova, sizeBytes);
     dma('a DMA unmap', { iova, sizeBytes }, () => this.#sys.ioctl(this.#fd, VFIO_IOMMU_UNMAP_DMA, argument));
+    this.#mapped.remove(iova);
     const unmapped = unmappedBytes(argument);
     if (unmapped !== sizeBytes) throw new BusError('ERR_BUS_DMA', `the kernel has unmapped 0x${unmapped.toString(16)} bytes at IOVA 0x${iova.toString(16)}, not 0x${sizeBytes.toString(16)}`);
   }

@@ -122,6 +122,10 @@ export class KernelDevice implements PciTransport {
     this.#call(`${masked ? '' : 'un'}masking interrupt ${index}`, () => { this.#interrupts.mask(index, start, count, masked); });
   }
 
+  freeIova(sizeBytes: number, align: number, from: bigint): bigint | undefined {
+    return this.#access.dma.freeIova(BigInt(sizeBytes), BigInt(align), from);
+  }
+
   async dmaMap(map: BusDmaMap): Promise<void> {
     this.#call('a DMA map', () => {
       this.#checkDma(map);
