@@ -2,7 +2,7 @@
 import { formatAddress, parseAddress, Selection, type FoundDevice, type VfioUserAddress } from '@emudev/bus-pci';
 import type { Command } from 'commander';
 import { CommandError, EXIT_ABSENT, usage } from './exit.ts';
-import { formatIds, hex, identify } from './identity.ts';
+import { formatIds, hex, identify, timeoutOption } from './identity.ts';
 import { describeFound, type ListedDevice } from './listed.ts';
 import { print, printJson, table } from './output.ts';
 import { kernelFiles } from './roots.ts';
@@ -13,6 +13,7 @@ interface ListOptions {
   readonly allow: readonly string[];
   readonly block: readonly string[];
   readonly open: boolean;
+  readonly timeout: number;
   readonly json?: true;
 }
 
@@ -24,6 +25,7 @@ export function addList(program: Command): void {
     .option('-a, --allow <address>', 'only this one; may be repeated', collect, [])
     .option('-b, --block <address>', 'not this one; may be repeated', collect, [])
     .option('--no-open', 'open no device: what mediated devices and sockets are stays unknown')
+    .addOption(timeoutOption())
     .option('--json', 'as data; the README names the keys')
     .addHelpText('after', `
 Mediated devices and sockets have no ids but those in the device: they are opened for a moment.
@@ -32,7 +34,7 @@ Examples:
   emudev-pci list
   emudev-pci list --vfio-user /run/vm0.sock --json | jq '.[] | select(.usable).address'`)
     .action(async (options: ListOptions) => {
-      const { listed, absent } = await list(devices(kernelFiles(program)), options);
+      const { listed, absent } = await list(devices(kernelFiles(program, { timeoutMs: options.timeout }), options.timeout), options);
       if (options.json === true) await printJson(listed);
       else await print(listText(listed));
       if (absent.length > 0) throw new CommandError(EXIT_ABSENT, `there is no ${absent.join(', no ')}`);
@@ -43,11 +45,8 @@ async function list(bus: Devices, options: ListOptions): Promise<{ readonly list
   const selection = Selection.parse(options);
   const sockets = [...options.vfioUser.map(socketAt), ...selection.allowed.map(({ address }) => address).filter((address) => address.kind === 'vfio-user')];
   const found = await bus.scan(...sockets);
-  const listed: ListedDevice[] = [];
-  for (const device of found) {
-    if (selection.of(device.address) === undefined) continue;
-    listed.push(await describe(bus, device, options.open));
-  }
+  // All at once: those that do not answer are waited for together.
+  const listed = await Promise.all(found.filter(({ address }) => selection.of(address) !== undefined).map((device) => describe(bus, device, options)));
   const present = new Set(listed.map(({ address }) => address));
   return { listed, absent: selection.allowed.map(({ address }) => formatAddress(address)).filter((address) => !present.has(address)) };
 }
@@ -58,9 +57,9 @@ function socketAt(path: string): VfioUserAddress {
   return address;
 }
 
-async function describe(bus: Devices, device: FoundDevice, mayOpen: boolean): Promise<ListedDevice> {
-  const mustAsk = mayOpen && device.ids === undefined && device.unusable === undefined;
-  return describeFound(device, mustAsk ? await identify(bus, device.address) : undefined);
+async function describe(bus: Devices, device: FoundDevice, { open, timeout }: ListOptions): Promise<ListedDevice> {
+  const mustAsk = open && device.ids === undefined && device.unusable === undefined;
+  return describeFound(device, mustAsk ? await identify(bus, device.address, timeout) : undefined);
 }
 
 function listText(listed: readonly ListedDevice[]): string {

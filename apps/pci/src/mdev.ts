@@ -29,7 +29,9 @@ export function addMdev(program: Command): void {
       else {
         await print(table([
           ['PARENT', 'TYPE', 'API', 'LEFT', 'MADE', 'NAME'],
-          ...types.map(({ parent: of, id, api, available, devices, name, description }) => [of, id, api, String(available), String(devices.length), [name, description].filter((text) => text !== undefined).join(': ')]),
+          ...types.map(({ parent: of, id, api, available, devices, name, description, unusable }) => [
+            of, id, api, String(available), String(devices.length), unusable === undefined ? [name, description].filter((text) => text !== undefined).join(': ') : `cannot be used: ${unusable}`,
+          ]),
         ]));
       }
     });

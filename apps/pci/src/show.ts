@@ -1,8 +1,8 @@
 /** `show`: one device, all that is known of it. */
-import { BusDevice, formatAddress, parseAddress, type FoundDevice } from '@emudev/bus-pci';
+import { formatAddress, parseAddress, type BusDevice, type FoundDevice, type PciIds, type PciTransport } from '@emudev/bus-pci';
 import type { Command } from 'commander';
 import { CommandError, EXIT_ABSENT } from './exit.ts';
-import { formatIds, hex, obstacleOf } from './identity.ts';
+import { asked, formatIds, hex, timeoutOption } from './identity.ts';
 import { describeFound, type ListedDevice } from './listed.ts';
 import { colors, print, printJson } from './output.ts';
 import { printable } from './printable.ts';
@@ -21,6 +21,7 @@ const NAME_WIDTH = 12;
 
 export function addShow(program: Command): void {
   program.command('show').argument('<address>').description('one device: identity, regions, interrupts, capabilities, IOMMU group, addresses for DMA')
+    .addOption(timeoutOption())
     .option('--json', 'as data; the README names the keys')
     .addHelpText('after', `
 The device is opened for a moment, where that is possible; nothing is written to it.
@@ -28,36 +29,30 @@ The device is opened for a moment, where that is possible; nothing is written to
 Examples:
   emudev-pci show 0000:06:0d.0
   emudev-pci show vfio-user:/run/vm0.sock --json | jq '.device.regions[].sizeBytes'`)
-    .action(async (address: string, options: { readonly json?: true }) => {
-      const shown = await show(devices(kernelFiles(program)), address);
+    .action(async (address: string, options: { readonly json?: true; readonly timeout: number }) => {
+      const shown = await show(devices(kernelFiles(program, { timeoutMs: options.timeout }), options.timeout), address, options.timeout);
       if (options.json === true) await printJson(shown);
       else await print(showText(shown));
     });
 }
 
-async function show(bus: Devices, text: string): Promise<ShownDevice> {
+async function show(bus: Devices, text: string, timeoutMs: number): Promise<ShownDevice> {
   const address = parseAddress(text);
   const name = formatAddress(address);
   const found = (await bus.scan(address)).find((device) => formatAddress(device.address) === name);
   if (found === undefined) throw new CommandError(EXIT_ABSENT, `there is no ${name}`);
   if (found.unusable?.reason === 'no-socket') throw new CommandError(EXIT_ABSENT, found.unusable.detail);
-  const opened = found.unusable === undefined ? await look(bus, found) : undefined;
+  const opened = found.unusable === undefined ? await asked(bus, found.address, timeoutMs, look) : undefined;
   return {
     ...describeFound(found, opened),
     virtualFunctions: found.virtualFunctions ?? null,
     resources: found.resources ?? null,
-    device: opened?.survey ?? null,
+    device: opened !== undefined && 'survey' in opened ? opened.survey : null,
   };
 }
 
-async function look(bus: Devices, { address }: FoundDevice): Promise<{ readonly ids?: BusDevice['ids']; readonly survey?: Survey; readonly unusable?: ReturnType<typeof obstacleOf> }> {
-  try {
-    const transport = await bus.open(address);
-    await using device = await BusDevice.from(transport);
-    return { ids: device.ids, survey: await survey(device, transport) };
-  } catch (error) {
-    return { unusable: obstacleOf(error) };
-  }
+async function look(device: BusDevice, transport: PciTransport): Promise<{ readonly ids: PciIds; readonly survey: Survey }> {
+  return { ids: device.ids, survey: await survey(device, transport) };
 }
 
 function showText(shown: ShownDevice): string {

@@ -1,20 +1,18 @@
 /** The two kinds of sources as one: a device is opened by whichever has it. */
 import { KernelSource, VfioUserSource, type FoundDevice, type PciAddress, type PciTransport, type Sysfs } from '@emudev/bus-pci';
 
-/** A server that answers does so at once; one that serves somebody else never does. */
-const CONNECT_TIMEOUT_MS = 2000;
-
 export interface Devices {
   /** All of the kernel's, and the sockets among these addresses. */
   scan(...wanted: readonly PciAddress[]): Promise<readonly FoundDevice[]>;
-  open(address: PciAddress): Promise<PciTransport>;
+  open(address: PciAddress, signal: AbortSignal): Promise<PciTransport>;
 }
 
-export function devices(sysfs: Sysfs): Devices {
+/** `timeoutMs`: for one answer of a server. One that answers does so at once; one that serves somebody else never does. */
+export function devices(sysfs: Sysfs, timeoutMs: number): Devices {
   const kernel = new KernelSource({ sysfs });
-  const sockets = new VfioUserSource({ client: { timeoutMs: CONNECT_TIMEOUT_MS } });
+  const sockets = new VfioUserSource({ client: { timeoutMs } });
   return {
     scan: async (...wanted) => [...await kernel.scan(), ...await sockets.scan(undefined, wanted)],
-    open: (address) => (address.kind === 'vfio-user' ? sockets : kernel).open(address),
+    open: (address, signal) => (address.kind === 'vfio-user' ? sockets : kernel).open(address, signal),
   };
 }

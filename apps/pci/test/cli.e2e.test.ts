@@ -1,6 +1,7 @@
 /** The tool as a process: the README's transcripts on a tree like sysfs and a served device, and what it does when things are wrong. */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { connect, createServer } from 'node:net';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -87,6 +88,25 @@ test('a server with another client is in use, and is not waited for long; withou
   expect(JSON.parse((await tool('list --json --no-open -a ./gpio.sock')).stdout)).toMatchObject([{ usable: true, ids: null }]);
 });
 
+test('a server that answers slowly is given up in the end, with the reason; the others are not kept waiting', async () => {
+  // Between the two of them: every answer comes late, but not too late for itself.
+  const slow = createServer((client) => {
+    const device = connect(join(folder, 'gpio.sock'));
+    client.on('data', (data) => { device.write(data); }).on('close', () => { device.destroy(); }).on('error', () => {});
+    device.on('data', (data) => { setTimeout(() => { client.write(data); }, 700); }).on('error', () => {});
+  });
+  await new Promise<void>((resolve) => { slow.listen(join(folder, 'slow.sock'), resolve); });
+  try {
+    const begun = performance.now();
+    const { stdout, code } = await tool('list --json --timeout 1000 -a ./slow.sock -a 00:1e.0');
+    expect([code, JSON.parse(stdout)]).toMatchObject([0, [{ usable: false, why: 'not-vfio' }, { usable: false, why: 'silent', detail: expect.stringContaining('2000 ms') as string }]]);
+    expect(performance.now() - begun).toBeGreaterThan(1900);
+    expect(JSON.parse((await tool('show ./slow.sock --json --timeout 1000')).stdout)).toMatchObject({ why: 'silent', device: null });
+  } finally {
+    await new Promise((resolve) => { slow.close(resolve); });
+  }
+});
+
 test('show: what sysfs says of a function that a kernel driver has, and all of a device that can be opened', async () => {
   expect((await tool('show 00:1e.0')).stdout).toMatch(/^state {9}not-vfio: [\s\S]*^driver {8}e1000e\nIOMMU group {3}5\nresources {5}bar0 {8}128K {2}memory$/m);
   expect(JSON.parse((await tool('show 00:1e.0 --json')).stdout)).toMatchObject({ device: null, resources: [{ index: 0, kind: 'memory', start: '0xfeb80000', sizeBytes: '0x20000' }, {}, {}, {}, {}] });
@@ -105,7 +125,7 @@ test('a machine with nothing: empty lists, and hints', async () => {
 
 test('what is wrong is said in one line, without a stack, with an exit code', async () => {
   const wrong: readonly (readonly [line: string, code: number])[] = [
-    ['show nonsense', 2], ['show', 2], ['frobnicate', 2], ['list --frob', 2], ['bind 00:1e.0 --driver e1000e', 2], [`unbind ${UUID}`, 2], ['mdev create mtty mtty-1 no-uuid', 2], ['mdev remove no-uuid', 2],
+    ['show nonsense', 2], ['show', 2], ['frobnicate', 2], ['list --frob', 2], ['list --timeout 0', 2], ['show 00:1e.0 --timeout soon', 2], ['bind 00:1e.0 --driver e1000e', 2], [`unbind ${UUID}`, 2], ['mdev create mtty mtty-1 no-uuid', 2], ['mdev remove no-uuid', 2],
     ['bind 07:00.0', 3], ['show 07:00.0', 3], ['mdev types nobody', 3], ['mdev create nobody mtty-1', 3], [`mdev remove ${UUID.replace('8', '9')}`, 3],
     ['bind 00:1e.0', 1], ['unbind 00:1e.0', 1],
   ];
@@ -121,6 +141,9 @@ test('files that say nonsense spoil nothing for other devices', async () => {
   broken.pci('0000:00:01.0', { driver: 'vfio-pci', group: 4, files: { vendor: 'Int\u001b[31mel\n' } });
   broken.pci('0000:00:02.0', { driver: 'e1000e', group: 5 });
   broken.pci('0000:00:03.0', { files: { resource: 'x'.repeat(5000) } });
+  broken.parent('mtty', { 'mtty-1': { available: 24 }, 'mtty-2': { available: 2 } });
+  broken.file('sys/devices/virtual/mtty/mtty/mdev_supported_types/mtty-1/available_instances', 'many\n');
+  expect((await tool('mdev types', broken.root)).stdout).toMatch(/mtty-1 [^\n]* cannot be used: [^\n]*\n[^\n]*mtty-2 +vfio-pci +2 /);
   const { stdout, code } = await tool('list', broken.root);
   expect(code).toBe(0);
   expect(stdout.split('\n').map((line) => line.slice(0, 12))).toEqual(['ADDRESS     ', '0000:00:01.0', '0000:00:02.0', '0000:00:03.0', '']);

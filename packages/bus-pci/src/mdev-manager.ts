@@ -28,6 +28,8 @@ export interface MdevType {
   readonly description?: string;
   /** UUIDs of the devices of this type. */
   readonly devices: readonly string[];
+  /** Why none can be made: its files cannot be read, or say something malformed. `available` is 0 then, and `api` and `devices` are empty. */
+  readonly unusable?: string;
 }
 
 const PARENTS: SysfsPath = ['class', 'mdev_bus'];
@@ -58,13 +60,13 @@ export class MdevManager {
     return await this.#sysfs.list(PARENTS) ?? [];
   }
 
-  /** The types of one parent. ERR_BUS_MDEV_GONE where there is no such parent. */
+  /** The types of one parent, those included that cannot be used (`unusable`). ERR_BUS_MDEV_GONE where there is no such parent. */
   async types(parent: string): Promise<readonly MdevType[]> {
     const ids = await this.#sysfs.list([...PARENTS, parent, 'mdev_supported_types']);
     if (ids === undefined) throw new BusError('ERR_BUS_MDEV_GONE', `there is no parent ${quoted(parent)} of mediated devices`);
     const types: MdevType[] = [];
     for (const id of ids) {
-      const type = await this.#type(parent, id);
+      const type = await this.#type(parent, id).catch((error: unknown) => unusable(parent, id, error));
       if (type !== undefined) types.push(type);
     }
     return types;
@@ -135,6 +137,12 @@ export class MdevManager {
       throw renamed(error, REMOVE_ERRORS, `${uuid} is not removed`);
     }
   }
+}
+
+/** One type that is broken says nothing of the others. */
+function unusable(parent: string, id: string, error: unknown): MdevType {
+  if (!(error instanceof BusError)) throw error;
+  return { parent, id, api: '', available: 0, devices: [], unusable: error.message };
 }
 
 const typePath = (parent: string, type: string): SysfsPath => [...PARENTS, parent, 'mdev_supported_types', type];

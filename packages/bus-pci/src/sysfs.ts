@@ -7,6 +7,9 @@ import { lstat, open, opendir, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BusError, quoted } from './errors.ts';
 import { MAX_ATTRIBUTE_BYTES, MAX_DIRECTORY_ENTRIES } from './limits.ts';
+import { within } from './time-limit.ts';
+
+const ETIMEDOUT = 110;
 
 /** Names of one path, from the root on. */
 export type SysfsPath = readonly string[];
@@ -15,14 +18,18 @@ export type SysfsPath = readonly string[];
 export interface SysfsOptions {
   readonly sysfsRoot?: string;
   readonly devRoot?: string;
+  /** How long an attribute may take to be read, ms: then ERR_BUS_SYSFS (ETIMEDOUT), though a thread of Node's pool goes on waiting. Any time by default. */
+  readonly timeoutMs?: number;
 }
 
 /** Reads and writes attributes. Every failure is ERR_BUS_SYSFS with the system's errno, or ERR_BUS_SYSFS_CONTENT. */
 export class Sysfs {
   readonly #sysfsRoot: string;
   readonly #devRoot: string;
+  readonly #timeoutMs: number | undefined;
 
-  constructor({ sysfsRoot = '/sys', devRoot = '/dev' }: SysfsOptions = {}) {
+  constructor({ sysfsRoot = '/sys', devRoot = '/dev', timeoutMs }: SysfsOptions = {}) {
+    this.#timeoutMs = timeoutMs;
     this.#sysfsRoot = sysfsRoot;
     this.#devRoot = devRoot;
   }
@@ -45,6 +52,12 @@ export class Sysfs {
   /** An attribute's text without the newline at its end; undefined where there is none. At most `MAX_ATTRIBUTE_BYTES`. */
   async read(path: SysfsPath): Promise<string | undefined> {
     const file = pathOf(this.#sysfsRoot, path);
+    const timeoutMs = this.#timeoutMs;
+    if (timeoutMs === undefined) return this.#read(file);
+    return within(this.#read(file), timeoutMs, () => new BusError('ERR_BUS_SYSFS', `${file} has not been read after ${timeoutMs} ms`, { errno: ETIMEDOUT }));
+  }
+
+  async #read(file: string): Promise<string | undefined> {
     try {
       // Non-blocking: whatever is there instead of an attribute, a FIFO say, does not hold a thread of the pool.
       await using handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);

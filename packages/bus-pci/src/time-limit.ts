@@ -1,4 +1,4 @@
-/** Writes to sysfs that the kernel holds until somebody else closes a device. */
+/** Calls that the kernel may hold for long: until somebody else closes a device, or a device answers. */
 import { setTimeout as delay } from 'node:timers/promises';
 
 /** What `work` comes to; rejects with `late()` after `timeoutMs`, and what becomes of `work` then nobody learns. */

@@ -20,6 +20,17 @@ test('parents and types as sysfs has them', async () => {
   ]);
 });
 
+test('a type whose files make no sense is listed with the reason, beside the others', async () => {
+  kernel.file('sys/devices/virtual/mtty/mtty/mdev_supported_types/mtty-1/available_instances', 'many\n');
+  kernel.parent('odd', { 'odd-1': { available: 1 } });
+  kernel.file('sys/devices/virtual/odd/odd/mdev_supported_types/odd-1/name', 'x'.repeat(5000));
+  expect(await manager.types('mtty')).toEqual([
+    { parent: 'mtty', id: 'mtty-1', api: '', available: 0, devices: [], unusable: expect.stringContaining('available_instances of mtty-1 is "many"') as string },
+    expect.objectContaining({ id: 'mtty-2', available: 1 }),
+  ]);
+  expect(await manager.types('odd')).toMatchObject([{ id: 'odd-1', unusable: expect.stringContaining('more than') as string }]);
+});
+
 test('a device is made, found, and removed', async () => {
   expect(await manager.create('mtty', 'mtty-2', UUID.toUpperCase())).toBe(UUID);
   await manager.waitReady(UUID, 0);
