@@ -78,6 +78,9 @@ class RunningStream {
   }
 }
 
+/** The system calls of the loop itself. */
+export type LoopSys = Pick<Sys, 'pollIn' | 'eventfdDrain' | 'yieldProcessor'>;
+
 export class LcoreLoop {
   /** The stream being polled: whose fault it is if something throws. -1 outside of streams. */
   current = -1;
@@ -88,7 +91,7 @@ export class LcoreLoop {
   #leastSpins = 0;
   readonly #context: LcoreContext;
   readonly #reader: QuiescentReader;
-  readonly #sys: Pick<Sys, 'pollIn' | 'eventfdDrain'>;
+  readonly #sys: LoopSys;
   readonly #command: number;
   readonly #attentive: number;
   readonly #control: number;
@@ -106,7 +109,7 @@ export class LcoreLoop {
   /** In this loop a stream has left frames where they are. */
   #held = false;
 
-  constructor(context: LcoreContext, reader: QuiescentReader, sys: Pick<Sys, 'pollIn' | 'eventfdDrain'>, data: LcoreWorkerData) {
+  constructor(context: LcoreContext, reader: QuiescentReader, sys: LoopSys, data: LcoreWorkerData) {
     this.#context = context;
     this.#reader = reader;
     this.#sys = sys;
@@ -154,6 +157,7 @@ export class LcoreLoop {
     const i32 = this.#context.i32;
     const u32 = this.#context.u32;
     const loopsCell = (this.#control + LCORE_LOOPS) >>> 2;
+    const { wakeUps } = this.#context;
     const streams = this.#streams;
     let loops = 0;
     let empty = 0;
@@ -180,6 +184,10 @@ export class LcoreLoop {
         if (++loops === LOOPS_PER_UPDATE) {
           addCounter(u32, loopsCell, loops);
           loops = 0;
+        }
+        if (wakeUps !== undefined && wakeUps.count !== 0) {
+          wakeUps.count = 0;
+          this.#sys.yieldProcessor();
         }
         if (moved !== 0) {
           empty = 0;

@@ -18,7 +18,7 @@ interface UsedPort {
 
 const data = workerData as LcoreWorkerData;
 const control = parentPort!;
-const context: LcoreContext = { ...attachWindow(data.memory, data.base), lcore: data.lcore };
+const context: LcoreContext = { ...attachWindow(data.memory, data.base), lcore: data.lcore, wakeUps: { count: 0 } };
 const loop = new LcoreLoop(context, new QuiescentReader(context.i32, data.readerCells), linux, data);
 const commandCell = (data.control >>> 2) + LCORE_COMMAND;
 const ports = new Map<number, UsedPort>();

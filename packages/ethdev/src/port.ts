@@ -108,6 +108,11 @@ export interface LcoreContext {
   readonly i32: Int32Array;
   readonly u32: Uint32Array;
   readonly view: DataView;
+  /**
+   * To be counted up by a data path that wakes somebody at its far end: a card by an interrupt. After a loop with a wake-up the lcore lets others
+   * have its processor first, because whom it has woken may wait for that one.
+   */
+  readonly wakeUps?: { count: number };
   /** Data paths of the ports that the `DatapathSpec` names in `sendsTo`, in that order. */
   readonly sendsTo?: readonly PortDatapath[];
 }

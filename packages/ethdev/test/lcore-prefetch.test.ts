@@ -7,7 +7,7 @@ import { LcoreLoop } from '../src/lcore-loop.ts';
 import { LCORE_CONTROL_BYTES, STREAM_COUNTERS_BYTES, type LcoreWorkerData } from '../src/lcore-protocol.ts';
 
 const reader = { online: () => {}, offline: () => {}, checkpoint: () => {} } as unknown as QuiescentReader;
-const sys = { eventfdDrain: () => 0, pollIn: () => 0 };
+const sys = { eventfdDrain: () => 0, pollIn: () => 0, yieldProcessor: () => {} };
 
 test.each([[0, 7], [1, 8], [2, 9]])('stream %d of three', (failing, id) => {
   using window = Window.open();

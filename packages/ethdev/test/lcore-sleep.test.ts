@@ -21,6 +21,11 @@ let frames: number;
 /** Milliseconds that a sleep takes beyond what was asked. */
 let lateMs: number;
 let pollsBeforeSleep: number;
+/** The next look wakes somebody: an interrupt. */
+let wakes: boolean;
+const wakeUps = { count: 0 };
+/** Looks before each time that the processor was given to others. */
+let gaveWay: number[];
 
 const reader = { online: () => {}, offline: () => {}, checkpoint: () => {} } as unknown as QuiescentReader;
 const port: PortDatapath = {
@@ -29,6 +34,8 @@ const port: PortDatapath = {
     looks++;
     const count = frames;
     frames = 0;
+    if (wakes) wakeUps.count++;
+    wakes = false;
     return count;
   },
   txBurst: (_queue, _burst, count) => count,
@@ -52,6 +59,9 @@ beforeEach(() => {
   frames = 0;
   lateMs = 0;
   pollsBeforeSleep = 0;
+  wakes = false;
+  wakeUps.count = 0;
+  gaveWay = [];
   vi.spyOn(performance, 'now').mockImplementation(() => now);
 });
 
@@ -68,6 +78,7 @@ function sleeps(times: number, beforeSleep: (number: number) => void = () => {})
   const { i32 } = window;
   const sys = {
     eventfdDrain: () => 0,
+    yieldProcessor: () => void gaveWay.push(looks),
     pollIn: (_fds: Int32Array, _count: number, timeoutNs: number) => {
       asked.push(timeoutNs);
       now += timeoutNs / 1e6 + lateMs;
@@ -77,7 +88,7 @@ function sleeps(times: number, beforeSleep: (number: number) => void = () => {})
     },
   };
   Atomics.store(i32, (control >>> 2) + LCORE_ATTENTIVE, 1);
-  const context = { ...attachWindow(window.memory, window.base), lcore: 0 };
+  const context = { ...attachWindow(window.memory, window.base), lcore: 0, wakeUps };
   const loop = new LcoreLoop(context, reader, sys, { control, idleSpins: IDLE_SPINS, idleLatencyUs: IDLE_LATENCY_US, wakeFd: -1 } as LcoreWorkerData);
   using burst = allocateBurst(window, 8);
   loop.add({ id: 1, rx: port, rxQueue: 0, tx: port, txQueue: 0, engine: createEngine(context, ENGINE), announced: false, burst, counters: alloc(STREAM_COUNTERS_BYTES) });
@@ -85,6 +96,14 @@ function sleeps(times: number, beforeSleep: (number: number) => void = () => {})
   loop.run();
   return asked;
 }
+
+test('an lcore whose port has woken somebody lets others have its processor, once, before it looks again', () => {
+  frames = 1;
+  wakes = true;
+  sleeps(20, (number) => { wakes = number === 10; });
+  const beforeSleep = looks - 20;
+  expect(gaveWay).toEqual([1, beforeSleep + 11]);
+});
 
 describe('an lcore that finds nothing', () => {
   test.each([[0.002, 'a system call for each look'], [0.00003, 'looks at memory']])('spins for a time, not for a number of loops: %s ms, %s', (ms) => {

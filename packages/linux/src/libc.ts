@@ -71,6 +71,7 @@ export const libc: {
   epoll_ctl(epoll: number, operation: number, fd: number, event: Bytes): number;
   ppoll(fds: Bytes, count: number, timeout: Bytes, sigmask: Address): number;
   prctl(option: number, a: number, b: number, c: number, d: number): number;
+  sched_yield(): number;
   sched_setaffinity(thread: number, length: number, set: Bytes): number;
   sched_getaffinity(thread: number, length: number, set: Bytes): number;
   ioctl(fd: number, request: number, argument: Bytes): number;
@@ -117,6 +118,7 @@ export const libc: {
   epoll_create1: lib.func('epoll_create1', 'int', ['int']),
   epoll_ctl: lib.func('epoll_ctl', 'int', ['int', 'int', 'int', 'void *']),
   prctl: lib.func('prctl', 'int', ['int', 'ulong', 'ulong', 'ulong', 'ulong']),
+  sched_yield: lib.func('sched_yield', 'int', []),
   sched_setaffinity: lib.func('sched_setaffinity', 'int', ['int', 'size_t', 'void *']),
   sched_getaffinity: lib.func('sched_getaffinity', 'int', ['int', 'size_t', 'void *']),
   ppoll: lib.func('ppoll', 'int', ['void *', 'ulong', 'void *', 'uintptr_t']),

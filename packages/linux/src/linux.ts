@@ -9,6 +9,7 @@ import * as readiness from './readiness.ts';
 import * as sockets from './sockets.ts';
 import * as packet from './packet-socket.ts';
 import * as tap from './tap.ts';
+import { yieldProcessor } from './thread.ts';
 
 /** The real system calls, for this thread. */
 export const linux: Sys = {
@@ -50,6 +51,7 @@ export const linux: Sys = {
   eventfdSignal: eventfds.eventfdSignal,
   eventfdDrain: eventfds.eventfdDrain,
   pollIn: readiness.pollIn,
+  yieldProcessor,
   watch: readiness.watch,
   tapOpen: tap.tapOpen,
   ifUp: tap.ifUp,

@@ -174,6 +174,8 @@ export interface Sys {
 
   /** Blocks the calling thread until one of `fds` has POLLIN (or an error) or `timeoutNs` passed; returns how many are ready. */
   pollIn(fds: Int32Array, count: number, timeoutNs: number): number;
+  /** Lets others have the calling thread's processor first, if any wait for it (sched_yield(2)). Never throws. */
+  yieldProcessor(): void;
   /**
    * Calls back on this thread's event loop whenever `fd` is readable (level-triggered) until disposed. Must be disposed
    * before the descriptor is closed. `ref: false` lets the process exit while the watch is active.

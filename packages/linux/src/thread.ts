@@ -17,6 +17,11 @@ export function timerSlack(): number {
   return check(libc.prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0), 'prctl', 'PR_GET_TIMERSLACK');
 }
 
+/** Lets others have the calling thread's processor first, if any wait for it (sched_yield(2), which never fails). */
+export function yieldProcessor(): void {
+  libc.sched_yield();
+}
+
 /** Binds the calling thread to these processors (sched_setaffinity(2)). EINVAL: none of them exists, or none is allowed here. */
 export function setThreadAffinity(cpus: readonly number[]): void {
   const set = new Uint8Array(CPU_SET_BYTES);

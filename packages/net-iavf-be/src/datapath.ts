@@ -38,7 +38,11 @@ export function createDatapath(context: LcoreContext, init: IavfDatapathInit, si
   const kernels = init.kernels === 'ts' ? createTwins(new TwinMemory(context.view, i32)) : kernelsOf(context.memory, init.misses !== undefined);
   kernels.setStoreOrder(process.arch === 'x64' ? 1 : 0);
 
-  const interrupts = new RingInterrupts(context, device, signal, clock);
+  const { wakeUps = { count: 0 } } = context;
+  const interrupts = new RingInterrupts(context, device, (fd) => {
+    wakeUps.count++;
+    return signal(fd);
+  }, clock);
 
   const raiseRx = (): void => {
     const kick = u32[(device + DEV_RX_KICK) >>> 2]!;

@@ -13,7 +13,7 @@ const TX_CELLS = 0x9f00 / 4;
 const RX_CELLS = 0x9f40 / 4;
 
 describe.each(['wasm', 'ts'] as const)('%s', (kernels) => {
-  const context: LcoreContext = { lcore: 0, memory: rig.memory, base: 0n, u8: rig.u8, i32: rig.i32, u32: rig.u32, view: rig.view };
+  const context: LcoreContext = { lcore: 0, memory: rig.memory, base: 0n, u8: rig.u8, i32: rig.i32, u32: rig.u32, view: rig.view, wakeUps: { count: 0 } };
   let signals: number[];
   const datapath = createDatapath(context, { device: rig.device, kernels }, (fd) => {
     signals.push(fd);
@@ -22,6 +22,7 @@ describe.each(['wasm', 'ts'] as const)('%s', (kernels) => {
 
   beforeEach(() => {
     signals = [];
+    context.wakeUps!.count = 0;
     rig.reset();
     rig.mapGuest();
     rig.addMac(MAC);
@@ -65,6 +66,7 @@ describe.each(['wasm', 'ts'] as const)('%s', (kernels) => {
     expect(signals).toEqual([12]);
     expect(datapath.txBurst(0, rig.burst, count)).toBe(2);
     expect(signals).toEqual([12]); // fired once per arming
+    expect(context.wakeUps!.count).toBe(1); // and the lcore was told
     expect([rig.i32[RX_CELLS + VECTOR_PENDING], rig.i32[RX_CELLS + VECTOR_FIRED]]).toEqual([1, 1]);
   });
 
