@@ -22,6 +22,7 @@ const NAME_WIDTH = 12;
 export function addShow(program: Command): void {
   program.command('show').argument('<address>').description('one device: identity, regions, interrupts, capabilities, IOMMU group, addresses for DMA')
     .addOption(timeoutOption())
+    .option('--vf-token <uuid>', 'the VF token of the function whose virtual function it is')
     .option('--json', 'as data; the README names the keys')
     .addHelpText('after', `
 The device is opened for a moment, where that is possible; nothing is written to it.
@@ -29,8 +30,8 @@ The device is opened for a moment, where that is possible; nothing is written to
 Examples:
   emudev-pci show 0000:06:0d.0
   emudev-pci show vfio-user:/run/vm0.sock --json | jq '.device.regions[].sizeBytes'`)
-    .action(async (address: string, options: { readonly json?: true; readonly timeout: number }) => {
-      const shown = await show(devices(kernelFiles(program, { timeoutMs: options.timeout }), options.timeout), address, options.timeout);
+    .action(async (address: string, options: { readonly json?: true; readonly timeout: number; readonly vfToken?: string }) => {
+      const shown = await show(devices(kernelFiles(program, { timeoutMs: options.timeout }), options.timeout, options.vfToken), address, options.timeout);
       if (options.json === true) await printJson(shown);
       else await print(showText(shown));
     });

@@ -7,9 +7,9 @@ export interface Devices {
   open(address: PciAddress, signal: AbortSignal): Promise<PciTransport>;
 }
 
-/** `timeoutMs`: for one answer of a server. One that answers does so at once; one that serves somebody else never does. */
-export function devices(sysfs: Sysfs, timeoutMs: number): Devices {
-  const kernel = new KernelSource({ sysfs });
+/** `timeoutMs`: for one answer of a server. One that answers does so at once; one that serves somebody else never does. `vfToken`: for functions that want one. */
+export function devices(sysfs: Sysfs, timeoutMs: number, vfToken?: string): Devices {
+  const kernel = new KernelSource({ sysfs, ...(vfToken === undefined ? {} : { vfToken }) });
   const sockets = new VfioUserSource({ client: { timeoutMs } });
   return {
     scan: async (...wanted) => [...await kernel.scan(), ...await sockets.scan(undefined, wanted)],

@@ -15,6 +15,8 @@ interface FakeDevice {
   readonly node: string | undefined;
   readonly model: FakeModel;
   vanished: boolean;
+  /** A virtual function of one that was opened with this VF token. */
+  vfToken?: string;
 }
 
 interface Maps { readonly ranges: Map<bigint, bigint>; }
@@ -85,6 +87,11 @@ export class FakeVfio {
     this.#kernel.file(`dev/vfio/${group}`);
     if (node !== undefined) this.#kernel.file(`dev/vfio/devices/${node}`);
     return model;
+  }
+
+  /** From now on the device, a virtual function, is opened with this token only. */
+  requireToken(name: string, vfToken: string): void {
+    this.#devices.get(name)!.vfToken = vfToken;
   }
 
   /** Settles when nobody has the device open. */
@@ -259,10 +266,14 @@ export class FakeVfio {
         node.container = undefined;
         return 0;
       case 0x3b6a: {
-        const name = Buffer.from(argument as Uint8Array).toString('latin1');
-        const device = this.#devices.get(name.slice(0, -1));
+        const text = Buffer.from(argument as Uint8Array).toString('latin1');
+        const [name, token] = text.slice(0, -1).split(' vf_token=');
+        const device = this.#devices.get(name!);
         if (node.container?.iommu !== true) return fail('EINVAL');
-        if (!name.endsWith('\0') || device?.group !== node.number || device.vanished) return fail('ENODEV');
+        if (!text.endsWith('\0') || device?.group !== node.number || device.vanished) return fail('ENODEV');
+        // As vfio_pci_validate_vf_token.
+        if (device.vfToken === undefined && token !== undefined) return fail('EINVAL');
+        if (device.vfToken !== token) return fail('EACCES');
         return this.#openDevice(device, true);
       }
       default: return fail(fd >= 0 ? 'ENOTTY' : 'EBADF');

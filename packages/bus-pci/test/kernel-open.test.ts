@@ -85,6 +85,19 @@ test.each([
   await devices[0].close();
 });
 
+test('a VF token opens what wants one, and hinders nothing else', async () => {
+  const token = '14d63f20-8445-11ea-8900-1f9ce7d5650d';
+  functions([7, 8], true);
+  vfio.requireToken(name(1), token);
+  const knowing = source({ vfToken: token.toUpperCase() });
+  for (const bus of [1, 2]) await (await knowing.open(at(bus))).close();
+  for (const options of [{ mode: 'group' }, { vfToken: token.replace('1', '2') }] as const) {
+    await expect(source(options).open(at(1))).rejects.toMatchObject({ code: 'ERR_BUS_UNUSABLE', errno: 13, message: expect.stringContaining('VF token') as string });
+  }
+  expect(() => source({ vfToken: token, mode: 'cdev' })).toThrow(coded('ERR_BUS_ARGUMENT') as Error);
+  expect(() => source({ vfToken: 'secret' })).toThrow(coded('ERR_BUS_ADDRESS') as Error);
+});
+
 test('groups have a container each, or one for all; the IOMMU is set once per container', async () => {
   functions([7, 8]);
   for (const [sharedContainer, files] of [[false, 6], [true, 5]] as const) {

@@ -1,4 +1,5 @@
 /** Devices by way of their IOMMU group: /dev/vfio/GROUP in a container. A group is opened once, and is this process's until it is closed. */
+import { LinuxError } from '@emudev/linux';
 import { BusError } from '../errors.ts';
 import type { Sysfs } from '../sysfs.ts';
 import { decodeGroupStatus, GROUP_STATUS_BYTES } from '../vfio-abi/device-info.ts';
@@ -7,6 +8,11 @@ import { sized } from '../vfio-abi/bytes.ts';
 import { opening, regardless } from './access.ts';
 import type { DeviceAccess, VfioSys } from './access.ts';
 import { VfioContainer } from './container.ts';
+
+const EACCES = 13;
+const EINVAL = 22;
+/** Of a device that is no PCI function, a mediated one: the name with a token is none. */
+const ENODEV = 19;
 
 interface OpenGroup {
   readonly fd: number;
@@ -19,16 +25,18 @@ export class VfioGroups {
   readonly #sys: VfioSys;
   readonly #sysfs: Sysfs;
   readonly #shared: boolean;
+  readonly #vfToken: string | undefined;
   /** By number, which stays a group's own as long as it is open. */
   readonly #open = new Map<number, OpenGroup>();
   /** The shared one. */
   #container: VfioContainer | undefined;
 
-  /** `shared`: one container for all groups; otherwise each has its own. */
-  constructor(sys: VfioSys, sysfs: Sysfs, shared: boolean) {
+  /** `shared`: one container for all groups; otherwise each has its own. `vfToken`: for functions that want one. */
+  constructor(sys: VfioSys, sysfs: Sysfs, { shared, vfToken }: { readonly shared: boolean; readonly vfToken: string | undefined }) {
     this.#sys = sys;
     this.#sysfs = sysfs;
     this.#shared = shared;
+    this.#vfToken = vfToken;
   }
 
   /** Opens the device of this name (BDF or UUID). ERR_BUS_BUSY, ERR_BUS_UNUSABLE, ERR_BUS_GONE; nothing more is open then than before. */
@@ -36,7 +44,7 @@ export class VfioGroups {
     const group = this.#open.get(number) ?? this.#openGroup(number);
     group.devices++;
     try {
-      const fd = opening(device, () => this.#sys.ioctl(group.fd, VFIO_GROUP_GET_DEVICE_FD, Buffer.from(`${device}\0`, 'latin1')));
+      const fd = opening(device, () => this.#deviceFd(group.fd, device));
       return {
         fd,
         dma: group.container,
@@ -48,6 +56,22 @@ export class VfioGroups {
     } catch (error) {
       this.#leave(number, group);
       throw error;
+    }
+  }
+
+  /** The kernel takes a token with the name; with one that is of no use there it takes neither (EINVAL). */
+  #deviceFd(group: number, device: string): number {
+    const ask = (name: string): number => this.#sys.ioctl(group, VFIO_GROUP_GET_DEVICE_FD, Buffer.from(`${name}\0`, 'latin1'));
+    try {
+      if (this.#vfToken !== undefined) return ask(`${device} vf_token=${this.#vfToken}`);
+    } catch (error) {
+      if (!(error instanceof LinuxError)) throw error;
+      if (error.errno !== EINVAL && error.errno !== ENODEV) throw tokenError(error, device);
+    }
+    try {
+      return ask(device);
+    } catch (error) {
+      throw error instanceof LinuxError ? tokenError(error, device) : error;
     }
   }
 
@@ -93,4 +117,10 @@ export class VfioGroups {
     this.#open.delete(number);
     group.container.detach(group.fd);
   }
+}
+
+/** The node may be opened, and the device not: only a token is missing then, or wrong. */
+function tokenError(error: LinuxError, device: string): unknown {
+  if (error.errno !== EACCES) return error;
+  return new BusError('ERR_BUS_UNUSABLE', `${device}: the right VF token is needed, that of the function whose virtual function it is (EACCES)`, { errno: EACCES, cause: error });
 }

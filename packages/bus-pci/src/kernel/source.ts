@@ -1,7 +1,7 @@
 /** The devices that the kernel has: PCI functions bound to vfio-pci, and mediated devices. */
 import { linux, LinuxError } from '@emudev/linux';
 import type { Sys } from '@emudev/linux';
-import { formatAddress } from '../address.ts';
+import { formatAddress, parseUuid } from '../address.ts';
 import type { MdevAddress, PciAddress, PciFunctionAddress } from '../address.ts';
 import type { DeviceSource, HotPlugEvent } from '../device-source.ts';
 import { bindPciFunction, unbindPciFunction } from '../driver-binding.ts';
@@ -35,6 +35,11 @@ export interface KernelSourceOptions {
    * memory of all; but memory that several use is locked once only. By default every group has its own. Devices of one group always share.
    */
   readonly sharedContainer?: boolean;
+  /**
+   * A UUID, the VF token: vfio-pci gives the virtual functions of a function that it has itself only to who knows the token that was chosen when
+   * that function was opened. Said where it is wanted; goes by way of the group, so `mode` must not be `cdev`.
+   */
+  readonly vfToken?: string;
 }
 
 type KernelAddress = PciFunctionAddress | MdevAddress;
@@ -49,11 +54,12 @@ export class KernelSource implements DeviceSource {
   /** Text forms of the addresses of the devices that are open. */
   readonly #open = new Set<string>();
 
-  constructor({ sysfs = new Sysfs(), sys = linux, mode = 'auto', sharedContainer = false }: KernelSourceOptions = {}) {
+  constructor({ sysfs = new Sysfs(), sys = linux, mode = 'auto', sharedContainer = false, vfToken }: KernelSourceOptions = {}) {
+    if (vfToken !== undefined && mode === 'cdev') throw new BusError('ERR_BUS_ARGUMENT', 'a VF token goes by way of the group, not of the node');
     this.#sysfs = sysfs;
     this.#sys = sys;
-    this.#mode = mode;
-    this.#groups = new VfioGroups(sys, sysfs, sharedContainer);
+    this.#mode = vfToken === undefined ? mode : 'group';
+    this.#groups = new VfioGroups(sys, sysfs, { shared: sharedContainer, vfToken: vfToken === undefined ? undefined : parseUuid(vfToken) });
   }
 
   async scan(signal?: AbortSignal): Promise<readonly FoundDevice[]> {
