@@ -1,6 +1,7 @@
 import { randomFillSync } from 'node:crypto';
 import {
-  IOTLB_BYTES, IOTLB_MIN_SLOTS, IOTLB_SLOTS_PER_KEY, IOTLB_TABLE, IOTLB_USED_SHIFT, PAGES_PER_CHUNK, PAGE_BYTES,
+  IOTLB_BYTES, IOTLB_MIN_SLOTS, IOTLB_OFFSET_MASK, IOTLB_PART, IOTLB_PART_SHIFT, IOTLB_READ, IOTLB_SLOTS_PER_KEY, IOTLB_TABLE, IOTLB_USED_SHIFT, IOTLB_WRITE,
+  PAGES_PER_CHUNK, PAGE_BYTES, PARTS_PER_CHUNK,
   iotlbDelete, iotlbInitTable, iotlbSet, iotlbTableBytes, iotlbTakeUsed, type IotlbMemory,
 } from './iotlb.ts';
 import { DmaError } from './errors.ts';
@@ -15,14 +16,17 @@ export interface MappedRange {
   readonly flags: number;
 }
 
-/** A key of the hash table. Dead where it is not whole and has no pages: nothing of the chunk is in the window. */
+/** A key of the hash table. Dead where it has neither: nothing of the chunk is in the window. */
 interface Chunk {
-  /** Its value where one extent covers it. */
-  whole: number;
+  /** Its value where that is all there is of it: one extent covers it, or one part of it is there. */
+  single: number;
   /** Its page table, 0 = none. A dead chunk keeps it until the table is rebuilt: readers may be looking at it. */
   pageTable: WindowOffset;
+  /** In the page table. */
   pages: number;
 }
+
+const PAGES_PER_PART = PAGES_PER_CHUNK / PARTS_PER_CHUNK;
 
 /** Dead keys that are worth a new table. */
 const COMPACT_AT_LEAST = 128;
@@ -79,19 +83,24 @@ export class ChunkTable implements Disposable {
     for (const piece of pieces) {
       const { chunk } = piece;
       let entry = this.#chunks.get(chunk);
-      if (entry === undefined) this.#chunks.set(chunk, (entry = { whole: 0, pageTable: 0, pages: 0 }));
+      if (entry === undefined) this.#chunks.set(chunk, (entry = { single: 0, pageTable: 0, pages: 0 }));
       else if (isDead(entry)) this.#dead--;
-      if (piece.whole) {
-        entry.whole = (piece.offset | range.flags) >>> 0;
+      if (piece.whole || isSinglePart(piece, entry)) {
+        const part = piece.whole ? 0 : IOTLB_PART | ((piece.firstPage / PAGES_PER_PART) << IOTLB_PART_SHIFT);
+        entry.single = (piece.offset | range.flags | part) >>> 0;
         this.#discardPageTable(entry);
-        iotlbSet(this.#memory, this.#table, chunk, entry.whole);
+        iotlbSet(this.#memory, this.#table, chunk, entry.single);
         continue;
       }
       const fresh = pageTables.get(chunk);
       if (fresh !== undefined) entry.pageTable = fresh;
-      const first = (entry.pageTable >>> 2) + piece.firstPage;
-      for (let page = 0; page < piece.pages; page++) this.#memory.u32[first + page] = ((piece.offset + page * PAGE_BYTES) | range.flags) >>> 0;
-      entry.pages += piece.pages;
+      if (entry.single !== 0) {
+        const { single } = entry;
+        entry.single = 0;
+        const firstPage = ((single >>> IOTLB_PART_SHIFT) & (PARTS_PER_CHUNK - 1)) * PAGES_PER_PART;
+        this.#setPages(entry, firstPage, PAGES_PER_PART, (single & IOTLB_OFFSET_MASK) >>> 0, single & (IOTLB_READ | IOTLB_WRITE));
+      }
+      this.#setPages(entry, piece.firstPage, piece.pages, piece.offset, range.flags);
       iotlbSet(this.#memory, this.#table, chunk, (entry.pageTable | IOTLB_TABLE) >>> 0);
     }
   }
@@ -170,10 +179,16 @@ export class ChunkTable implements Disposable {
     }
   }
 
-  #clear({ chunk, whole, firstPage, pages }: Piece): Chunk {
+  #setPages(entry: Chunk, firstPage: number, pages: number, offset: WindowOffset, flags: number): void {
+    const first = (entry.pageTable >>> 2) + firstPage;
+    for (let page = 0; page < pages; page++) this.#memory.u32[first + page] = ((offset + page * PAGE_BYTES) | flags) >>> 0;
+    entry.pages += pages;
+  }
+
+  #clear({ chunk, firstPage, pages }: Piece): Chunk {
     const entry = this.#chunks.get(chunk)!;
-    if (whole) {
-      entry.whole = 0;
+    if (entry.single !== 0) {
+      entry.single = 0;
       iotlbSet(this.#memory, this.#table, chunk, 0);
     } else {
       const first = (entry.pageTable >>> 2) + firstPage;
@@ -207,7 +222,7 @@ export class ChunkTable implements Disposable {
         this.#discardPageTable(entry);
         this.#chunks.delete(chunk);
       } else {
-        iotlbSet(this.#memory, table, chunk, entry.whole !== 0 ? entry.whole : (entry.pageTable | IOTLB_TABLE) >>> 0);
+        iotlbSet(this.#memory, table, chunk, entry.single !== 0 ? entry.single : (entry.pageTable | IOTLB_TABLE) >>> 0);
       }
     }
     this.#dead = 0;
@@ -228,8 +243,10 @@ export class ChunkTable implements Disposable {
   #allocPageTables(pieces: readonly Piece[]): Map<number, WindowOffset> {
     const made = new Map<number, WindowOffset>();
     try {
-      for (const { chunk, whole } of pieces) {
-        if (whole || (this.#chunks.get(chunk)?.pageTable ?? 0) !== 0) continue;
+      for (const piece of pieces) {
+        const { chunk } = piece;
+        const entry = this.#chunks.get(chunk);
+        if (piece.whole || isSinglePart(piece, entry) || (entry !== undefined && entry.pageTable !== 0)) continue;
         if (this.#pageTables.count >= MAX_PAGE_TABLES) throw new DmaError('ERR_DMA_LIMIT', `the window has ${MAX_PAGE_TABLES} page tables of chunks already`);
         made.set(chunk, this.#window.alloc(PAGES_PER_CHUNK * 4, PAGES_PER_CHUNK * 4));
         this.#pageTables.count++;
@@ -254,7 +271,12 @@ export class ChunkTable implements Disposable {
 }
 
 function isDead(entry: Chunk): boolean {
-  return entry.whole === 0 && entry.pages === 0;
+  return entry.single === 0 && entry.pages === 0;
+}
+
+/** What a value with PART can say, if nothing else is there of the chunk. */
+function isSinglePart({ firstPage, pages }: Piece, entry: Chunk | undefined): boolean {
+  return pages === PAGES_PER_PART && firstPage % PAGES_PER_PART === 0 && (entry === undefined || isDead(entry));
 }
 
 interface Piece {

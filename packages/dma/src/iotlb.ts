@@ -1,7 +1,8 @@
 /**
  * The IOTLB: one device's table from IOVA to window offset, laid out in the window so that kernels and TypeScript read the
- * same bytes. An open-addressed hash of 2 MiB chunks: a chunk that one extent of a mapping covers completely is one entry; any
- * other chunk has a table of its 512 pages of 4 KiB. A look-up is one load for the first kind, two for the second.
+ * same bytes. An open-addressed hash of 2 MiB chunks: a chunk that one extent of a mapping covers completely is one entry, and so is one
+ * of which a single part of 128 KiB is there, as of most chunks of a guest that is much larger than the window; any other chunk has a
+ * table of its 512 pages of 4 KiB. A look-up reads one line for the first two kinds, two for the last.
  *
  * It is a cache: what is mapped for the device but not in the window at present has no entry, or a value of 0. Entries come and
  * go while readers run: a value is in place before its key, and what a value named stays where it was until every reader has
@@ -22,7 +23,8 @@
  * 28 + 16*slot  4     used: set by readers, cleared by the clock that evicts; bit n: pages [32n, 32n+32) of a chunk with a page
  *                     table, bit 0: a chunk without one
  *
- * value without TABLE: window offset of the chunk's first byte (4 KiB aligned), READ / WRITE apply to the whole chunk
+ * value without flags: window offset of the chunk's first byte (4 KiB aligned), READ / WRITE apply to the whole chunk
+ * value with PART:     window offset of the part's first byte; bits 4 to 7 say which part (IOVA bits 17 to 20), READ / WRITE apply to it
  * value with TABLE:    window offset of 512 u32, one per page: window offset of the page | READ | WRITE; 0 = not in the window
  * slot of a key: (low word * multiplier + high word * multiplier, modulo 2^32) >>> shift, then linear probing
  * ```
@@ -61,6 +63,12 @@ export const CHUNK_BYTES: number = 1 << CHUNK_SHIFT;
 export const PAGE_SHIFT = 12;
 /** Grain of DMA regions and of the dirty log: 4 KiB. */
 export const PAGE_BYTES: number = 1 << PAGE_SHIFT;
+/** Logarithm of `PART_BYTES`. */
+export const PART_SHIFT = 17;
+/** What a value with PART stands for: 128 KiB, what comes into a full window at a time, and what a bit of `used` stands for. */
+export const PART_BYTES: number = 1 << PART_SHIFT;
+/** Parts of a chunk. */
+export const PARTS_PER_CHUNK: number = 1 << (CHUNK_SHIFT - PART_SHIFT);
 /** Entries of the page table of a chunk that no single mapping covers. */
 export const PAGES_PER_CHUNK: number = 1 << (CHUNK_SHIFT - PAGE_SHIFT);
 
@@ -70,6 +78,10 @@ export const IOTLB_READ = 1;
 export const IOTLB_WRITE = 2;
 /** The value names a page table, not a chunk. */
 export const IOTLB_TABLE = 4;
+/** The value is of one part of the chunk, all that is in the window of it. */
+export const IOTLB_PART = 8;
+/** Where the number of that part begins in the value. */
+export const IOTLB_PART_SHIFT = 4;
 /** Everything below is flags. */
 export const IOTLB_OFFSET_MASK = 0xfffff800;
 
@@ -189,6 +201,10 @@ export function iotlbTranslate(u32: Uint32Array, iotlb: number, iovaHi: number, 
       entry = u32[((value & IOTLB_OFFSET_MASK) >>> 2) + (within >>> PAGE_SHIFT)]!;
       within &= PAGE_BYTES - 1;
       room = PAGE_BYTES - within;
+    } else if ((value & IOTLB_PART) !== 0) {
+      if (within >>> PART_SHIFT !== ((value >>> IOTLB_PART_SHIFT) & (PARTS_PER_CHUNK - 1))) return 0;
+      within &= PART_BYTES - 1;
+      room = PART_BYTES - within;
     }
     if (entry === 0 || (entry & access) !== access) return 0;
     const offset = ((entry & IOTLB_OFFSET_MASK) >>> 0) + within;

@@ -8,6 +8,9 @@ import { CHUNK_IOVA, GUEST, READ, Rig, RIG_BYTES, WRITE } from './rig.ts';
 const rig = new Rig();
 const { wasm, twins } = implementations(rig);
 const PAGES_IOVA = CHUNK_IOVA + 0x200000n;
+/** The fifth part of its chunk. */
+const PART_IOVA = CHUNK_IOVA + 0x480000n;
+const PART = GUEST + 0x40000;
 const RING = 64;
 
 describe('prefetch', () => {
@@ -32,18 +35,26 @@ describe('prefetch', () => {
   });
 });
 
-describe('buffers in chunks and on pages, in turn', () => {
-  /** Every third address is of a page table, one page of which may only be read, one only be written, and one is not there. */
+describe('buffers in chunks, on pages and in a part of a chunk, in turn', () => {
+  /**
+   * Every third address is of a page table, one page of which may only be read, one only be written, and one is not there; every third of the
+   * only part of a chunk, and one of another part.
+   */
   function prepare(): void {
     rig.reset();
     rig.mapGuest();
     rig.addMac(MAC);
     rig.mapPages(PAGES_IOVA, Array.from({ length: 512 }, (_, n) => (n === 9 ? 0 : (GUEST + 0x200000 + n * 4096) | (n === 6 ? READ : n === 12 ? WRITE : READ | WRITE))));
+    rig.mapPart(PART_IOVA, PART, READ | WRITE);
     rig.enableTx(0, { length: RING });
     rig.enableRx(0, { length: RING });
     for (let n = 0; n < RING; n++) {
-      const iova = n % 3 === 0 ? PAGES_IOVA + BigInt(n * 4096 + 64) : CHUNK_IOVA + BigInt(n * 2048);
-      rig.write(n % 3 === 0 ? GUEST + 0x200000 + n * 4096 + 64 : GUEST + n * 2048, frameOf().bytes);
+      const [iova, at] = [
+        [PAGES_IOVA + BigInt(n * 4096 + 64), GUEST + 0x200000 + n * 4096 + 64],
+        [PART_IOVA + BigInt(n === 10 ? 0x20000 : n * 2048), PART + n * 2048],
+        [CHUNK_IOVA + BigInt(n * 2048), GUEST + n * 2048],
+      ][n % 3] as [bigint, number];
+      rig.write(at, frameOf().bytes);
       rig.set64(rig.txDescriptor(0, n), iova);
       rig.set64(rig.txDescriptor(0, n) + 8, 0x10n | (60n << 34n));
       rig.set64(rig.rxDescriptor(0, n), iova);
@@ -69,8 +80,8 @@ describe('buffers in chunks and on pages, in turn', () => {
     const kernels = run(wasm);
     const expected = run(twins);
     expect(kernels.results).toEqual(expected.results);
-    // All but the one that is not there and the one that may not be read
-    expect(kernels.results[0]).toBe(RING - 1 - 2);
+    // All but the two that are not there and the one that may not be read
+    expect(kernels.results[0]).toBe(RING - 1 - 3);
     expect(kernels.image.equals(expected.image)).toBe(true);
   });
 });

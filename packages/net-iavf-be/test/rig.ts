@@ -186,6 +186,10 @@ export class Rig {
     for (let n = 0; n < 512; n++) this.set(table + 4 * n, pages[n] ?? 0);
     this.#entry(iova, table | 4);
   }
+  /** Of the chunk that `iova` lies in only the 128 KiB around it. */
+  mapPart(iova: bigint, offset: number, access: number): void {
+    this.#entry(iova & ~0x1fffffn, (offset | 8 | (Number((iova >> 17n) & 15n) << 4) | access) >>> 0);
+  }
   /** All of the first half of guest memory, readable and writable, at CHUNK_IOVA. */
   mapGuest(): void {
     this.mapChunk(CHUNK_IOVA, GUEST, READ | WRITE);

@@ -12,7 +12,7 @@ static u32 __attribute__((noinline)) look_up(u64 iova) {
     if (found == 0) return 0;
     if (found == key) {
       u32 value = get32(entry + IOTLB_VALUE);
-      if (value & IOTLB_TABLE) rare("pages");
+      if (value & (IOTLB_TABLE | IOTLB_PART)) rare("pages");
       if (!(value & permission)) return 0;
       if (!(get32(entry + IOTLB_USED) & 1)) set32(entry + IOTLB_USED, get32(entry + IOTLB_USED) | 1);
       cached_key = key;

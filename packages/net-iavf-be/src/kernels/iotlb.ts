@@ -8,8 +8,9 @@
  */
 import {
   AHEAD_ENTRIES, AHEAD_ENTRY_BYTES, AHEAD_PAGE, AHEAD_SLOT, CHUNK_BYTES, CHUNK_SHIFT, IOTLB_ENTRY_BYTES, IOTLB_HEADER_BYTES,
-  IOTLB_HIGH_MULTIPLIER, IOTLB_LOW_MULTIPLIER, IOTLB_OFFSET_MASK,
-  IOTLB_SHIFT, IOTLB_TABLE, IOTLB_USED, IOTLB_USED_SHIFT, IOTLB_VALUE, PAGE_BYTES, PAGE_SHIFT, PAGES_PER_CHUNK, SCRATCH_AHEAD,
+  IOTLB_HIGH_MULTIPLIER, IOTLB_LOW_MULTIPLIER, IOTLB_OFFSET_MASK, IOTLB_PART, IOTLB_PART_SHIFT,
+  IOTLB_SHIFT, IOTLB_TABLE, IOTLB_USED, IOTLB_USED_SHIFT, IOTLB_VALUE, PAGE_BYTES, PAGE_SHIFT, PAGES_PER_CHUNK, PART_BYTES, PART_SHIFT, PARTS_PER_CHUNK,
+  SCRATCH_AHEAD,
 } from './layout';
 import { copy } from '../../../../tools/kernels/src/kernels/copy';
 import { zero } from './zero';
@@ -102,6 +103,15 @@ function resolve(iova: u64, key: u64, entry: u32): u32 {
     span = PAGE_BYTES - within;
     return (page & IOTLB_OFFSET_MASK) + within;
   }
+  if (value & IOTLB_PART) {
+    const part = <u32>(iova >> PART_SHIFT) & (PARTS_PER_CHUNK - 1);
+    if (part != partOf(value)) return absent(iova);
+    if ((value & permission) == 0) return 0;
+    use(entry, 1 << part);
+    const within = <u32>iova & (PART_BYTES - 1);
+    span = PART_BYTES - within;
+    return (value & IOTLB_OFFSET_MASK) + within;
+  }
   if (value == 0) return absent(iova);
   if ((value & permission) == 0) return 0;
   use(entry, 1);
@@ -110,6 +120,12 @@ function resolve(iova: u64, key: u64, entry: u32): u32 {
   const within = <u32>iova & (CHUNK_BYTES - 1);
   span = CHUNK_BYTES - within;
   return cachedBase + within;
+}
+
+/** Which part of its chunk a value with PART has. */
+@inline
+function partOf(value: u32): u32 {
+  return (value >> IOTLB_PART_SHIFT) & (PARTS_PER_CHUNK - 1);
 }
 
 /** Exported so that no compiler leaves the reads out. */
@@ -121,7 +137,7 @@ let aheadCount: u32 = 0;
 
 /**
  * For the buffers of `count` descriptors of `1 << shift` bytes from `head` on, where they do not all lie in one chunk: asks for the
- * lines in which the table has them and for the first line of each, and keeps what took a page table. One after the other, a frame
+ * lines in which the table has them and for the first line of each, and keeps what is not in a whole chunk. One after the other, a frame
  * whose buffer lies anywhere in a big guest waits for up to three lines, each of which says where the next one is, and for the walks to
  * their pages; in a short loop those of many frames come together. GUEST: every address is fetched again when its turn comes.
  */
@@ -143,8 +159,14 @@ export function lookAhead(device: u32, ring: u32, length: u32, head: u32, count:
     const slot = table + IOTLB_HEADER_BYTES + ((<u32>key * low + <u32>(key >> 32) * high) >> right) * IOTLB_ENTRY_BYTES;
     if (load<u64>(slot) != key) continue; // not there, or in a later slot
     const value = load<u32>(slot, IOTLB_VALUE);
-    if (value & IOTLB_TABLE) {
-      const page = load<u32>((value & IOTLB_OFFSET_MASK) + ((<u32>(iova >> PAGE_SHIFT) & (PAGES_PER_CHUNK - 1)) << 2));
+    if (value & (IOTLB_TABLE | IOTLB_PART)) {
+      let page: u32;
+      if (value & IOTLB_TABLE) {
+        page = load<u32>((value & IOTLB_OFFSET_MASK) + ((<u32>(iova >> PAGE_SHIFT) & (PAGES_PER_CHUNK - 1)) << 2));
+      } else {
+        if ((<u32>(iova >> PART_SHIFT) & (PARTS_PER_CHUNK - 1)) != partOf(value)) continue;
+        page = value + (<u32>iova & (PART_BYTES - PAGE_BYTES));
+      }
       if ((page & access) == 0) continue;
       store<u64>(entry, iova);
       store<u64>(entry, <u64>(page & IOTLB_OFFSET_MASK) | (<u64>slot << 32), AHEAD_PAGE);

@@ -116,6 +116,8 @@ export const IOTLB_HEADER_BYTES: u32 = 16;
 export const IOTLB_HIGH_MULTIPLIER: u32 = 8;
 export const IOTLB_LOW_MULTIPLIER: u32 = 4;
 export const IOTLB_OFFSET_MASK: u32 = 0xfffff800;
+export const IOTLB_PART: u32 = 8;
+export const IOTLB_PART_SHIFT: u32 = 4;
 export const IOTLB_READ: u32 = 1;
 export const IOTLB_SHIFT: u32 = 12;
 export const IOTLB_TABLE: u32 = 4;
@@ -126,6 +128,9 @@ export const IOTLB_WRITE: u32 = 2;
 export const PAGES_PER_CHUNK: u32 = 512;
 export const PAGE_BYTES: u32 = 0x1000;
 export const PAGE_SHIFT: u32 = 12;
+export const PART_BYTES: u32 = 0x20000;
+export const PART_SHIFT: u32 = 17;
+export const PARTS_PER_CHUNK: u32 = 16;
 
 /* ---- @emudev/ethdev, burst.ts ---- */
 export const FRAME_DATA: u32 = 0;

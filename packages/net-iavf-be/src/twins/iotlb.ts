@@ -1,7 +1,7 @@
 /** IOVA to window offset, straight from the layout in @emudev/dma; no cache. What is missing: see ../kernels/iotlb.ts. */
 import {
-  CHUNK_BYTES, IOTLB_ENTRY_BYTES, IOTLB_HEADER_BYTES, IOTLB_HIGH_MULTIPLIER, IOTLB_LOW_MULTIPLIER, IOTLB_OFFSET_MASK, IOTLB_SHIFT, IOTLB_TABLE,
-  IOTLB_USED, IOTLB_USED_SHIFT, IOTLB_VALUE, PAGE_BYTES,
+  CHUNK_BYTES, IOTLB_ENTRY_BYTES, IOTLB_HEADER_BYTES, IOTLB_HIGH_MULTIPLIER, IOTLB_LOW_MULTIPLIER, IOTLB_OFFSET_MASK, IOTLB_PART, IOTLB_PART_SHIFT,
+  IOTLB_SHIFT, IOTLB_TABLE, IOTLB_USED, IOTLB_USED_SHIFT, IOTLB_VALUE, PAGE_BYTES, PART_BYTES, PART_SHIFT, PARTS_PER_CHUNK,
 } from '@emudev/dma';
 import type { TwinMemory } from './memory.ts';
 
@@ -75,13 +75,15 @@ export class TwinIotlb {
     const value = entry === 0 ? 0 : memory.u32(entry + IOTLB_VALUE);
     const isTable = (value & IOTLB_TABLE) !== 0;
     const index = (low >>> 12) & 511;
+    const isPart = !isTable && (value & IOTLB_PART) !== 0;
+    const part = (low >>> PART_SHIFT) & (PARTS_PER_CHUNK - 1);
     const place = isTable ? memory.u32(((value & IOTLB_OFFSET_MASK) >>> 0) + 4 * index) : value;
-    if (place === 0) return this.#absent(high, low);
+    if (place === 0 || (isPart && part !== ((value >>> IOTLB_PART_SHIFT) & (PARTS_PER_CHUNK - 1)))) return this.#absent(high, low);
     if (!(place & this.#permission)) return 0;
     const used = memory.u32(entry + IOTLB_USED);
-    const bit = isTable ? 1 << (index >>> IOTLB_USED_SHIFT) : 1;
+    const bit = isTable ? 1 << (index >>> IOTLB_USED_SHIFT) : isPart ? 1 << part : 1;
     if (!(used & bit)) memory.setU32(entry + IOTLB_USED, used | bit);
-    const size = isTable ? PAGE_BYTES : CHUNK_BYTES;
+    const size = isTable ? PAGE_BYTES : isPart ? PART_BYTES : CHUNK_BYTES;
     this.span = size - (low & (size - 1));
     return ((place & IOTLB_OFFSET_MASK) >>> 0) + (low & (size - 1));
   }
