@@ -46,7 +46,7 @@ export class BufferPool implements Disposable {
   readonly #offset: number;
   #free: number[];
   #setAside = 0;
-  /** Whoever opened it, and its ports. */
+  /** Whoever opened it, its ports, and those who are about to give it to one. */
   #holders = 1;
   #disposed = false;
 
@@ -93,10 +93,10 @@ export class BufferPool implements Disposable {
     return this.#holders > 0;
   }
 
-  /** For one port, as many as `queuePairs` need; undefined where there are not so many, or the pool has been disposed of. */
+  /** For one port, as many as `queuePairs` need; undefined where there are not so many, or it is not open. */
   take(queuePairs: number): BufferLease | undefined {
     const count = queuePairs * PAIR_BUFFERS;
-    if (this.#disposed || count > this.#free.length) return undefined;
+    if (!this.isOpen || count > this.#free.length) return undefined;
     this.#holders++;
     const starts = this.#free.splice(-count).reverse();
     let given = false;
@@ -112,13 +112,26 @@ export class BufferPool implements Disposable {
     };
   }
 
+  /** Keeps it open until it is disposed of. */
+  hold(): Disposable {
+    if (!this.isOpen) throw new IavfError('ERR_IAVF_STATE', 'the pool is not open');
+    this.#holders++;
+    let held = true;
+    return {
+      [Symbol.dispose]: () => {
+        if (held) this.#release();
+        held = false;
+      },
+    };
+  }
+
   #release(): void {
     if (--this.#holders > 0) return;
     this.#memory[Symbol.dispose]();
     this.#window[Symbol.dispose]();
   }
 
-  /** No port joins any more. */
+  /** Its ports keep it open, and others may join them. */
   [Symbol.dispose](): void {
     if (this.#disposed) return;
     this.#disposed = true;

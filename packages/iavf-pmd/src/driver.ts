@@ -1,17 +1,19 @@
 import { EmudevError, integerArg, onOffArg, parseArgs, pathArg, type ArgSchema, type ArgSpec, type VdevDriver } from '@emudev/emudev';
 import { formatAddress, parseAddress, type PciAddress, type PciDriver } from '@emudev/bus-pci';
+import { BufferPool } from './buffer-pool.ts';
 import { deviceAt } from './device-at.ts';
 import { DEFAULT_MTU, FCS_BYTES, FRAME_OVERHEAD_BYTES, MAX_FRAME_BYTES, MAX_QUEUE_PAIRS, MIN_MTU } from './limits.ts';
 import { IavfPort, type IavfPortOptions } from './port.ts';
 import { ADAPTIVE_VF, INTEL } from './registers.ts';
 import { BusTransport } from './transport.ts';
 
-/** How the card is used, whichever way it was found; `mtu` in bytes. */
+/** How the card is used, whichever way it was found; `mtu` in bytes, `pool` the name of a `BufferPool` of 16 queue pairs that it shares. */
 export interface IavfPortArgs {
   readonly queues: number;
   readonly mtu: number;
   readonly promisc: boolean;
   readonly vlan_strip: boolean;
+  readonly pool?: string;
 }
 
 /** Arguments of `net_iavf`, as its `driver` describes them: `path` is a vfio-user socket, `addr` any address of the PCI bus, and one of the two is given. */
@@ -25,9 +27,27 @@ const portArgs: ArgSchema<IavfPortArgs> = {
   mtu: integerArg({ help: 'longest IP packet', min: MIN_MTU, max: MAX_FRAME_BYTES - FRAME_OVERHEAD_BYTES - FCS_BYTES, default: DEFAULT_MTU }),
   promisc: onOffArg({ help: 'receive what is not addressed to the port, too', default: false }),
   vlan_strip: onOffArg({ help: 'let the device take VLAN tags out of received frames', default: false }),
+  pool: { help: 'ports of one pool pass frames on without a copy; their devices can read and write the frames of all', placeholder: 'NAME', parse: poolName },
 };
 const addressArg: ArgSpec<PciAddress> = { help: 'PCI address of the device, UUID, or vfio-user:PATH (or path)', placeholder: 'ADDRESS', parse: parseAddress };
 const optionsOf = ({ queues, mtu, promisc, vlan_strip }: IavfPortArgs): IavfPortOptions => ({ queues, mtu, promiscuous: promisc, vlanStrip: vlan_strip });
+
+/** By the name that arguments give them; each as long as a port has it. */
+const pools = new Map<string, BufferPool>();
+
+function poolName(text: string): string {
+  if (!/^[\w.-]{1,64}$/.test(text)) throw new EmudevError('EMUDEV_BAD_ARG', `'${text}' is no name of a pool: want 1 to 64 letters, digits, '_', '-', '.'`);
+  return text;
+}
+
+/** `open` with the pool of that name, which is there while a port has it or is about to. */
+async function withPool(name: string | undefined, open: (pool?: BufferPool) => Promise<IavfPort>): Promise<IavfPort> {
+  if (name === undefined) return open();
+  let pool = pools.get(name);
+  using _held = pool?.isOpen === true ? pool.hold() : (pool = BufferPool.open());
+  pools.set(name, pool);
+  return await open(pool);
+}
 
 /** `--vdev net_iavf0,path=SOCKET`, `--vdev net_iavf0,addr=0000:06:0d.0`. */
 export const driver: VdevDriver<IavfArgs, IavfPort> = {
@@ -35,7 +55,7 @@ export const driver: VdevDriver<IavfArgs, IavfPort> = {
   class: 'port',
   summary: 'drives an iavf network card: behind a vfio-user socket, or bound to vfio-pci',
   args: { path: pathArg({ help: 'socket of the device (or addr)' }), addr: addressArg, ...portArgs },
-  probe: async (name, args) => IavfPort.open(name, deviceAt(addressOf(name, args)), optionsOf(args)),
+  probe: (name, args) => withPool(args.pool, (pool) => IavfPort.open(name, deviceAt(addressOf(name, args)), { ...optionsOf(args), ...(pool === undefined ? {} : { pool }) })),
 };
 
 function addressOf(name: string, { path, addr }: IavfArgs): PciAddress {
@@ -50,8 +70,8 @@ export const pciDriver: PciDriver<IavfPort> = {
   ids: [{ vendor: INTEL, device: ADAPTIVE_VF }],
   async probe(device, args) {
     const name = formatAddress(device.address);
-    const options = optionsOf(parseArgs(portArgs, args, name));
-    return IavfPort.open(name, () => BusTransport.of(device), options);
+    const parsed = parseArgs(portArgs, args, name);
+    return withPool(parsed.pool, (pool) => IavfPort.open(name, () => BusTransport.of(device), { ...optionsOf(parsed), ...(pool === undefined ? {} : { pool }) }));
   },
   remove: (port) => port.close(),
 };

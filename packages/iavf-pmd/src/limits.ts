@@ -8,8 +8,9 @@ export const MAX_QUEUE_PAIRS = 16;
 export const RING_LENGTH = 512;
 /** What a received frame is cut into; a multiple of 128. */
 export const BUFFER_BYTES = 2048;
-/** Queue pairs of all ports of a `BufferPool`. */
+/** Queue pairs of all ports of a `BufferPool`, at most: 264 MiB of the process's window. */
 export const MAX_POOL_QUEUE_PAIRS = 128;
+/** Of a pool that is given no size: 33 MiB. */
 export const DEFAULT_POOL_QUEUE_PAIRS = 16;
 /** From buffer to buffer: an odd number of cache lines, so that the first lines of all buffers spread over all cache sets. */
 export const BUFFER_STRIDE_BYTES: number = BUFFER_BYTES + 64;

@@ -25,15 +25,42 @@ export async function lineOf(child: ChildProcess, text: string): Promise<string>
   throw new Error(`the process ended: ${last}`);
 }
 
+/** Resolves when so many sockets are there. */
+async function listening(child: ChildProcess, sockets: number): Promise<void> {
+  let last = '';
+  for await (const line of createInterface({ input: child.stdout! })) {
+    last = line;
+    if (line.includes(' listens on ') && --sockets === 0) {
+      child.stdout!.resume();
+      return;
+    }
+  }
+  throw new Error(`the process ended: ${last}`);
+}
+
 export class DeviceProcess implements AsyncDisposable {
   readonly socket: string;
+  /** Of the second card of `startPair`. */
+  readonly otherSocket: string;
   readonly #folder: string;
   readonly #child: ChildProcess;
 
-  static async start(...options: string[]): Promise<DeviceProcess> {
+  /** A card that sends back what it is sent. */
+  static start(...options: string[]): Promise<DeviceProcess> {
+    return DeviceProcess.#start(1, (socket) => ['--socket', socket, '--far', 'loop', ...options]);
+  }
+
+  /** Two cards: what one is sent comes out of the other. */
+  static startPair(): Promise<DeviceProcess> {
+    return DeviceProcess.#start(2, (...sockets) => [
+      ...sockets.flatMap((socket, n) => ['--vdev', `emu_iavf${n},path=${socket},queues=1`, '--vdev', `net_iavf_be${n},emu=emu_iavf${n}`]), '--forward', 'net_iavf_be0=net_iavf_be1',
+    ]);
+  }
+
+  static async #start(cards: number, options: (socket: string, otherSocket: string) => string[]): Promise<DeviceProcess> {
     const device = new DeviceProcess(options);
     try {
-      await lineOf(device.#child, ' listens on ');
+      await listening(device.#child, cards);
       return device;
     } catch (error) {
       await device[Symbol.asyncDispose]();
@@ -41,10 +68,11 @@ export class DeviceProcess implements AsyncDisposable {
     }
   }
 
-  private constructor(options: readonly string[]) {
+  private constructor(options: (socket: string, otherSocket: string) => string[]) {
     this.#folder = mkdtempSync(join(tmpdir(), 'iavf-pmd-'));
     this.socket = join(this.#folder, 'iavf.sock');
-    this.#child = spawn(process.execPath, [DEVICE_PROGRAM, '--socket', this.socket, '--far', 'loop', '--log-level', 'error', ...options], { stdio: ['ignore', 'pipe', 'inherit'] });
+    this.otherSocket = join(this.#folder, 'iavf1.sock');
+    this.#child = spawn(process.execPath, [DEVICE_PROGRAM, '--log-level', 'error', ...options(this.socket, this.otherSocket)], { stdio: ['ignore', 'pipe', 'inherit'] });
   }
 
   /** Open descriptors, memory mappings, and those of a driver's memory, at present. */
@@ -146,6 +174,7 @@ export class Driver implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.tx[Symbol.dispose]();
     this.rx[Symbol.dispose]();
+    this.datapath.close?.();
     await this.port.close();
     this.window[Symbol.dispose]();
   }
