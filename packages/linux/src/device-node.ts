@@ -2,13 +2,7 @@
 import { LinuxError } from './errors.ts';
 import { blocked, close } from './files.ts';
 import { EINVAL, check, errno, libc } from './libc.ts';
-
-const O_RDONLY = 0;
-const O_WRONLY = 0o1;
-const O_RDWR = 0o2;
-const O_NOCTTY = 0o400;
-const O_NONBLOCK = 0o4000;
-const O_CLOEXEC = 0o2000000;
+import { O_CLOEXEC, O_NOCTTY, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY } from './open-flags.ts';
 
 const AF_NETLINK = 16;
 const SOCK_RAW = 3;

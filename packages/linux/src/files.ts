@@ -2,6 +2,7 @@
 import type { FileStatus } from './sys.ts';
 import { EAGAIN, EBADF, EINTR, EINVAL, EPERM, SYSCALL_STATX, check, errno, libc } from './libc.ts';
 import { LinuxError } from './errors.ts';
+import { O_CLOEXEC, O_NONBLOCK } from './open-flags.ts';
 
 const F_GETFD = 1;
 const F_SETFD = 2;
@@ -11,8 +12,6 @@ const F_SETFL = 4;
 const F_DUPFD_CLOEXEC = 1030;
 const F_ADD_SEALS = 1033;
 const F_GET_SEALS = 1034;
-const O_NONBLOCK = 0o4000;
-const O_CLOEXEC = 0o2000000;
 const MFD_CLOEXEC = 1;
 const MFD_ALLOW_SEALING = 2;
 const AT_EMPTY_PATH = 0x1000;

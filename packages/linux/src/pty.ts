@@ -2,11 +2,7 @@
 import { LinuxError } from './errors.ts';
 import { close } from './files.ts';
 import { EINVAL, check, errno, libc } from './libc.ts';
-
-const O_RDWR = 0o2;
-const O_NOCTTY = 0o400;
-const O_NONBLOCK = 0o4000;
-const O_CLOEXEC = 0o2000000;
+import { O_CLOEXEC, O_NOCTTY, O_NONBLOCK, O_RDWR } from './open-flags.ts';
 
 const TCGETS = 0x5401;
 const TCSETS = 0x5402;

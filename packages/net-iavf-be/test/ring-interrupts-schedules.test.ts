@@ -1,18 +1,13 @@
 /**
- * Every interleaving of lcores that raise and a guest that arms by plain stores into VFINT_DYN_CTLN1, atomic operation by atomic operation,
- * with the real code: of two lcores and a handler, and of one lcore, a handler and a second processor of the guest's that writes there,
- * too. An actor is advanced by one operation by running it again from its start, with the results of its earlier operations replayed,
- * until it has performed a new one.
+ * Lcores that raise and a guest that arms by plain stores into VFINT_DYN_CTLN1: two lcores and a handler, and one lcore, a handler and a
+ * second processor of the guest's that writes there, too.
  */
 import { VECTOR_CONTROL, VECTOR_FD } from '@emudev/emudev';
-import { afterEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
+import { advance, explore } from '../../emudev/test/schedules.ts';
 import { DEV_QUEUE_PAIRS, DEV_RX_BLOCKS, DEV_TX_BLOCKS, Q_BYTES, Q_ITR, Q_STATS, Q_VECTOR, QS_INTERRUPTS } from '../src/layout.ts';
 import { LOOK_ROUND_LOOPS } from '../src/limits.ts';
 import { RingInterrupts } from '../src/ring-interrupts.ts';
-
-const OPERATIONS = ['load', 'store', 'add', 'compareExchange'] as const;
-const real = Object.fromEntries(OPERATIONS.map((name) => [name, Atomics[name]]));
-afterEach(() => { Object.assign(Atomics, real); });
 
 const DEVICE = 64;
 const TX_BLOCK = 512;
@@ -59,8 +54,6 @@ FRESH[CONTROL] = LINUX_ARM;
 
 const noTime = (): number => 0;
 
-class Paused extends Error {}
-
 interface Guest {
   /** What its handler writes last. */
   readonly rearm: number;
@@ -82,31 +75,17 @@ function changes(i32: Int32Array): Record<number, number> {
   return changed;
 }
 
-function advance(state: State, actor: Actor, guest: Guest): State {
+function step(state: State, actor: Actor, guest: Guest): State {
   const memory = memoryOf(state);
   const world = { published: state.published, seen: state.seen, signals: state.signals, handled: state.handled, armings: state.armings };
-  const log = [...state.done[actor]!];
-  const replayed = log.length;
-  let at = 0;
-  const operation = (perform: () => number): number => {
-    if (at < replayed) return log[at++]!;
-    if (log.length > replayed) throw new Paused();
-    log.push(perform());
-    at++;
-    return log.at(-1)!;
-  };
-  for (const name of OPERATIONS) {
-    Object.assign(Atomics, { [name]: (...args: unknown[]) => operation(() => (real[name] as (...a: unknown[]) => number)(...args)) });
-  }
-  const signal = (): boolean => operation(() => ++world.signals) > 0;
-  const write = (word: number): void => {
-    operation(() => {
-      world.armings += word & 1;
-      return (memory.i32[CONTROL] = word);
-    });
-  };
-  let ended = false;
-  try {
+  const log = advance(state.done[actor]!, (operation) => {
+    const signal = (): boolean => operation(() => ++world.signals) > 0;
+    const write = (word: number): void => {
+      operation(() => {
+        world.armings += word & 1;
+        return (memory.i32[CONTROL] = word);
+      });
+    };
     if (actor === 'handler') {
       operation(() => (world.handled = world.signals));
       operation(() => (world.seen = world.published));
@@ -118,14 +97,8 @@ function advance(state: State, actor: Actor, guest: Guest): State {
       operation(() => ++world.published);
       interrupts.raise(actor === 'lcore A' ? TX_BLOCK : RX_BLOCK);
     }
-    ended = true;
-  } catch (error) {
-    if (!(error instanceof Paused)) throw error;
-  } finally {
-    Object.assign(Atomics, real);
-  }
-  const after = ended ? (actor === 'handler' ? [] : undefined) : log;
-  return { changed: changes(memory.i32), ...world, done: { ...state.done, [actor]: after } };
+  });
+  return { changed: changes(memory.i32), ...world, done: { ...state.done, [actor]: log ?? (actor === 'handler' ? [] : undefined) } };
 }
 
 const runnable = (state: State, actor: Actor): boolean =>
@@ -162,24 +135,13 @@ describe('VFINT_DYN_CTLN1 in mapped memory, under every schedule', () => {
       // All four would be hundreds of thousands of states.
       done: { 'lcore A': [], 'lcore B': alone ? undefined : [], handler: [], 'other processor': alone ? [] : undefined },
     };
-    const visited = new Set<string>([JSON.stringify(start)]);
-    const open = [start];
-    const ends: State[] = [];
-    for (let state = open.pop(); state !== undefined; state = open.pop()) {
-      const here = state;
-      const actors = ACTORS.filter((actor) => runnable(here, actor));
-      if (actors.length === 0) ends.push(here);
-      for (const actor of actors) {
-        const next = advance(here, actor, guest);
-        const key = JSON.stringify(next);
-        if (visited.has(key)) continue;
-        visited.add(key);
-        // Not twice for one arming.
-        if (next.signals > next.armings) throw new Error(`interrupted unasked: ${key}`);
-        open.push(next);
-      }
-    }
+    const { visited, ends } = explore(start, (state) => ACTORS.filter((actor) => runnable(state, actor)).map((actor) => {
+      const next = step(state, actor, guest);
+      // Not twice for one arming.
+      if (next.signals > next.armings) throw new Error(`interrupted unasked: ${JSON.stringify(next)}`);
+      return next;
+    }));
     expect(ends.filter((state) => state.published !== (alone ? 1 : 2) || !seenInTheEnd(state, guest.rearm))).toEqual([]);
-    expect(visited.size).toBeGreaterThan(100);
+    expect(visited).toBeGreaterThan(100);
   });
 });
