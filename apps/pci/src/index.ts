@@ -3,7 +3,7 @@
  *
  * @packageDocumentation
  */
-export { capabilityName } from './capability-names.ts';
+export { capabilityName } from '@emudev/bus-pci';
 export type { ListedDevice } from './listed.ts';
 export type { ShownDevice } from './show.ts';
 export { survey } from './survey.ts';

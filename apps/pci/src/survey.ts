@@ -1,6 +1,5 @@
 /** Everything that an open device says of itself. It is only read. */
-import type { BusDevice, BusRegion, PciTransport } from '@emudev/bus-pci';
-import { capabilityName } from './capability-names.ts';
+import { capabilityName, type BusDevice, type BusRegion, type PciTransport } from '@emudev/bus-pci';
 
 const REGION_NAMES = ['bar0', 'bar1', 'bar2', 'bar3', 'bar4', 'bar5', 'rom', 'config', 'vga'];
 const INTERRUPT_NAMES = ['INTx', 'MSI', 'MSI-X', 'error', 'request'];

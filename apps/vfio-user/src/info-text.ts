@@ -1,7 +1,7 @@
 /** The report of `info` for people. */
 import { VFIO_DEVICE_FLAGS_PCI, VFIO_DEVICE_FLAGS_RESET, VFIO_IRQ_INFO_AUTOMASKED, VFIO_IRQ_INFO_EVENTFD, VFIO_IRQ_INFO_MASKABLE, VFIO_IRQ_INFO_NORESIZE } from '@emudev/vfio-user-protocol';
+import { capabilityName } from '@emudev/vfio-user-client';
 import { createColors } from 'picocolors';
-import { capabilityName } from './capability-names.ts';
 import { hex } from './lspci/fields.ts';
 import { formatSize } from './numbers.ts';
 import type { DeviceReport, RegionReport } from './survey.ts';

@@ -16,6 +16,7 @@ export { PciBus } from './bus.ts';
 export type { PciBusOptions, ProbeReport, ScanReport, WatchOptions } from './bus.ts';
 export { BusDevice } from './bus-device.ts';
 export type { BusDeviceOptions } from './bus-device.ts';
+export { capabilityName } from '@emudev/vfio-user-client';
 export type { BusDma, BusDmaBuffer, BusDmaOptions } from './bus-dma.ts';
 export type { BusInterrupts } from './bus-interrupts.ts';
 export type { BusEntry, BusSlotState } from './bus-slot.ts';

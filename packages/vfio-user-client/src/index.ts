@@ -28,6 +28,7 @@ export { migrate } from './migrate.ts';
 export type { Migrated, MigrateOptions } from './migrate.ts';
 export type { Migration, MigrationCapabilities, MigrationState, SaveOptions } from './migration.ts';
 export type { AnnouncedCapabilities } from './negotiation.ts';
+export { capabilityName } from './capability-names.ts';
 export { PciConfig } from './pci-config.ts';
 export type { Bar, Capability, ConfigAccess, PciHeader } from './pci-config.ts';
 export type { ReconnectEvent, ReconnectOptions } from './reconnect.ts';

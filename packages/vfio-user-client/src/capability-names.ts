@@ -13,6 +13,7 @@ const EXTENDED: Readonly<Record<number, string>> = {
   0x2f: 'device 3', 0x30: 'integrity and encryption', 0x31: 'physical layer 64 GT/s',
 };
 
+/** `MSI-X`; `capability 0x…` of those that have no name here. `extended`: from 0x100 of the configuration space on. */
 export function capabilityName(id: number, extended: boolean): string {
   return (extended ? EXTENDED : CONVENTIONAL)[id] ?? `capability 0x${id.toString(16)}`;
 }
