@@ -1,7 +1,7 @@
 /** One device process with so many cards, each looped back to itself, and one driver process that has them all. */
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { Child, cpuMs } from './processes.ts';
+import { Child, runMs } from './processes.ts';
 
 const DEVICE_PROGRAM = fileURLToPath(new URL('../../../apps/iavf-device/dist/cli.js', import.meta.url));
 const DRIVER_PROGRAM = fileURLToPath(new URL('./iavf-drivers.ts', import.meta.url));
@@ -52,8 +52,18 @@ export class Cards implements AsyncDisposable {
     return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${this.device.process.pid!}/status`, 'utf8'))![1]) / 1024;
   }
 
-  get cpuMs(): number {
-    return cpuMs(this.device.process.pid!);
+  /** What the device process has run so far. */
+  get runMs(): number {
+    return runMs(this.device.process.pid!);
+  }
+
+  /** The device process stands still until `resume`. */
+  pause(): void {
+    this.device.process.kill('SIGSTOP');
+  }
+
+  resume(): void {
+    this.device.process.kill('SIGCONT');
   }
 
   /** Microseconds from the doorbell of a single frame until it has come back through the card's loop. */

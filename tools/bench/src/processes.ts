@@ -1,6 +1,6 @@
 /** Child processes of a benchmark: pinned to a processor where that is possible, and surely gone at the end. */
 import { spawn, spawnSync, type ChildProcessWithoutNullStreams } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -16,6 +16,12 @@ export const canPin: boolean = present('taskset') && cpus().length >= 2;
 export function cpuMs(pid: number): number {
   const afterName = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').at(-1)!.split(' ');
   return (Number(afterName[11]) + Number(afterName[12])) * 10;
+}
+
+/** What its threads that live have run so far, in milliseconds, to the nanosecond where they have just slept (/proc/PID/task/TID/schedstat). */
+export function runMs(pid: number): number {
+  const folder = `/proc/${pid}/task`;
+  return readdirSync(folder).reduce((ms, task) => ms + Number(readFileSync(`${folder}/${task}/schedstat`, 'utf8').split(' ')[0]) / 1e6, 0);
 }
 
 const EXIT_PATIENCE_MS = 5000;

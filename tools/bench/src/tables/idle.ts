@@ -3,38 +3,40 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Cards } from '../iavf-cards.ts';
 import { TemporaryFolder } from '../processes.ts';
 import { median, quantile } from '../statistics.ts';
-import type { Contender, Effort, Table } from '../table.ts';
+import type { Contender, Table } from '../table.ts';
 
 const SETTLE_MS = 1000;
-const IDLE_MS = 5000;
-const QUICK_IDLE_MS = 1000;
+/** Processor time is counted so often for so long; before each time the process gets a moment to be as it is when nobody stops it. */
+const WINDOWS = 24;
+const QUICK_WINDOWS = 4;
+const WINDOW_MS = 250;
+const RESUMED_MS = 50;
 const TRIALS = 100;
 const QUICK_TRIALS = 20;
 /** Between two first frames: longer than an lcore spins. */
 const PAUSE_MS = 20;
 
-interface Cost {
-  readonly cpuPercent: number;
-  readonly residentMb: number;
-  readonly startMs: number;
-  readonly firstUs: readonly number[];
-}
-
-async function costOf(count: number, { burst, quick }: Effort): Promise<Cost> {
-  using folder = new TemporaryFolder();
-  await using cards = await Cards.start(count, (n) => folder.file(`iavf${n}.sock`), { frameBytes: 64, inFlight: 0, burst });
-  await sleep(SETTLE_MS);
-  const [before, at] = [cards.cpuMs, performance.now()];
-  await sleep(quick ? QUICK_IDLE_MS : IDLE_MS);
-  const cpuPercent = (100 * (cards.cpuMs - before)) / (performance.now() - at);
-  const { residentMb } = cards;
-  const firstUs: number[] = [];
-  for (let trial = 0; trial < (quick ? QUICK_TRIALS : TRIALS); trial++) {
-    // Not in step with the sleeps of the other side.
-    await sleep(PAUSE_MS + 10 * Math.random());
-    firstUs.push(await cards.firstUs(trial % count));
+/** Per window, what each device process takes of a processor while the others are stopped, percent. In turns: what disturbs one disturbs all. */
+async function cpuPercents(all: readonly Cards[], windows: number): Promise<readonly (readonly number[])[]> {
+  const percents: number[][] = [];
+  for (const cards of all) cards.pause();
+  try {
+    for (let window = 0; window < windows; window++) {
+      const row: number[] = [];
+      for (const cards of all) {
+        cards.resume();
+        await sleep(RESUMED_MS);
+        const [before, at] = [cards.runMs, performance.now()];
+        await sleep(WINDOW_MS);
+        row.push((100 * (cards.runMs - before)) / (performance.now() - at));
+        cards.pause();
+      }
+      percents.push(row);
+    }
+  } finally {
+    for (const cards of all) cards.resume();
   }
-  return { cpuPercent, residentMb, startMs: cards.startMs, firstUs };
+  return percents;
 }
 
 function contender(count: number): Contender {
@@ -45,19 +47,46 @@ function contender(count: number): Contender {
       { figure: 'firstP50Us', atMost: 200 },
       ...(count === 1 ? [] : [{ figure: 'cpuEachPercent', atMost: 0.2 }, { figure: 'residentEachMb', atMost: 8 }]),
     ],
-    async run(effort) {
-      const one = await costOf(1, effort);
-      const cost = count === 1 ? one : await costOf(count, effort);
+    async run({ burst, quick }) {
+      await using undo = new AsyncDisposableStack();
+      const start = async (cards: number): Promise<Cards> => {
+        const folder = undo.use(new TemporaryFolder());
+        return undo.use(await Cards.start(cards, (n) => folder.file(`iavf${n}.sock`), { frameBytes: 64, inFlight: 0, burst }));
+      };
+      const one = await start(1);
+      // Else the first one's lcore would take part of the processor on which the others start.
+      one.pause();
+      let cards = one;
+      try {
+        if (count !== 1) cards = await start(count);
+      } finally {
+        one.resume();
+      }
+      await sleep(SETTLE_MS);
+      const percents = await cpuPercents(count === 1 ? [one] : [cards, one], quick ? QUICK_WINDOWS : WINDOWS);
       const further = Math.max(1, count - 1);
+      const [residentMb, residentEachMb] = [cards.residentMb, (cards.residentMb - one.residentMb) / further];
+      if (cards !== one) one.pause();
+      const firstUs: number[] = [];
+      try {
+        for (let trial = 0; trial < (quick ? QUICK_TRIALS : TRIALS); trial++) {
+          // Not in step with the sleeps of the other side.
+          await sleep(PAUSE_MS + 10 * Math.random());
+          firstUs.push(await cards.firstUs(trial % count));
+        }
+      } finally {
+        if (cards !== one) one.resume();
+      }
       return {
-        cpuPercent: cost.cpuPercent,
-        residentMb: cost.residentMb,
-        cpuEachPercent: Math.max(0, cost.cpuPercent - one.cpuPercent) / further,
-        residentEachMb: (cost.residentMb - one.residentMb) / further,
-        firstP50Us: median(cost.firstUs),
-        firstP99Us: quantile(cost.firstUs, 0.99),
-        firstMaxUs: Math.max(...cost.firstUs),
-        startMs: cost.startMs,
+        cpuPercent: median(percents.map(([all]) => all!)),
+        residentMb,
+        // Of the differences in each window: what comes and goes with the machine is in both.
+        cpuEachPercent: count === 1 ? 0 : median(percents.map(([all, first]) => (all! - first!) / further)),
+        residentEachMb,
+        firstP50Us: median(firstUs),
+        firstP99Us: quantile(firstUs, 0.99),
+        firstMaxUs: Math.max(...firstUs),
+        startMs: cards.startMs,
       };
     },
   };
