@@ -63,9 +63,9 @@ export class MissCell {
     this.#bell = cells.bell >>> 2;
   }
 
-  /** Nothing was asked, or what was asked for is there. */
+  /** Nothing was asked, or what was asked for is there. A plain read, four in every loop: who finds what was asked for not yet there asks again. */
   get idle(): boolean {
-    return Atomics.load(this.#i32, this.#cell + STATE) === IDLE;
+    return this.#i32[this.#cell + STATE] === IDLE;
   }
   /** A question is on its way: the ring cannot go on. */
   get pending(): boolean {

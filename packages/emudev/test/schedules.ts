@@ -8,6 +8,9 @@ const real = Object.fromEntries(OPERATIONS.map((name) => [name, Atomics[name]]))
 
 class Paused extends Error {}
 
+/** What `watched` has made, and of what. */
+const watchedArrays = new WeakMap<object, Int32Array>();
+
 /** One step of a thread that others may come before or after; returns what `perform` does, or did. */
 export type Operation = (perform: () => number) => number;
 
@@ -26,7 +29,7 @@ export function advance(log: readonly number[], thread: (operation: Operation) =
     return results.at(-1)!;
   };
   for (const name of OPERATIONS) {
-    Object.assign(Atomics, { [name]: (...args: unknown[]) => operation(() => (real[name] as (...a: unknown[]) => number)(...args)) });
+    Object.assign(Atomics, { [name]: (i32: Int32Array, ...args: unknown[]) => operation(() => (real[name] as (...a: unknown[]) => number)(watchedArrays.get(i32) ?? i32, ...args)) });
   }
   try {
     thread(operation);
@@ -37,6 +40,18 @@ export function advance(log: readonly number[], thread: (operation: Operation) =
   } finally {
     Object.assign(Atomics, real);
   }
+}
+
+/** The same memory for a thread that reads some of it by plain loads, too: each is an operation. */
+export function watched(i32: Int32Array, operation: Operation): Int32Array {
+  const proxy = new Proxy(i32, {
+    get: (target, key): unknown => {
+      const value: unknown = Reflect.get(target, key, target);
+      return typeof value === 'number' && typeof key === 'string' && /^\d+$/.test(key) ? operation(() => target[Number(key)]!) : value;
+    },
+  });
+  watchedArrays.set(proxy, i32);
+  return proxy;
 }
 
 /** All states that `start` can come to by `next`, each once, and those where nothing moves any more. States are plain data. */

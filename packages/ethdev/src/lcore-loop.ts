@@ -53,7 +53,10 @@ class RunningStream {
   /** u32 index. */
   readonly counters: number;
   readonly holds: boolean;
+  /** What is to be sent is as long as what was received. */
+  readonly keepsLengths: boolean;
   readonly prefetches: boolean;
+  readonly lends: boolean;
   /** Not looked at between two sleeps: a descriptor ends the sleep when there is something. */
   readonly announced: boolean;
   /** The kept part of the burst. */
@@ -72,6 +75,8 @@ class RunningStream {
     this.burst = given.burst;
     this.counters = given.counters >>> 2;
     this.holds = given.tx.holding !== undefined;
+    this.keepsLengths = given.engine.keepsLengths === true;
+    this.lends = given.rx.takeBack !== undefined;
     this.prefetches = given.rx.prefetch !== undefined && given.engine.receives;
     this.announced = given.announced && given.engine.receives;
     this.rest = { ...given.burst };
@@ -168,7 +173,8 @@ export class LcoreLoop {
     this.current = -1;
     this.#reader.online();
     try {
-      while (Atomics.load(i32, this.#command) === 0) {
+      // A plain read, as those below: a call of Atomics.load costs as much as ten, and what comes late by a loop is not lost.
+      while (i32[this.#command] === 0) {
         this.#reader.checkpoint();
         let moved = 0;
         this.#held = false;
@@ -178,6 +184,7 @@ export class LcoreLoop {
           if (glance && stream.announced) continue;
           this.current = s;
           moved += stream.kept === 0 ? this.#poll(stream) : this.#sendKept(stream);
+          if (stream.lends) stream.rx.takeBack!(stream.rxQueue, stream.rest, stream.kept);
         }
         this.current = -1;
         const dueUs = this.#tick();
@@ -204,8 +211,18 @@ export class LcoreLoop {
       }
     } finally {
       addCounter(u32, loopsCell, loops);
-      this.#reader.offline();
+      try {
+        this.#endLoans();
+      } finally {
+        this.#reader.offline();
+      }
     }
+  }
+
+  /** A stream has failed: what it was lent goes back as long as this thread may touch guest memory. */
+  #endLoans(): void {
+    const failed = this.#streams[this.current];
+    if (failed?.lends === true) failed.rx.takeBack!(failed.rxQueue, failed.rest, 0);
   }
 
   /** Is it too early to sleep? A loop over TAP interfaces is a microsecond for each, one over rings in memory some ten nanoseconds. */
@@ -246,19 +263,21 @@ export class LcoreLoop {
     const counters = stream.counters;
     if (stream.holds && this.#isHeld(stream)) return 0;
     let received = 0;
+    let receivedBytes = 0;
     if (stream.engine.receives) {
       received = stream.rx.rxBurst(stream.rxQueue, burst, burst.capacity);
       if (received === 0) return 0;
       if (!(received > 0 && received <= burst.capacity)) throw badCount('rxBurst', received, burst.capacity);
       addCounter(u32, counters + STREAM_RX_PACKETS / 4, received);
-      addCounter(u32, counters + STREAM_RX_BYTES / 4, bytesOf(u32, burst, 0, received));
+      receivedBytes = bytesOf(u32, burst, 0, received);
+      addCounter(u32, counters + STREAM_RX_BYTES / 4, receivedBytes);
     }
     const toSend = stream.engine.run(burst, received);
     if (toSend < received) addCounter(u32, counters + STREAM_CONSUMED / 4, received - toSend);
     else if (toSend > received) addCounter(u32, counters + STREAM_GENERATED / 4, toSend - received);
     if (toSend === 0) return received;
     // Before the burst: a port may change records it has consumed.
-    const bytes = bytesOf(u32, burst, 0, toSend);
+    const bytes = stream.keepsLengths ? receivedBytes : bytesOf(u32, burst, 0, toSend);
     const sent = stream.tx.txBurst(stream.txQueue, burst, toSend);
     if (sent === toSend) {
       addCounter(u32, counters + STREAM_TX_BYTES / 4, bytes);
@@ -361,7 +380,7 @@ function bytesOf(u32: Uint32Array, burst: Burst, from: number, to: number): numb
   let bytes = 0;
   let index = (burst.records + from * FRAME_RECORD_BYTES + FRAME_LENGTH) >>> 2;
   for (let i = from; i < to; i++) {
-    bytes += u32[index]!;
+    bytes = (bytes + u32[index]!) | 0; // far from 2^31; as a number of any size it would be added in floating point
     index += FRAME_RECORD_BYTES / 4;
   }
   return bytes;

@@ -60,7 +60,7 @@ export const itrOffset = (index: number, vector: number): number => 0x2800 + 64 
 
 /** Where in `REGION_DOORBELLS` VFINT_DYN_CTLN1 of a vector (1 and up) lies. Its cells (`VECTOR_CONTROL`) name the same word; `takeControl` reads it. */
 export const controlOffset = (vector: number): number => 0x3800 + 4 * (vector - 1);
-export { takeControl } from './vector-control.ts';
+export { isQuiet, takeControl } from './vector-control.ts';
 
 /** A virtchnl message from the guest: ATQ descriptor opcode 0x0801. `payload` is a private copy. */
 export interface MailboxRequest {

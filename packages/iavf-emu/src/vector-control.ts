@@ -51,7 +51,16 @@ export function takeControl(i32: Int32Array, control: number): boolean {
   return false;
 }
 
-/** The same for a write that came as a message: here it is known what INTENA_MSK leaves alone. */
+/**
+ * The guest has the vector disarmed, and nothing in the register is to be taken. By a plain read, a tenth of an atomic one: only for who
+ * looks again soon.
+ */
+export function isQuiet(i32: Int32Array, control: number): boolean {
+  const word = i32[control]!; // GUEST: any value, at any time.
+  return word === 0 || word === taken(word, 0);
+}
+
+/** As `takeControl`, for a write that came as a message: here it is known what INTENA_MSK leaves alone. */
 export function writeControl(i32: Int32Array, control: number, word: number): boolean {
   let triggered = takeControl(i32, control);
   if ((word & DYN_INTENA_MSK) === 0) {

@@ -9,9 +9,9 @@
  * That the guest's frames have been sent is no news that it waits for: that interrupt is put off by the interval of the Tx ring, and is
  * not raised at all if the vector fires meanwhile for what has been received, because a handler looks at all rings of its vector.
  */
-import { VECTOR_CONTROL, VECTOR_FD, VECTOR_PENDING, VECTOR_FIRED, evaluateVector, isArmed, latchEvent, monotonicMicros, raiseVector } from '@emudev/emudev';
+import { VECTOR_CONTROL, VECTOR_FD, VECTOR_INTERVAL, VECTOR_PENDING, VECTOR_FIRED, evaluateVector, isArmed, latchEvent, monotonicMicros, raiseVector } from '@emudev/emudev';
 import type { LcoreContext } from '@emudev/ethdev';
-import { MAX_QUEUE_PAIRS, takeControl } from '@emudev/iavf-emu/contract';
+import { isQuiet, MAX_QUEUE_PAIRS, takeControl } from '@emudev/iavf-emu/contract';
 import { DEV_PAUSED, DEV_QUEUE_PAIRS, DEV_RX_BLOCKS, DEV_TX_BLOCKS, Q_BYTES, Q_ITR, Q_STATS, Q_VECTOR, QS_INTERRUPTS } from './layout.ts';
 import { ARMING_LOOK_US, LOOK_ROUND_LOOPS } from './limits.ts';
 
@@ -59,6 +59,7 @@ export class RingInterrupts {
     for (let i = 0; i < this.#putOffCount; i++) {
       if (this.#putOff[i] === block) return;
     }
+    if (this.#isQuiet(cells)) return this.#wait(block);
     this.#takeControl(cells);
     // A driver that polls and never arms costs no look at the clock.
     if (Atomics.load(this.#i32, cells + VECTOR_PENDING) !== 0 && !isArmed(this.#i32, cells)) return this.#wait(block);
@@ -114,11 +115,26 @@ export class RingInterrupts {
     const counter = (block + Q_STATS + 8 * QS_INTERRUPTS) >>> 2;
     u32[counter] = u32[counter]! + 1;
     if (u32[counter] === 0) u32[counter + 1] = u32[counter + 1]! + 1;
+    if (this.#isQuiet(cells) && this.#intervalUs(block) >= this.#i32[cells + VECTOR_INTERVAL]!) {
+      // In case another thread fires just now: it either sees the write-backs or leaves this.
+      Atomics.store(this.#i32, cells + VECTOR_PENDING, 1);
+      return this.#wait(block);
+    }
     // First: what the guest has stored may set the interval.
     this.#takeControl(cells);
     latchEvent(this.#i32, cells, this.#intervalUs(block));
     this.#evaluate(cells);
     if (Atomics.load(this.#i32, cells + VECTOR_PENDING) !== 0) this.#wait(block);
+  }
+
+  /**
+   * An event is latched already, and the guest has neither armed nor said anything. By plain reads, a tenth of the atomic ones: that is how
+   * it is in nearly every loop with a driver that polls, and `tick` looks again in the next one.
+   */
+  #isQuiet(cells: number): boolean {
+    const i32 = this.#i32;
+    const control = i32[cells + VECTOR_CONTROL]!;
+    return control !== 0 && i32[cells + VECTOR_PENDING] !== 0 && isQuiet(i32, control);
   }
 
   #wait(block: number): void {
@@ -137,6 +153,10 @@ export class RingInterrupts {
     for (let i = this.#count - 1; i >= 0; i--) {
       // Looked up again: the guest may have mapped the ring to another vector, or to none.
       const cells = this.#u32[(this.#waiting[i]! + Q_VECTOR) >>> 2]!;
+      if (cells !== 0 && this.#isQuiet(cells)) {
+        if (this.#i32[cells + VECTOR_FD]! >= 0 && (first === 0 || ARMING_LOOK_US < first)) first = ARMING_LOOK_US;
+        continue;
+      }
       const dueUs = cells === 0 ? 0 : this.#evaluate(cells) || this.#armingLookUs(cells);
       if (cells === 0 || Atomics.load(this.#i32, cells + VECTOR_PENDING) === 0) this.#waiting[i] = this.#waiting[--this.#count]!;
       else if (dueUs !== 0 && (first === 0 || dueUs < first)) first = dueUs;

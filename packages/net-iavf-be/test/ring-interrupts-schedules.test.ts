@@ -4,7 +4,7 @@
  */
 import { VECTOR_CONTROL, VECTOR_FD } from '@emudev/emudev';
 import { describe, expect, it } from 'vitest';
-import { advance, explore } from '../../emudev/test/schedules.ts';
+import { advance, explore, watched } from '../../emudev/test/schedules.ts';
 import { DEV_QUEUE_PAIRS, DEV_RX_BLOCKS, DEV_TX_BLOCKS, Q_BYTES, Q_ITR, Q_STATS, Q_VECTOR, QS_INTERRUPTS } from '../src/layout.ts';
 import { LOOK_ROUND_LOOPS } from '../src/limits.ts';
 import { RingInterrupts } from '../src/ring-interrupts.ts';
@@ -93,7 +93,7 @@ function step(state: State, actor: Actor, guest: Guest): State {
     } else if (actor === 'other processor') {
       for (const word of guest.other) write(word);
     } else {
-      const interrupts = new RingInterrupts(memory, DEVICE, signal, noTime);
+      const interrupts = new RingInterrupts({ i32: watched(memory.i32, operation), u32: memory.u32 }, DEVICE, signal, noTime);
       operation(() => ++world.published);
       interrupts.raise(actor === 'lcore A' ? TX_BLOCK : RX_BLOCK);
     }

@@ -4,6 +4,8 @@ import type { Burst } from '../burst.ts';
 export interface Engine {
   /** false: the stream does not poll its Rx queue at all. */
   readonly receives: boolean;
+  /** true: `run` leaves every frame as long as it was, and all of them to be sent. */
+  readonly keepsLengths?: boolean;
   /**
    * Looks at records [0, count) and leaves the frames to send in records [0, result). A frame it does not want to be sent it
    * simply does not keep. `result` greater than `count` means it made frames of its own.
@@ -27,3 +29,8 @@ export type EngineSpec =
   | { readonly name: 'icmpecho'; readonly mac: Uint8Array };
 /** The name of an engine. */
 export type EngineName = EngineSpec['name'];
+
+/** Does it look at and change addresses at most? Then frames may be lent (FRAME_LENT). */
+export function keepsPayload({ name }: EngineSpec): boolean {
+  return name === 'io' || name === 'mac' || name === 'macswap';
+}

@@ -5,6 +5,7 @@ import type { Engine } from './engine.ts';
 /** Replaces both addresses; shorter frames than an Ethernet header do not get here (ports drop them), their bytes lie in the window all the same. */
 export class MacEngine implements Engine {
   readonly receives = true;
+  readonly keepsLengths = true;
   readonly #u32: Uint32Array;
   readonly #view: DataView;
   readonly #word0: number;

@@ -16,6 +16,7 @@ export function swapMacs(view: DataView, data: number): void {
 
 export class MacSwapEngine implements Engine {
   readonly receives = true;
+  readonly keepsLengths = true;
   readonly #u32: Uint32Array;
   readonly #view: DataView;
 
