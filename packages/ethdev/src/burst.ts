@@ -19,10 +19,17 @@
  * 18  u16  l3Length  bytes: IP header with options / extension headers
  * 20  u16  l4Length  bytes: TCP or UDP header
  * 22  u16  reserved
- * 24  u32  rssHash   with FRAME_RX_RSS
+ * 24  u32  rssHash   with FRAME_RX_RSS; or loan, with FRAME_LENT
  * 28  u16  queue     Rx queue it came from
  * 30  u16  reserved
  * ```
+ *
+ * A lent frame (FRAME_LENT) saves a copy of its payload: only its first LENT_HEAD_BYTES are at `data`, the others are at `loan`, in the
+ * sender's memory, and their room at `data` is free.
+ * - Only a port that was told so (`PortConfig.peerTakesLoans`) lends, and the stream then calls its `takeBack` in the same loop of the lcore:
+ *   it holds no later than that, because afterwards the sender may have its memory back.
+ * - Whoever decides anything decides by what is at `data`: the sender can change the rest at any time. So it is read once, by whoever
+ *   delivers it, and a checksum over it is summed up in the pass that copies.
  */
 
 /** Bytes of a record. */
@@ -45,6 +52,8 @@ export const FRAME_L3_LENGTH = 18;
 export const FRAME_L4_LENGTH = 20;
 /** Byte offset in a record of u32 rssHash. */
 export const FRAME_RSS_HASH = 24;
+/** Byte offset in a record of u32 loan, the window offset of a lent frame's bytes from LENT_HEAD_BYTES on. */
+export const FRAME_LOAN = 24;
 /** Byte offset in a record of u16 queue, the Rx queue the frame came from. */
 export const FRAME_QUEUE = 28;
 
@@ -77,6 +86,11 @@ export const FRAME_L4_SCTP: number = 1 << 21;
 export const FRAME_IPV6: number = 1 << 22;
 /** Insert vlanTci with TPID 0x8100. */
 export const FRAME_TX_VLAN: number = 1 << 23;
+
+/** All but the head of the frame is still in its sender's memory, see above; no other flag is set. */
+export const FRAME_LENT: number = 1 << 24;
+/** So much of a lent frame is at `data`; it is more than 48 bytes longer. */
+export const LENT_HEAD_BYTES = 64;
 
 /** A port's txCapabilities is a mask of FRAME_TX_IPV4_CSUM, FRAME_TX_L4_CSUM, FRAME_TX_TSO, FRAME_TX_VLAN. */
 export const FRAME_TX_MASK: number = FRAME_TX_IPV4_CSUM | FRAME_TX_L4_CSUM | FRAME_TX_TSO | FRAME_TX_VLAN;

@@ -1,4 +1,4 @@
-import type { EngineSpec } from './engines/engine.ts';
+import { keepsPayload, type EngineSpec } from './engines/engine.ts';
 import { EthdevError } from './errors.ts';
 import type { Lcore, LcoreEvent } from './lcore.ts';
 import type { Stream, StreamStats } from './stream.ts';
@@ -115,6 +115,7 @@ export class Forwarding {
         rxQueues: this.#rxQueues(port),
         txQueues: this.#width(peer, port),
         peerTxCapabilities: peer.info.txCapabilities,
+        peerTakesLoans: peer.info.takesLoans === true && keepsPayload(this.#engine(port, peer)),
       });
     }
     // From here on `disconnect` knows how to undo it.
@@ -178,6 +179,11 @@ export class Forwarding {
     return [...new Set(this.#connections.values())].flatMap(({ wiring }) => (wiring === undefined ? [] : [{ ports: wiring.learning.stats(), addresses: wiring.learning.addresses() }]));
   }
 
+  #engine(rx: Port, tx: Port): EngineSpec {
+    const { engine = { name: 'io' } } = this.#options;
+    return typeof engine === 'function' ? engine(rx, tx) : engine;
+  }
+
   #rxQueues(port: Port): number {
     return Math.min(port.info.maxRxQueues, this.#options.rxQueues ?? port.info.maxRxQueues);
   }
@@ -188,7 +194,7 @@ export class Forwarding {
   }
 
   async #addStreams(connection: Connection, rxPort: Port, txPort: Port): Promise<void> {
-    const { engine = { name: 'io' }, burst, arenaBytes } = this.#options;
+    const { burst, arenaBytes } = this.#options;
     const width = this.#width(rxPort, txPort);
     const first = this.#nextLcore;
     this.#nextLcore = (first + width) % this.#pool.lcores.length;
@@ -200,7 +206,7 @@ export class Forwarding {
         rxQueue,
         txPort,
         txQueue,
-        engine: typeof engine === 'function' ? engine(rxPort, txPort) : engine,
+        engine: this.#engine(rxPort, txPort),
         ...(burst === undefined ? {} : { burst }),
         ...(arenaBytes === undefined ? {} : { arenaBytes }),
       });

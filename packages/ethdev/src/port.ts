@@ -17,6 +17,8 @@ export interface PortInfo {
   readonly maxTxQueues: number;
   /** Work a frame sent to this port may leave undone: mask of FRAME_TX_*. */
   readonly txCapabilities: number;
+  /** Its `txBurst` takes lent frames (FRAME_LENT). Absent: it does not. */
+  readonly takesLoans?: boolean;
   /** Longest frame (without FCS, without offloaded segmentation) the port can carry. */
   readonly maxFrameBytes: number;
   readonly mac?: Uint8Array;
@@ -28,6 +30,8 @@ export interface PortConfig {
   readonly txQueues: number;
   /** What the port on the other end of the forwarding stream can do for us: frames we receive may leave that much undone. */
   readonly peerTxCapabilities: number;
+  /** Frames we receive may be lent (FRAME_LENT): the only port they go to takes them, nobody on the way looks further than their headers. */
+  readonly peerTakesLoans?: boolean;
 }
 
 /** The state of a link; a speed of 0 is unknown, or that of a link that is down. */
@@ -131,6 +135,11 @@ export interface PortDatapath {
    * change the records, but neither the bytes of a frame nor those around it: a switch sends one frame to several ports.
    */
   txBurst(queue: number, burst: Burst, count: number): number;
+  /**
+   * Of a port that lends frames: ends the loans of the last `rxBurst` of this queue, in the same loop of the lcore, whatever became of
+   * its frames. Records [0, count) of `burst` are those that are kept: they are made whole first. Never blocks.
+   */
+  takeBack?(queue: number, burst: Burst, count: number): void;
   /**
    * True while frames that `txBurst` does not take had better be kept for a moment: its far end is busy, not gone. The stream then leaves
    * frames where they come from, and keeps those it has, up to `MAX_HOLD_MS`. Absent: what is not taken is dropped.

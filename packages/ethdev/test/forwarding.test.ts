@@ -95,6 +95,30 @@ describe('queues and lcores', () => {
     expect(a.lastConfig?.peerTxCapabilities).toBe(0);
     await forwarding.stop();
   });
+
+  test.each([
+    [{ name: 'io' }, true],
+    [{ name: 'macswap' }, true],
+    [{ name: 'rxonly' }, false],
+  ] as const)('a port lends frames to a peer that takes them, if the engine looks at headers only: %o', async (engine, lends) => {
+    const a = port('a', { takesLoans: true });
+    const b = port('b');
+    const forwarding = new Forwarding(pool, { engine });
+    await forwarding.connect({ a, b });
+    expect([a.lastConfig?.peerTakesLoans, b.lastConfig?.peerTakesLoans]).toEqual([false, lends]);
+    await forwarding.stop();
+    await forwarding.connect({ a, b: a });
+    expect(a.lastConfig?.peerTakesLoans).toBe(lends);
+    await forwarding.stop();
+  });
+
+  test('ports on a switch lend nothing: it sends one frame to several', async () => {
+    const [a, b] = [port('a', { takesLoans: true }), port('b', { takesLoans: true })];
+    const forwarding = new Forwarding(pool);
+    await forwarding.connect({ switched: [a, b] });
+    expect([a.lastConfig?.peerTakesLoans ?? false, b.lastConfig?.peerTakesLoans ?? false]).toEqual([false, false]);
+    await forwarding.stop();
+  });
 });
 
 test('both directions forward; frames sent are frames received or counted as dropped', async () => {

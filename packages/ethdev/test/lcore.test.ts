@@ -113,6 +113,32 @@ describe('streams', () => {
   });
 });
 
+describe('loans', () => {
+  test('end in the same loop; what is kept is known by then', async () => {
+    await startLcore();
+    const [a, b] = [await port('a'), await port('b')];
+    b.hold(true);
+    const s = await lcore.addStream(stream(a, b));
+    for (const number of [3, 4]) a.send(numbered(number));
+    await until(() => a.loans.kept === 7 || s.stats().dropped === 2n, 'frames are kept, or were late');
+    b.hold(false);
+    a.send(numbered(5));
+    await until(() => s.stats().sent > 0n, 'the far end takes frames again');
+    await lcore.removeStream(s);
+    expect([a.loans.open, b.loans.open]).toEqual([0, 0]);
+  });
+
+  test('end when the far end throws', async () => {
+    await startLcore();
+    const [a, b] = [await port('a'), await port('b')];
+    await lcore.addStream(stream(a, b));
+    const failure = new Promise<LcoreEvent>((resolve) => lcore.onEvent(resolve));
+    a.send(new Uint8Array(60).fill(POISON_TX));
+    expect((await failure).kind).toBe('stream-failed');
+    expect(a.loans).toEqual({ open: 0, kept: 0 });
+  });
+});
+
 describe('failures', () => {
   test.each([
     ['rxBurst throws', POISON_RX, /a:0 → b:0 was stopped: poisoned frame/],

@@ -5,7 +5,7 @@ import { ATTR_MAC, ATTR_QUEUE_PAIRS, ITR_NONE, MAX_FRAME_BYTES, MAX_QUEUE_PAIRS,
 import { VirtchnlError, requireValue } from '@emudev/virtchnl';
 import { MacFilter, VlanFilter, macNumber } from './filters.ts';
 import {
-  DEV_BYTES, DEV_FLAGS, DEV_IOTLB, DEV_MAX_FRAME, DEV_PAUSED, DEV_PEER_TX_CAPS, DEV_QUEUE_PAIRS, DEV_RX_BLOCKS, DEV_TX_BLOCKS, DEV_TX_LOCK,
+  DEV_BYTES, DEV_FLAGS, DEV_IOTLB, DEV_LENDS, DEV_MAX_FRAME, DEV_PAUSED, DEV_PEER_TX_CAPS, DEV_QUEUE_PAIRS, DEV_RX_BLOCKS, DEV_TX_BLOCKS, DEV_TX_LOCK,
   DEVF_MULTICAST_PROMISC, DEVF_UNICAST_PROMISC, DEVF_VLAN_STRIP, PAUSED_AWAY, PAUSED_FOR_NOW, Q_BYTES,
 } from './layout.ts';
 import { VSI_ID } from './limits.ts';
@@ -305,6 +305,11 @@ export class Adapter implements Disposable {
   /** FRAME_TX_*: what the port on the other end finishes for us. Lcores do not poll yet. */
   setPeerTxCapabilities(mask: number): void {
     this.#set(DEV_PEER_TX_CAPS, mask);
+  }
+
+  /** As `setPeerTxCapabilities`: whether frames that the guest sends may be lent (FRAME_LENT). */
+  setLends(lends: boolean): void {
+    this.#set(DEV_LENDS, lends ? 1 : 0);
   }
 
   /* ---- reset ---------------------------------------------------------------------------------------------------------- */

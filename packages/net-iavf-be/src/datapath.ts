@@ -30,6 +30,7 @@ export interface IavfDatapathInit {
 const COUNT_MASK = 0xffff;
 const RAISE = 1 << 16;
 const MISS = 1 << 17;
+const LENT = 1 << 18;
 
 /** `signal` writes an eventfd, `clock` tells microseconds; they are arguments so that tests can do without. */
 export function createDatapath(context: LcoreContext, init: IavfDatapathInit, signal: (fd: number) => boolean = signalEventfd, clock?: () => number): PortDatapath {
@@ -75,6 +76,9 @@ export function createDatapath(context: LcoreContext, init: IavfDatapathInit, si
     return false;
   };
 
+  /** The frames of the burst in hand are lent. */
+  let lent = false;
+
   /** Whoever calls this is the only one. */
   const fill = (burst: Burst, count: number): number => {
     let taken = 0;
@@ -103,7 +107,13 @@ export function createDatapath(context: LcoreContext, init: IavfDatapathInit, si
       misses?.heeded(queue);
       if ((result & RAISE) !== 0) interrupts.putOff(u32[(device + DEV_TX_BLOCKS) >>> 2]! + queue * Q_BYTES);
       if ((result & MISS) !== 0) misses!.askForTx(queue);
+      lent = (result & LENT) !== 0;
       return result & COUNT_MASK;
+    },
+    takeBack(queue: number, burst: Burst, count: number): void {
+      if (!lent) return;
+      lent = false;
+      if (kernels.takeBack(device, queue, burst.records, count) !== 0) interrupts.putOff(u32[(device + DEV_TX_BLOCKS) >>> 2]! + queue * Q_BYTES);
     },
     /**
      * Every frame is taken, whatever `queue` says: the guest's queue follows from RSS, and what it cannot take is its discard. Only

@@ -24,6 +24,7 @@ export const DEV_RX_KICK = 44; // u32: out: bit q = Rx queue q got a write-back 
 export const DEV_HENA = 48; // u64: hash-enable bits (iavf packet classifier types)
 export const DEV_LUT = 56; // 64 bytes: RSS look-up table, entry = Rx queue
 export const DEV_TX_LOCK = 120; // u32: not 0 = an lcore fills Rx rings, a number for its turn; taken only where several do
+export const DEV_LENDS = 124; // u32: 1 = the forwarding peer takes lent frames (FRAME_LENT)
 export const DEV_STATS = 128; // u64[]: DEVS_* counters
 /** Answers of the first pass of txBurst for its second one, SCRATCH_ENTRIES frames at a time (the kernels' own). */
 export const DEV_SCRATCH = 256;
@@ -34,6 +35,8 @@ export const SCRATCH_STATUS = 8; // u64: qw1 of the write-back without the lengt
 export const SCRATCH_QUEUE = 16; // u32: Rx queue, or SCRATCH_DISCARD + DEVS_*: not delivered, and counted so when its turn comes
 export const SCRATCH_SUM_FROM = 20; // u32: where the bytes begin whose checksum is verified when the frame is copied; 0 = all has been said
 export const SCRATCH_SEED = 24; // u64: the sum of what else that checksum covers
+/** Of SCRATCH_SUM_FROM: the frame is lent. */
+export const SCRATCH_LENT: number = 1 << 30;
 export const SCRATCH_DISCARD = 0x100;
 export const SCRATCH_TOUCHED: number = DEV_SCRATCH + SCRATCH_ENTRIES * SCRATCH_ENTRY_BYTES; // u32: where reads go that only fill the cache
 /** Buffers of the run in hand that page tables have been asked for already, in the order of their descriptors. */
@@ -88,7 +91,9 @@ export const Q_STATS = 64; // u64[]: QS_*
 export const Q_BAD_BUFFERS = 128; // u32: Rx: unmapped buffers met in a row; QFAULT_BUFFER at RX_BAD_BUFFER_LIMIT
 export const Q_ITR = 132; // u32: window offset of the interval between two interrupts (guest-written, 12 bits, 2 us), 0 = none
 export const Q_RX_ADDRESSES = 136; // u64[5]: Rx: buffer addresses of the frame being written, fetched once (the kernels' own)
-export const Q_BOUNCED = 176; // u32: Rx: 1 = of a shadow ring: who brings the frames from there to the guest raises the vector, not the data path
+export const Q_BOUNCED = 176; // u32: 1 = of a shadow ring: who brings the frames from there to the guest raises the vector, not the data path
+export const Q_LENT = 180; // u32: Tx: entries at STAGE_RETURNS: descriptors to be given back when the payload of the burst in hand has been copied
+export const Q_LEND_WAIT = 184; // u32: Tx: bursts until frames are lent again
 export const Q_BYTES = 192;
 
 /** A ring the guest made unusable; latched, visible in xstats, cleared by the next DISABLE or reset. */
@@ -125,8 +130,18 @@ export const STAGE_FRAME_BYTES: number = (1 << 18) + 1024;
 export const STAGE_DESCRIPTORS: number = STAGE_FRAME_BYTES;
 /** CRC32c table, filled at the first SCTP checksum (kernels own no data segment). */
 export const STAGE_CRC_TABLE: number = STAGE_DESCRIPTORS + 8192 * 16;
+/** Descriptors to be given back: u64 qw1 to be written, u32 window offset of where, u32 unused. */
+export const STAGE_RETURNS: number = STAGE_CRC_TABLE + 1024;
+/** Most frames of a burst in which some are lent. */
+export const MAX_LENT = 256;
 /** What Q_STAGE points to. */
-export const STAGE_BYTES: number = STAGE_CRC_TABLE + 1024;
+export const STAGE_BYTES: number = STAGE_RETURNS + MAX_LENT * 16;
+/** Longer frames are lent: what it takes to give them back later is worth a copy of some hundred bytes. */
+export const LEND_ABOVE_BYTES = 256;
+/** A burst that ended after fewer frames than this, because of a packet that is not lent, ... */
+export const LEND_LEAST = 16;
+/** ... is followed by so many in which none is. */
+export const LEND_PAUSE_BURSTS = 32;
 /** A guest's Tx frame is at least this long; shorter ones are padded to 60 on the way out. */
 export const MIN_TX_FRAME_BYTES = 17;
 export const PADDED_FRAME_BYTES = 60;

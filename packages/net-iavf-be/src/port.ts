@@ -43,6 +43,7 @@ export class IavfBackEndPort extends SoftwarePort {
       maxTxQueues: MAX_QUEUE_PAIRS,
       // A frame for the guest must be complete: there is nobody behind us to finish it.
       txCapabilities: 0,
+      takesLoans: true,
       maxFrameBytes: MAX_FRAME_BYTES,
       mac: emudev.getAttr(ATTR_MAC),
     };
@@ -127,6 +128,7 @@ export class IavfBackEndPort extends SoftwarePort {
   protected override onConfigure(config: PortConfig): void {
     this.#adapter.served = config.rxQueues;
     this.#adapter.setPeerTxCapabilities(config.peerTxCapabilities);
+    this.#adapter.setLends(config.peerTakesLoans ?? false);
     this.#adapter.provisioned();
   }
 

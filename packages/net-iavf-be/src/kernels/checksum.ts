@@ -41,7 +41,7 @@ export function sumWords(from: u32, bytes: u32): u64 {
  * halves (`extadd_pairwise`), which no x86 has an instruction for.
  */
 @inline
-function laneTotal(all: v128, high: v128): u64 {
+export function laneTotal(all: v128, high: v128): u64 {
   const lanes = i32x4.add(i32x4.sub(all, i32x4.shl(high, 16)), high);
   const pairs = i64x2.add(i64x2.shr_u(lanes, 32), v128.and(lanes, i64x2.splat(0xffffffff)));
   return i64x2.extract_lane(pairs, 0) + i64x2.extract_lane(pairs, 1);

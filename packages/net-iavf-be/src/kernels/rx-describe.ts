@@ -4,14 +4,15 @@
  */
 import {
   DEV_FLAGS, DEV_HENA, DEV_LUT, DEV_MAX_FRAME, DEV_QUEUE_PAIRS, DEV_RSS_TABLE, DEV_SCRATCH, DEVF_VLAN_STRIP, DEVS_RX_FILTERED,
-  DEVS_RX_NO_QUEUE, DEVS_RX_OVERSIZE, DEVS_RX_RUNT, FRAME_FLAGS, FRAME_RECORD_BYTES, RSS_LUT_ENTRIES, SCRATCH_DISCARD,
-  SCRATCH_ENTRY_BYTES, SCRATCH_QUEUE, SCRATCH_QW0, SCRATCH_STATUS,
+  DEVS_RX_NO_QUEUE, DEVS_RX_OVERSIZE, DEVS_RX_RUNT, FRAME_FLAGS, FRAME_LENT, FRAME_RECORD_BYTES, RSS_LUT_ENTRIES, SCRATCH_DISCARD,
+  SCRATCH_ENTRY_BYTES, SCRATCH_LENT, SCRATCH_QUEUE, SCRATCH_QW0, SCRATCH_STATUS,
 } from './layout';
 import { swap16 } from './checksum';
 import {
   classify, ETHERTYPE_IPV4, hashTypes, hasExtensions, ipv4HeaderBytes, isIpv6, isUnparsed, l4, l4Bytes, protocol, PROTOCOL_TCP, PROTOCOL_UDP, ptype,
   PTYPE_L2_PAYLOAD,
 } from './classify';
+import { makeWhole } from './lent';
 import { castOf, isAddressed, isPruned, MAC_MASK, UNICAST } from './filter';
 import { toeplitz4, toeplitz6 } from './rss';
 import { plainVerdict, verdict, VERIFY_LATER } from './verify';
@@ -89,6 +90,12 @@ export function describe(device: u32, records: u32, count: u32): void {
     let sumFrom: u32 = 0;
     const ip = data + l3;
     const plain = etherType == ETHERTYPE_IPV4 ? plainIpv4(ip, length - l3) : 0;
+    const frameFlags = load<u32>(record, FRAME_FLAGS);
+    if ((frameFlags & FRAME_LENT) != 0) {
+      // What is looked at lies in its head, and its checksum is summed up when it is copied; else it has to be whole
+      if (plain != 0 ? l3 + (plain & 0xffff) == length : isUnparsed(etherType)) sumFrom = SCRATCH_LENT;
+      else makeWhole(record);
+    }
     if (plain != 0) {
       // The common packet: nothing of it goes through the globals of classify.ts
       const isTcp = (plain >> 16) == PROTOCOL_TCP;
@@ -99,8 +106,8 @@ export function describe(device: u32, records: u32, count: u32): void {
         status |= FLTSTAT_RSS;
       }
       status |= (isTcp ? PTYPE_IPV4_TCP : PTYPE_IPV4_UDP) << PTYPE_SHIFT;
-      const bits = plainVerdict(entry, data, length, l3, load<u32>(record, FRAME_FLAGS), (plain & 0xffff) - 20, plain >> 16);
-      if ((bits & VERIFY_LATER) != 0) sumFrom = l3 + 20;
+      const bits = plainVerdict(entry, data, length, l3, frameFlags, (plain & 0xffff) - 20, plain >> 16);
+      if ((bits & VERIFY_LATER) != 0) sumFrom |= l3 + 20;
       status |= bits & ~VERIFY_LATER;
     } else if (isUnparsed(etherType)) {
       status |= <u64>PTYPE_L2_PAYLOAD << PTYPE_SHIFT;
@@ -113,7 +120,7 @@ export function describe(device: u32, records: u32, count: u32): void {
       }
       status |= <u64>ptype << PTYPE_SHIFT;
       if (l4 != 0 && !hasExtensions) {
-        const bits = verdict(entry, data, length, l3, load<u32>(record, FRAME_FLAGS), l4, l4Bytes, protocol, isIpv6, ipv4HeaderBytes);
+        const bits = verdict(entry, data, length, l3, frameFlags, l4, l4Bytes, protocol, isIpv6, ipv4HeaderBytes);
         if ((bits & VERIFY_LATER) != 0) sumFrom = l4;
         status |= bits & ~VERIFY_LATER;
       }

@@ -4,6 +4,7 @@ import {
 } from './layout';
 import { copy } from '../../../../tools/kernels/src/kernels/copy';
 import { span, translate } from './iotlb';
+import { makeEntryWhole } from './lent';
 import { DD, L2TAG1P, PTYPE_SHIFT, UMBCAST_MASK } from './rx-describe';
 import { LENGTH_SHIFT, writeBack } from './rx-write-back';
 import { lateVerdict } from './verify';
@@ -64,6 +65,7 @@ export function placePieces(
     let status = load<u64>(entry, SCRATCH_STATUS);
     if (bytes <= buffer || bytes > limit || (status & (UMBCAST_MASK | L2TAG1P)) != 0) break;
     if (bytes > min<u32>(available, MAX_RX_BUFFERS) * buffer) break;
+    makeEntryWhole(entry, record);
     // All buffers must be good before the first byte is written: a frame is delivered whole or not at all
     if (!fetchAddresses(addresses, ring, ringLength, head, bytes, buffer) || !copyToAddresses(addresses, data, bytes, buffer)) break;
     status |= lateVerdict(entry, data, bytes);

@@ -15,6 +15,7 @@ import {
 import { copyFrame } from '../../../../tools/kernels/src/kernels/copy';
 import { UNICAST } from './filter';
 import { copyToGuest, forgetMiss, isMapped, lookAhead, missed, span, translate, useIotlb, zeroGuest } from './iotlb';
+import { makeEntryWhole } from './lent';
 import { publish } from './publish';
 import { DD, describe, EOP, L2TAG1P, PTYPE_SHIFT, UMBCAST_MASK, UMBCAST_SHIFT } from './rx-describe';
 import { piecesBytes, piecesFetched, piecesHead, placePieces } from './rx-pieces';
@@ -122,6 +123,7 @@ function deliver(device: u32, queue: u32, records: u32, at: u32, end: u32): bool
       }
     }
     // One frame that is not plain
+    makeEntryWhole(entry, records + at * FRAME_RECORD_BYTES);
     const word = load<u64>(records + at * FRAME_RECORD_BYTES);
     const length = <u32>(word >> 32);
     if (length + FCS_BYTES > maxPacket) {
@@ -184,7 +186,7 @@ function placePlain(entry: u32, record: u32, count: u32, ring: u32, ringLength: 
     }
     const sumFrom = load<u32>(entry, SCRATCH_SUM_FROM);
     if (sumFrom == 0) copyFrame(to, <u32>word, bytes);
-    else status |= copyVerified(entry, to, <u32>word, bytes, sumFrom);
+    else status |= copyVerified(entry, to, record, bytes, sumFrom);
     v128.store(descriptor, zeroes, 16);
     store<u64>(descriptor, load<u64>(entry, SCRATCH_QW0));
     publish(descriptor + 8, status | (<u64>bytes << LENGTH_SHIFT));

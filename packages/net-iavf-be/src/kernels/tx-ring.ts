@@ -22,12 +22,14 @@ import {
   packetFirst, packetMalformed, packetOrdinary, QW1_EOP, QW1_RS, sizeOf, tag1Of,
 } from './tx-descriptor';
 import { finishChecksums, headersFit, insertTag } from './tx-offload';
+import { isLendable, lentBytes, lentFrames, lentGroup, lentHead, takeLent, wholeLimit } from './tx-lent';
 import { piecesEnd, takePieces } from './tx-pieces';
 import {
   isPlain, isSimple, NOTHING_FETCHED, RAISE, runBytes, runCursor, runFrames, runGroup, runHead, runRaise, takePlain, takeSummed,
 } from './tx-run';
 
 const MISS: u32 = 1 << 17;
+const LENT: u32 = 1 << 18;
 const MAX_BURST: u32 = 0xffff;
 /**
  * Packets this burst has refused. One may have cost as much as a good one (a quarter of a megabyte gathered before its last buffer
@@ -37,7 +39,7 @@ let refused: u32 = 0;
 
 /**
  * Frames in the low 16 bits; bit 16: a descriptor with RS was completed, raise the queue's vector; bit 17: the packet at head needs
- * memory that has to be brought in first.
+ * memory that has to be brought in first; bit 18: some are lent, and wait for `takeBack`.
  */
 export function rxBurst(device: u32, queue: u32, records: u32, max: u32, arena: u32, arenaBytes: u32): u32 {
   if (atomic.load<u32>(device + DEV_PAUSED) != 0 || queue >= load<u32>(device, DEV_QUEUE_PAIRS)) return 0;
@@ -62,6 +64,7 @@ export function rxBurst(device: u32, queue: u32, records: u32, max: u32, arena: 
   let cursor = arena;
   let produced: u32 = 0;
   let raise: u32 = 0;
+  let lent: u32 = 0;
   // Counters of the common packets, added at the end: three loads and stores less for each
   let plain: u32 = 0;
   let plainBytes: u32 = 0;
@@ -73,6 +76,8 @@ export function rxBurst(device: u32, queue: u32, records: u32, max: u32, arena: 
     if (load<u32>(block, Q_TSO_TOTAL) != 0) return produced;
   }
   if (head != tail && produced < max) lookAhead(device, ring, length, head, min<u32>(tail > head ? tail - head : tail + length - head, max - produced), 4);
+  /** Longer plain packets are lent. */
+  const limit = head != tail && produced < max ? wholeLimit(device, block, maxFrame) : maxFrame;
   while (head != tail && produced < max) {
     let qw1 = load<u64>(ring + (head << 4), 8); // GUEST: fetched once
     if (isSimple(qw1)) {
@@ -80,7 +85,7 @@ export function rxBurst(device: u32, queue: u32, records: u32, max: u32, arena: 
       const count = min<u32>(available, max - produced);
       const record = records + produced * FRAME_RECORD_BYTES;
       qw1 = isPlain(qw1)
-        ? takePlain(ring, length, head, count, record, cursor, end, maxFrame, queue, qw1)
+        ? takePlain(ring, length, head, count, record, cursor, end, limit, queue, qw1)
         : takeSummed(ring, length, head, count, record, cursor, end, sumsForPeer ? 0 : maxFrame, queue, qw1);
       produced += runFrames;
       plain += runFrames;
@@ -91,6 +96,20 @@ export function rxBurst(device: u32, queue: u32, records: u32, max: u32, arena: 
       cursor = runCursor;
       if (runGroup != 0) countGroup(stats, records + (produced - runFrames) * FRAME_RECORD_BYTES, runFrames);
       if (qw1 == NOTHING_FETCHED) continue;
+      if (limit != maxFrame && isLendable(qw1)) {
+        const first = records + produced * FRAME_RECORD_BYTES;
+        qw1 = takeLent(block, ring, length, head, min<u32>(tail > head ? tail - head : tail + length - head, max - produced), first, cursor, end, maxFrame, queue, qw1);
+        if (lentFrames != 0) {
+          produced += lentFrames;
+          plain += lentFrames;
+          plainBytes += lentBytes;
+          unicast += lentFrames - lentGroup;
+          head = lentHead;
+          if (lentGroup != 0) countGroup(stats, first, lentFrames);
+          lent = LENT;
+          break;
+        }
+      }
     }
     const descriptor = ring + (head << 4);
     const cmd = cmdOf(qw1);
@@ -181,7 +200,7 @@ export function rxBurst(device: u32, queue: u32, records: u32, max: u32, arena: 
   add(stats + (QS_PACKETS << 3), plain);
   add(stats + (QS_BYTES << 3), plainBytes);
   add(stats + (QS_UNICAST << 3), unicast);
-  return produced | raise | (missed ? MISS : 0);
+  return produced | raise | lent | (missed ? MISS : 0);
 }
 
 /** Some of these frames go to a group. */

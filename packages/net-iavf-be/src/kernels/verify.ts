@@ -1,6 +1,7 @@
 /** Rx checksum verdict of a classified frame, as bits of qw1 of the write-back. */
-import { FRAME_RX_IP_BAD, FRAME_RX_IP_GOOD, FRAME_RX_L4_BAD, FRAME_RX_L4_GOOD, SCRATCH_SEED, SCRATCH_SUM_FROM } from './layout';
+import { FRAME_RX_IP_BAD, FRAME_RX_IP_GOOD, FRAME_RX_L4_BAD, FRAME_RX_L4_GOOD, SCRATCH_LENT, SCRATCH_SEED, SCRATCH_SUM_FROM } from './layout';
 import { copySummed, fold, sumIpv4Header, sumOf, sumWords, swap16, MAX_SKIPPED } from './checksum';
+import { copyLent, copyLentSummed } from './lent';
 import { PROTOCOL_SCTP, PROTOCOL_UDP } from './classify';
 
 const L3L4P: u32 = 1 << 3;
@@ -72,7 +73,14 @@ export function lateVerdict(entry: u32, frame: u32, length: u32): u32 {
   return from == 0 || isGood(load<u64>(entry, SCRATCH_SEED) + sumWords(frame + from, length - from)) ? 0 : L4E;
 }
 
-/** As `copyFrame` and `lateVerdict`, in one pass. */
-export function copyVerified(entry: u32, to: u32, frame: u32, length: u32, from: u32): u32 {
+/** As `copyFrame` and `lateVerdict`, in one pass; or what SCRATCH_LENT in `from` says. */
+export function copyVerified(entry: u32, to: u32, record: u32, length: u32, from: u32): u32 {
+  if ((from & SCRATCH_LENT) != 0) {
+    from &= ~SCRATCH_LENT;
+    if (from != 0) return isGood(load<u64>(entry, SCRATCH_SEED) + copyLentSummed(to, record, length, from)) ? 0 : L4E;
+    copyLent(to, record, length);
+    return 0;
+  }
+  const frame = load<u32>(record);
   return isGood(load<u64>(entry, SCRATCH_SEED) + copySummed(to, frame, length, from)) ? 0 : L4E;
 }

@@ -5,17 +5,23 @@
 import { MissState } from './iotlb.ts';
 import type { TwinMemory } from './memory.ts';
 import { txBurst } from './rx-ring.ts';
+import { takeBack } from './tx-lent.ts';
 import { rxBurst } from './tx-ring.ts';
 
 /** What ../kernels exports and `createTwins` imitates. Numbers are window offsets and counts; see the kernels for the meaning. */
 export interface Kernels {
   /**
    * Frames in bits 15:0; bit 16 = a descriptor with RS was completed, raise the queue's vector; bit 17 = the next packet needs memory
-   * that has to be brought in first.
+   * that has to be brought in first; bit 18 = some are lent (FRAME_LENT): the burst has ended with them, `takeBack` has to follow.
    */
   rxBurst(device: number, queue: number, records: number, max: number, arena: number, arenaBytes: number): number;
   /** Frames taken: all, or none while paused, or with bit 17 those before one that needs memory to be brought in. DEV_RX_KICK then has a bit for every queue whose vector is to be raised. */
   txBurst(device: number, records: number, count: number): number;
+  /**
+   * After a burst with bit 18, when its frames have been taken: makes those of `count` records whole, which are kept, and gives the lent
+   * descriptors of this queue back. 1 = raise its vector, 0 = none wanted it.
+   */
+  takeBack(device: number, queue: number, records: number, count: number): number;
   /** Asks for the lines that the next rxBurst of this queue, and what it sends to the same one, will need: see ../kernels/prefetch.ts. */
   prefetch(device: number, queue: number): void;
   /** 1 = the processor keeps the order of plain stores: see ../kernels/publish.ts. Once, before the first burst. */
@@ -34,6 +40,7 @@ export function createTwins(memory: TwinMemory): Kernels {
   return {
     rxBurst: (device, queue, records, max, arena, arenaBytes) => rxBurst(memory, misses, device, queue, records, max, arena, arenaBytes),
     txBurst: (device, records, count) => txBurst(memory, misses, device, records, count),
+    takeBack: (device, queue, records, count) => (takeBack(memory, device, queue, records, count) ? 1 : 0),
     setAsking: (on) => {
       misses.asking = on !== 0;
     },

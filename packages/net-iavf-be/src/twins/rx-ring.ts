@@ -13,6 +13,7 @@ import { TwinIotlb, type MissState } from './iotlb.ts';
 import type { TwinMemory } from './memory.ts';
 import { toeplitz } from './rss.ts';
 import { countFrame, isBroadcast } from './tx-burst.ts';
+import { makeWhole } from './tx-lent.ts';
 import { verdict } from './verify.ts';
 
 /** Fields of qw1, low and high half. */
@@ -57,6 +58,7 @@ function deliver(memory: TwinMemory, iotlb: TwinIotlb, device: number, record: n
   const discard = (counter: number): undefined => {
     memory.count(device + DEV_STATS + 8 * counter);
   };
+  makeWhole(memory, record);
   const frame = memory.u32(record + FRAME_DATA);
   const length = memory.u32(record + FRAME_LENGTH);
   if (length < 14) return discard(DEVS_RX_RUNT);

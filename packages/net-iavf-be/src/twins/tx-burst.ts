@@ -1,7 +1,7 @@
 /** The burst that the Tx twin fills: records, arena and the queue's counters. */
 import {
   FRAME_DATA, FRAME_FLAGS, FRAME_L2_LENGTH, FRAME_L3_LENGTH, FRAME_L4_LENGTH, FRAME_LENGTH, FRAME_QUEUE, FRAME_RECORD_BYTES,
-  FRAME_RSS_HASH, FRAME_SEGMENT, FRAME_VLAN_TCI,
+  FRAME_LOAN, FRAME_SEGMENT, FRAME_VLAN_TCI,
 } from '@emudev/ethdev';
 import { PADDED_FRAME_BYTES, Q_STATS, QS_BROADCAST, QS_BYTES, QS_MULTICAST, QS_PACKETS, QS_UNICAST } from '../layout.ts';
 import type { TwinMemory } from './memory.ts';
@@ -13,6 +13,7 @@ interface FrameMeta {
   readonly l2?: number;
   readonly l3?: number;
   readonly l4?: number;
+  readonly loan?: number;
   /** What it becomes on the wire, when that is not one frame of these bytes. */
   readonly wirePackets?: number;
   readonly wireBytes?: number;
@@ -37,6 +38,10 @@ export class TxBurst {
     this.#end = arena + arenaBytes;
     this.#queue = queue;
     this.#stats = block + Q_STATS;
+  }
+  /** Frames it still takes. */
+  get room(): number {
+    return this.#max - this.produced;
   }
   isFull(): boolean {
     return this.produced >= this.#max;
@@ -65,7 +70,7 @@ export class TxBurst {
     memory.setU16(record + FRAME_L2_LENGTH, meta.l2 ?? 0);
     memory.setU16(record + FRAME_L3_LENGTH, meta.l3 ?? 0);
     memory.setU16(record + FRAME_L4_LENGTH, meta.l4 ?? 0);
-    memory.setU32(record + FRAME_RSS_HASH, 0);
+    memory.setU32(record + FRAME_LOAN, meta.loan ?? 0);
     memory.setU16(record + FRAME_QUEUE, this.#queue);
     countFrame(memory, this.#stats, this.cursor, meta.wirePackets ?? 1, meta.wireBytes ?? bytes);
     this.produced++;

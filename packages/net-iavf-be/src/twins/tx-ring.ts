@@ -11,6 +11,7 @@ import { TwinIotlb, type MissState } from './iotlb.ts';
 import type { TwinMemory } from './memory.ts';
 import { emitSegments, startSegments, tsoFits } from './tso.ts';
 import { insertTag, TxBurst } from './tx-burst.ts';
+import { isLendable, lends, takeLent } from './tx-lent.ts';
 import {
   CMD_DUMMY, CMD_EOP, CMD_IL2TAG1, CMD_RS, cmdOf, DTYPE_CONTEXT, DTYPE_DATA, DTYPE_DONE, dtypeOf, fetchDescriptor, IIPT_IPV4_CSUM,
   IIPT_IPV6, L4T_SCTP, L4T_TCP, L4T_UDP, packetOf, sizeOf, type TxDescriptor, type TxPacket,
@@ -19,6 +20,7 @@ import {
 type Outcome = 'done' | 'refused' | 'staged' | 'no room';
 
 const MISS = 1 << 17;
+const LENT = 1 << 18;
 
 export function rxBurst(
   memory: TwinMemory, misses: MissState, device: number, queue: number, records: number, max: number, arena: number, arenaBytes: number,
@@ -38,10 +40,18 @@ export function rxBurst(
   if (memory.u32(block + Q_TSO_TOTAL) !== 0 && !emitSegments(memory, block, burst)) return burst.produced;
 
   let raise = false;
+  let lent = false;
   let head = memory.u32(block + Q_HEAD);
+  const lending = head !== tail && !burst.isFull() && lends(memory, device, block);
   while (head !== tail && !burst.isFull()) {
     const available = (tail - head + length) % length;
     const first = fetchDescriptor(memory, ring, head);
+    if (lending && isLendable(first)) {
+      const frames = takeLent(memory, iotlb, device, block, ring, length, available, burst, first);
+      head = (head + frames) % length;
+      lent = frames > 0;
+      if (lent) break;
+    }
     let descriptors: TxDescriptor[] = [first];
     if (dtypeOf(first) === DTYPE_DATA || dtypeOf(first) === DTYPE_CONTEXT) {
       descriptors = collect(memory, ring, length, available, first, memory.u32(block + Q_STAGE) + STAGE_DESCRIPTORS);
@@ -63,7 +73,7 @@ export function rxBurst(
     }
   }
   memory.setU32(block + Q_HEAD, head);
-  return burst.produced | (raise ? 1 << 16 : 0) | (iotlb.missed ? MISS : 0);
+  return burst.produced | (raise ? 1 << 16 : 0) | (lent ? LENT : 0) | (iotlb.missed ? MISS : 0);
 }
 
 const endsPacket = (d: TxDescriptor): boolean => dtypeOf(d) === DTYPE_DATA && (cmdOf(d) & CMD_EOP) !== 0;

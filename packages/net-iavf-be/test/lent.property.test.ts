@@ -1,0 +1,128 @@
+/** A card that lends frames to itself: whatever the packets and buffers are like, kernels and twins agree once all loans have ended. */
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { DEV_LENDS, LEND_ABOVE_BYTES, MIN_TX_FRAME_BYTES, PADDED_FRAME_BYTES, QS_PACKETS } from '../src/layout.ts';
+import { bothWays, implementations } from './both-ways.ts';
+import { frameOf, type FrameOptions } from './frames.ts';
+import { CHUNK_IOVA, GUEST, guestOffset, READ, Rig, WRITE } from './rig.ts';
+
+const rig = new Rig();
+const both = implementations(rig);
+const PAGES_IOVA = CHUNK_IOVA + 0x200000n;
+const COUNT_MASK = 0xffff;
+const LENT = 1 << 18;
+const PLAIN = 0n;
+/** IIPT IPv4 with checksum, L4T TCP, OFFSET 14/20/20. */
+const TCP_CHECKSUM = 0x1600n | (7n << 16n) | (5n << 23n) | (5n << 30n);
+
+/** No frames lie in the pages. Nor zeroes, whose checksum has two right values. */
+const pages = Buffer.from(Array.from({ length: 0x200000 }, (_, n) => (n * 31 + (n >> 9)) & 0xff));
+
+const kind = fc.record({
+  options: fc.record({
+    payload: fc.oneof(fc.nat(80), fc.integer({ min: 200, max: 1460 }), fc.integer({ min: 1460, max: 9000 })),
+    protocol: fc.constantFrom('tcp', 'udp', 'sctp', 'icmp'),
+    ip: fc.constantFrom(4, 4, 6),
+    vlan: fc.constantFrom(undefined, undefined, 5),
+  }),
+  etherType: fc.constantFrom(undefined, undefined, 0x88b5, 0x0806),
+  broken: fc.integer({ min: 0, max: 9 }),
+  padding: fc.constantFrom(0, 0, 0, 6),
+  command: fc.constantFrom(PLAIN, PLAIN, PLAIN, TCP_CHECKSUM),
+  rs: fc.boolean(),
+  group: fc.integer({ min: 0, max: 9 }),
+  descriptors: fc.constantFrom(1, 1, 1, 2),
+  where: fc.constantFrom('chunk', 'chunk', 'pages', 'nowhere'),
+});
+const card = fc.record({
+  packets: fc.array(kind, { minLength: 1, maxLength: 30 }),
+  max: fc.constantFrom(64, 64, 5),
+  arenaBytes: fc.constantFrom(0x100000, 0x100000, 20000),
+  buffer: fc.constantFrom(2048, 2048, 512, 4096),
+  flags: fc.constantFrom(0, 8),
+  room: fc.constantFrom(255, 255, 10),
+  taken: fc.boolean(),
+});
+
+describe('lent frames', () => {
+  it('are delivered as whole ones are, by kernels and twins', () => {
+    let lent = 0;
+    fc.assert(
+      fc.property(card, ({ packets, max, arenaBytes, buffer, flags, room, taken }) => {
+        rig.reset();
+        rig.mapGuest();
+        rig.write(GUEST + 0x200000, pages);
+        rig.mapPages(PAGES_IOVA, Array.from({ length: 512 }, (_, n) => (n % 5 === 0 ? 0 : (GUEST + 0x200000 + ((n * 37) % 512) * 4096) | (n % 7 === 0 ? WRITE : READ | WRITE))));
+        rig.set(rig.device + DEV_LENDS, 1);
+        rig.addMac(Buffer.from('020000000001', 'hex'));
+        rig.setFlags(flags);
+        rig.enableTx(0, { length: 256 });
+        rig.enableRx(0, { length: 256, buffer });
+        // Below 1 MiB what is sent, above what is received
+        for (let n = 0; n < 256; n++) rig.set64(rig.rxDescriptor(0, n), CHUNK_IOVA + 0x100000n + BigInt((n % 200) * 4096 + (n % 3)));
+        rig.setTail(rig.rxBlock(0), room);
+        let slot = 0;
+        packets.forEach((packet, n) => {
+          const frame = Buffer.concat([frameOf(packet.options as FrameOptions).bytes, Buffer.alloc(packet.padding)]);
+          if (packet.etherType !== undefined) frame.writeUInt16BE(packet.etherType, 12);
+          if (packet.broken === 0) frame[frame.length - 1]! ^= 1;
+          if (packet.group === 0) frame.fill(0xff, 0, 6);
+          const at = CHUNK_IOVA + BigInt(n * 0x8000 + (n % 11));
+          rig.write(guestOffset(at), frame);
+          const iova = packet.where === 'chunk' ? at : packet.where === 'pages' ? PAGES_IOVA + BigInt(n * 8192 + 100) : 0x77n;
+          const first = packet.descriptors === 1 ? frame.length : MIN_TX_FRAME_BYTES;
+          const command = packet.command | (packet.rs ? 0x20n : 0n);
+          rig.set64(rig.txDescriptor(0, slot), iova);
+          rig.set64(rig.txDescriptor(0, slot++) + 8, command | (packet.descriptors === 1 ? 0x10n : 0n) | (BigInt(first) << 34n));
+          if (packet.descriptors === 1) return;
+          rig.set64(rig.txDescriptor(0, slot), iova + BigInt(first));
+          rig.set64(rig.txDescriptor(0, slot++) + 8, command | 0x10n | (BigInt(frame.length - first) << 34n));
+        });
+        rig.setTail(rig.txBlock(0), slot);
+        bothWays(rig, both, (kernels) => {
+          const results: number[] = [];
+          for (let burst = 0; burst < 40; burst++) {
+            const received = kernels.rxBurst(rig.device, 0, rig.burst.records, max, rig.burst.arena, arenaBytes);
+            const count = received & COUNT_MASK;
+            if (received & LENT) lent++;
+            results.push(received, taken ? kernels.txBurst(rig.device, rig.burst.records, count) : 0);
+            // Which frames had to be whole on the way is the kernels' own affair
+            results.push(kernels.takeBack(rig.device, 0, rig.burst.records, count));
+            if (count === 0) break;
+          }
+          return results;
+        });
+        expect(rig.head(rig.txBlock(0))).toBe(slot);
+      }),
+      { numRuns: 150 },
+    );
+    expect(lent).toBeGreaterThan(100);
+  });
+
+  it('have short ones among them, and no kind of packet breaks up all bursts', () => {
+    rig.reset();
+    rig.mapGuest();
+    rig.set(rig.device + DEV_LENDS, 1);
+    rig.enableTx(0, { length: 256 });
+    for (let n = 0; n < 200; n++) {
+      const bytes = BigInt(n % 2 === 0 ? LEND_ABOVE_BYTES + 1 : PADDED_FRAME_BYTES);
+      rig.set64(rig.txDescriptor(0, n), CHUNK_IOVA + BigInt(n * 2048));
+      // From 100 on every second packet has a checksum to be inserted
+      rig.set64(rig.txDescriptor(0, n) + 8, 0x30n | (bytes << 34n) | (n >= 100 && n % 2 === 1 ? TCP_CHECKSUM : 0n));
+    }
+    rig.setTail(rig.txBlock(0), 200);
+    for (const kernels of [both.wasm, both.twins]) {
+      const burst = (): number => {
+        const result = kernels.rxBurst(rig.device, 0, rig.burst.records, 32, rig.burst.arena, rig.burst.arenaBytes);
+        kernels.takeBack(rig.device, 0, rig.burst.records, 0);
+        return result & (COUNT_MASK | LENT);
+      };
+      const before = rig.bytes(0, 0x800000);
+      expect([burst(), burst(), burst()]).toEqual([32 | LENT, 32 | LENT, 32 | LENT]);
+      // 96, 98 and 100 are lent; then 102 and what follows are copied, for a while
+      expect([burst(), burst(), burst()]).toEqual([5 | LENT, 32, 32]);
+      expect(rig.stat(rig.txBlock(0), QS_PACKETS)).toBe(165);
+      rig.write(0, before);
+    }
+  });
+});
