@@ -104,10 +104,11 @@ export function createDatapath(context: LcoreContext, init: IavfDatapathInit, si
       if (misses !== undefined && misses.mustWait(queue)) return 0;
       const limit = max < burst.capacity ? max : burst.capacity;
       const result = kernels.rxBurst(device, queue, burst.records, limit, burst.arena, burst.arenaBytes);
+      // First: whatever fails below, it has to be taken back.
+      lent = (result & LENT) !== 0;
       misses?.heeded(queue);
       if ((result & RAISE) !== 0) interrupts.putOff(u32[(device + DEV_TX_BLOCKS) >>> 2]! + queue * Q_BYTES);
       if ((result & MISS) !== 0) misses!.askForTx(queue);
-      lent = (result & LENT) !== 0;
       return result & COUNT_MASK;
     },
     takeBack(queue: number, burst: Burst, count: number): void {

@@ -1,15 +1,18 @@
 /** Frames whose payload is copied straight from the sender's memory: what a hostile or busy guest can do between the two copies. */
+import { MISS_CELL_BYTES } from '@emudev/dma';
 import type { LcoreContext } from '@emudev/ethdev';
 import { FRAME_LENT } from '@emudev/ethdev';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { createDatapath } from '../src/datapath.ts';
 import { DEV_LENDS, DEV_PAUSED, PAUSED_AWAY, PAUSED_FOR_NOW, Q_BOUNCED, Q_LENT, QS_DISCARDS, QS_PACKETS } from '../src/layout.ts';
 import { frameOf, MAC, verifyFrame } from './frames.ts';
-import { CHUNK_IOVA, guestOffset, Rig } from './rig.ts';
+import { CHUNK_IOVA, guestOffset, READ, Rig, WRITE } from './rig.ts';
 
 const rig = new Rig();
 const RX_IOVA = CHUNK_IOVA + 0x100000n;
 const HEAD_BYTES = 64;
+/** A part of the window that the rig leaves alone. */
+const MISS_CELLS = 0x78000;
 /** Bits of qw1 of an Rx write-back. */
 const L3L4P = 1n << 3n;
 const L4E = 1n << 23n;
@@ -109,6 +112,48 @@ describe.each(['wasm', 'ts'] as const)('%s', (kernels) => {
     expect(rig.frameFlags(0)).toBe(0);
     expect(datapath.txBurst(0, rig.burst, 1)).toBe(1);
     expect(received(0)).toEqual(large.bytes);
+  });
+
+  it('keeps frames whose buffer has to be brought in, those before it have been delivered', () => {
+    const cells = { offset: MISS_CELLS, count: 17, bell: MISS_CELLS - 64 };
+    const asking = createDatapath(context, { device: rig.device, kernels, misses: cells }, () => true);
+    const ABSENT = 0x77_0000_0000n;
+    rig.set64(rig.rxDescriptor(0, 1), ABSENT);
+    const places = [post(large.bytes), post(large.bytes), post(frameOf({ payload: 600 }).bytes)];
+    expect(asking.rxBurst(0, rig.burst, 32)).toBe(3);
+    expect(asking.txBurst(0, rig.burst, 3)).toBe(1);
+    expect(asking.holding!(0)).toBe(true);
+    const rest = { ...rig.burst, records: rig.record(1) };
+    asking.takeBack!(0, rest, 2);
+    expect([0, 1, 2].map(isDone)).toEqual([true, true, true]);
+    for (const at of places) rig.u8.fill(0xee, at, at + 2048);
+    rig.mapChunk(ABSENT, guestOffset(RX_IOVA), WRITE);
+    rig.set(MISS_CELLS + 16 * MISS_CELL_BYTES, 0); // the answer: it is there
+    expect(asking.txBurst(0, rest, 2)).toBe(2);
+    asking.takeBack!(0, rest, 0);
+    expect(rig.bytes(guestOffset(RX_IOVA), large.bytes.length)).toEqual(large.bytes);
+    expect(received(2)).toEqual(frameOf({ payload: 600 }).bytes);
+    expect([0, 1, 2].map((n) => statusOf(n) & (L3L4P | L4E))).toEqual([L3L4P, L3L4P, L3L4P]);
+  });
+
+  it('lends as far as the sender\'s memory is there', () => {
+    const asking = createDatapath(context, { device: rig.device, kernels, misses: { offset: MISS_CELLS, count: 17, bell: MISS_CELLS - 64 } }, () => true);
+    post(large.bytes);
+    post(large.bytes);
+    rig.set64(rig.txDescriptor(0, 1), 0x78_0000_0000n);
+    post(large.bytes);
+    expect(asking.rxBurst(0, rig.burst, 32)).toBe(1);
+    asking.txBurst(0, rig.burst, 1);
+    asking.takeBack!(0, rig.burst, 0);
+    expect([0, 1, 2].map(isDone)).toEqual([true, false, false]);
+    expect(asking.rxBurst(0, rig.burst, 32)).toBe(0);
+    rig.mapChunk(0x78_0000_0000n, guestOffset(CHUNK_IOVA), READ);
+    rig.set(MISS_CELLS, 0);
+    expect(asking.rxBurst(0, rig.burst, 32)).toBe(2);
+    asking.txBurst(0, rig.burst, 2);
+    asking.takeBack!(0, rig.burst, 0);
+    expect([0, 1, 2].map(isDone)).toEqual([true, true, true]);
+    expect([0, 1, 2].map(received)).toEqual([large.bytes, large.bytes, large.bytes]);
   });
 
   it('gives descriptors back when the frames are lost: no room, or nobody there', () => {
