@@ -1,0 +1,52 @@
+/** A loan is over before the lcore says that it holds no guest memory: at the next checkpoint, or by going offline. */
+import { expect, test } from 'vitest';
+import { allocateBurst, type PortDatapath } from '@emudev/ethdev';
+import { Window, attachWindow, type QuiescentReader } from '@emudev/dma';
+import { createEngine } from '../src/engines/create.ts';
+import { LcoreLoop } from '../src/lcore-loop.ts';
+import { LCORE_COMMAND, LCORE_CONTROL_BYTES, STREAM_COUNTERS_BYTES, type LcoreWorkerData } from '../src/lcore-protocol.ts';
+
+test.each([
+  ['all are taken', 4, false],
+  ['some are kept', 1, true],
+  ['none is, and all are dropped', 0, false],
+  ['the far end throws', -1, false],
+])('where %s', (_, taken, holding) => {
+  using window = Window.open();
+  using resources = new DisposableStack();
+  const alloc = (bytes: number): number => resources.adopt(window.alloc(bytes, 64), (offset) => { window.free(offset); });
+  const context = { ...attachWindow(window.memory, window.base), lcore: 0 };
+  const control = alloc(LCORE_CONTROL_BYTES);
+  let lent = 0;
+  let bursts = 0;
+  const kept: number[] = [];
+  const atRest: number[] = [];
+  const reader = { online: () => {}, offline: () => { atRest.push(lent); }, checkpoint: () => { atRest.push(lent); } } as unknown as QuiescentReader;
+  const sys = { eventfdDrain: () => 0, pollIn: () => 0, yieldProcessor: () => { expect(lent).toBe(0); } };
+  const loop = new LcoreLoop(context, reader, sys, { control, idleSpins: 1, idleLatencyUs: 100, wakeFd: -1 } as LcoreWorkerData);
+  for (const id of [7, 8]) {
+    const port: PortDatapath = {
+      rxBurst: () => {
+        expect(lent).toBe(0);
+        if (++bursts === 3) Atomics.store(context.i32, (control >>> 2) + LCORE_COMMAND, 1);
+        return (lent = 4);
+      },
+      txBurst: () => {
+        if (taken < 0) throw new WebAssembly.RuntimeError('memory access out of bounds');
+        return taken;
+      },
+      takeBack: (_queue, rest, count) => {
+        if (lent !== 0) kept.push(count, (rest.records - burst.records) / 32);
+        lent = 0;
+      },
+      holding: () => holding && lent !== 0,
+    };
+    const burst = resources.use(allocateBurst(window, 8));
+    loop.add({ id, rx: port, rxQueue: 0, tx: port, txQueue: 0, engine: createEngine(context, { name: 'io' }), announced: false, burst, counters: alloc(STREAM_COUNTERS_BYTES) });
+  }
+  if (taken < 0) expect(() => { loop.run(); }).toThrow(/out of bounds/);
+  else loop.run();
+  expect(lent).toBe(0);
+  expect(new Set(atRest)).toEqual(new Set([0]));
+  expect(kept.slice(0, 2)).toEqual(holding ? [4 - taken, taken] : [0, 0]);
+});
