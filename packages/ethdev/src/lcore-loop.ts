@@ -301,13 +301,15 @@ export class LcoreLoop {
     const counters = stream.counters;
     const rest = stream.rest;
     const bytes = bytesOf(u32, rest, 0, stream.kept);
+    // Before the burst: a port that has refused it and has stopped to hold since takes the frames next time.
+    const held = this.#isHeld(stream);
     const sent = stream.tx.txBurst(stream.txQueue, rest, stream.kept);
     if (!(sent >= 0 && sent <= stream.kept)) throw badCount('txBurst', sent, stream.kept);
     addCounter(u32, counters + STREAM_TX_BYTES / 4, bytes - bytesOf(u32, rest, sent, stream.kept));
     addCounter(u32, counters + STREAM_TX_PACKETS / 4, sent);
     stream.kept -= sent;
     rest.records += sent * FRAME_RECORD_BYTES;
-    if (stream.kept !== 0 && !this.#isHeld(stream)) this.#dropKept(stream);
+    if (stream.kept !== 0 && !held && !this.#isHeld(stream)) this.#dropKept(stream);
     return sent;
   }
 

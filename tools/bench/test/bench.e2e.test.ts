@@ -127,7 +127,7 @@ test('a real loop: a peer is measured or said to be missing', () => {
   const { status, stdout } = bench('io-loop-64', '--json', '--quick');
   expect(status).toBe(0);
   const { rows } = onlyTable(stdout);
-  expect(rows.map(({ who }) => who)).toEqual(['iavf', 'vhost-user', 'memif']);
+  expect(rows.map(({ who }) => who)).toEqual(['iavf', 'vhost-user', 'memif', 'vhost-user, defaults', 'memif, defaults']);
   expect(rows[0]).toMatchObject({ runs: 1 });
   expect((rows[0] as MeasuredRow).figures['mpps']!.median).toBeGreaterThan(0);
 });
