@@ -41,7 +41,7 @@ export function sumWords(from: u32, bytes: u32): u64 {
  * halves (`extadd_pairwise`), which no x86 has an instruction for.
  */
 @inline
-export function laneTotal(all: v128, high: v128): u64 {
+function laneTotal(all: v128, high: v128): u64 {
   const lanes = i32x4.add(i32x4.sub(all, i32x4.shl(high, 16)), high);
   const pairs = i64x2.add(i64x2.shr_u(lanes, 32), v128.and(lanes, i64x2.splat(0xffffffff)));
   return i64x2.extract_lane(pairs, 0) + i64x2.extract_lane(pairs, 1);
@@ -56,16 +56,23 @@ export function copySummed(to: u32, from: u32, bytes: u32, skipped: u32): u64 {
     copyFrame(to, from, bytes);
     return sumOf(from + skipped, bytes - skipped);
   }
-  let sum = sumOf(from + skipped, 64 - skipped);
+  const sum = sumOf(from + skipped, 64 - skipped);
   copyBlock(to, from);
-  const end = from + bytes;
+  const blocks = bytes & ~63;
+  const last = bytes - 64;
+  const summed = copyBlocksSummed(to + 64, from + 64, blocks - 64) + sumShort(from + blocks, bytes & 63);
+  copyBlock(to + last, from + last);
+  return sum + summed;
+}
+
+/** `bytes` is a multiple of 64. Every byte is read once. */
+@inline
+export function copyBlocksSummed(to: u32, from: u32, bytes: u32): u64 {
   let all = i32x4.splat(0);
   let allOdd = i32x4.splat(0);
   let high = i32x4.splat(0);
   let highOdd = i32x4.splat(0);
-  do {
-    from += 64;
-    to += 64;
+  for (const end = from + bytes; from != end; from += 64, to += 64) {
     const a = v128.load(from);
     const b = v128.load(from, 16);
     const c = v128.load(from, 32);
@@ -78,11 +85,8 @@ export function copySummed(to: u32, from: u32, bytes: u32, skipped: u32): u64 {
     v128.store(to, b, 16);
     v128.store(to, c, 32);
     v128.store(to, d, 48);
-  } while (from + 128 <= end);
-  const rest = end - from - 64;
-  sum += sumShort(from + 64, rest);
-  copyBlock(to + rest, from + rest);
-  return sum + laneTotal(i32x4.add(all, allOdd), i32x4.add(high, highOdd));
+  }
+  return laneTotal(i32x4.add(all, allOdd), i32x4.add(high, highOdd));
 }
 
 /** As `sumWords`, for what is mostly short. */

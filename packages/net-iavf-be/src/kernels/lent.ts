@@ -1,6 +1,6 @@
 /** Lent frames (FRAME_LENT) on their way to whoever takes them. */
 import { FRAME_FLAGS, FRAME_LENGTH, FRAME_LENT, FRAME_LOAN, LENT_HEAD_BYTES, SCRATCH_LENT, SCRATCH_SUM_FROM } from './layout';
-import { laneTotal, sumOf } from './checksum';
+import { copyBlocksSummed, sumOf } from './checksum';
 import { copyBlock, copyFrame } from '../../../../tools/kernels/src/kernels/copy';
 
 /** Nothing where it is whole already. */
@@ -26,28 +26,11 @@ export function copyLentSummed(to: u32, record: u32, bytes: u32, from: u32): u64
   const data = load<u32>(record);
   copyBlock(to, data);
   const head = sumOf(data + from, LENT_HEAD_BYTES - from);
-  let loan = load<u32>(record, FRAME_LOAN);
+  const loan = load<u32>(record, FRAME_LOAN);
   to += LENT_HEAD_BYTES;
   bytes -= LENT_HEAD_BYTES;
-  let all = i32x4.splat(0);
-  let allOdd = i32x4.splat(0);
-  let high = i32x4.splat(0);
-  let highOdd = i32x4.splat(0);
-  for (; bytes >= 64; bytes -= 64, loan += 64, to += 64) {
-    const a = v128.load(loan);
-    const b = v128.load(loan, 16);
-    const c = v128.load(loan, 32);
-    const d = v128.load(loan, 48);
-    all = i32x4.add(i32x4.add(all, a), c);
-    allOdd = i32x4.add(i32x4.add(allOdd, b), d);
-    high = i32x4.add(i32x4.add(high, i32x4.shr_u(a, 16)), i32x4.shr_u(c, 16));
-    highOdd = i32x4.add(i32x4.add(highOdd, i32x4.shr_u(b, 16)), i32x4.shr_u(d, 16));
-    v128.store(to, a);
-    v128.store(to, b, 16);
-    v128.store(to, c, 32);
-    v128.store(to, d, 48);
-  }
-  return head + laneTotal(i32x4.add(all, allOdd), i32x4.add(high, highOdd)) + copyRestSummed(to, loan, bytes);
+  const blocks = bytes & ~63;
+  return head + copyBlocksSummed(to, loan, blocks) + copyRestSummed(to + blocks, loan + blocks, bytes & 63);
 }
 
 /** Fewer than 64 bytes. */
