@@ -3,11 +3,11 @@ import { Window } from '@emudev/dma';
 import { linux, type Sys } from '@emudev/linux';
 import { DmaMemory, POOL_BASE } from './dma-memory.ts';
 import { IavfError } from './errors.ts';
-import { BUFFER_STRIDE_BYTES, DEFAULT_POOL_QUEUE_PAIRS, MAX_POOL_QUEUE_PAIRS, RING_LENGTH } from './limits.ts';
+import { BUFFER_STRIDE_BYTES, DEFAULT_POOL_QUEUE_PAIRS, DEFAULT_RING_LENGTH, MAX_POOL_QUEUE_PAIRS } from './limits.ts';
 import type { IavfMemory } from './transport.ts';
 
-/** A queue pair's rings have so many slots, and each slot has a buffer. */
-export const PAIR_BUFFERS: number = 2 * RING_LENGTH;
+/** So many slots do the rings of a queue pair have, if they are of the default length, and each slot has a buffer. */
+export const PAIR_BUFFERS: number = 2 * DEFAULT_RING_LENGTH;
 
 /** Where buffers are, and which of them are somebody's to begin with. */
 export interface Buffers {
@@ -22,7 +22,7 @@ export interface Buffers {
 
 /** How large a pool is, and for tests what stands for the kernel. */
 export interface BufferPoolOptions {
-  /** Queue pairs of all its ports together, 1 to 128; default 16 (33 MiB, of which vfio-user cards take only what is used). */
+  /** Queue pairs of all its ports together, 1 to 128; default 16 (33 MiB, of which vfio-user cards take only what is used). With rings of 512 descriptors; of shorter ones there may be more. */
   readonly queuePairs?: number;
   readonly sys?: Sys;
 }
@@ -93,9 +93,8 @@ export class BufferPool implements Disposable {
     return this.#holders > 0;
   }
 
-  /** For one port, as many as `queuePairs` need; undefined where there are not so many, or it is not open. */
-  take(queuePairs: number): BufferLease | undefined {
-    const count = queuePairs * PAIR_BUFFERS;
+  /** For one port; undefined where there are not so many, or it is not open. */
+  take(count: number): BufferLease | undefined {
     if (!this.isOpen || count > this.#free.length) return undefined;
     this.#holders++;
     const starts = this.#free.splice(-count).reverse();

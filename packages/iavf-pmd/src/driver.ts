@@ -2,14 +2,18 @@ import { EmudevError, integerArg, onOffArg, parseArgs, pathArg, type ArgSchema, 
 import { formatAddress, parseAddress, type PciAddress, type PciDriver } from '@emudev/bus-pci';
 import { BufferPool } from './buffer-pool.ts';
 import { deviceAt } from './device-at.ts';
-import { DEFAULT_MTU, FCS_BYTES, FRAME_OVERHEAD_BYTES, MAX_FRAME_BYTES, MAX_QUEUE_PAIRS, MIN_MTU } from './limits.ts';
+import {
+  DEFAULT_MTU, DEFAULT_RING_LENGTH, FCS_BYTES, FRAME_OVERHEAD_BYTES, MAX_FRAME_BYTES, MAX_QUEUE_PAIRS, MAX_RING_LENGTH, MIN_MTU, MIN_RING_LENGTH, RING_LENGTH_MULTIPLE,
+} from './limits.ts';
 import { IavfPort, type IavfPortOptions } from './port.ts';
 import { ADAPTIVE_VF, INTEL } from './registers.ts';
 import { BusTransport } from './transport.ts';
 
-/** How the card is used, whichever way it was found; `mtu` in bytes, `pool` the name of a `BufferPool` of 16 queue pairs that it shares. */
+/** How the card is used, whichever way it was found; `mtu` in bytes, `rxd` and `txd` the descriptors of a ring, `pool` the name of a `BufferPool` of 16 queue pairs that it shares. */
 export interface IavfPortArgs {
   readonly queues: number;
+  readonly rxd: number;
+  readonly txd: number;
   readonly mtu: number;
   readonly promisc: boolean;
   readonly vlan_strip: boolean;
@@ -22,15 +26,29 @@ export interface IavfArgs extends IavfPortArgs {
   readonly addr?: PciAddress;
 }
 
+function ringArg(kind: string): ArgSpec<number> {
+  const spec = integerArg({ help: `descriptors of each ${kind} ring, a multiple of ${RING_LENGTH_MULTIPLE}; short ones for many ports`, min: MIN_RING_LENGTH, max: MAX_RING_LENGTH, default: DEFAULT_RING_LENGTH });
+  return {
+    ...spec,
+    parse: (text) => {
+      const length = spec.parse(text);
+      if (length % RING_LENGTH_MULTIPLE !== 0) throw new Error(`must be a multiple of ${RING_LENGTH_MULTIPLE}`);
+      return length;
+    },
+  };
+}
+
 const portArgs: ArgSchema<IavfPortArgs> = {
   queues: integerArg({ help: 'queue pairs to use at most', min: 1, max: MAX_QUEUE_PAIRS, default: 1 }),
+  rxd: ringArg('receive'),
+  txd: ringArg('transmit'),
   mtu: integerArg({ help: 'longest IP packet', min: MIN_MTU, max: MAX_FRAME_BYTES - FRAME_OVERHEAD_BYTES - FCS_BYTES, default: DEFAULT_MTU }),
   promisc: onOffArg({ help: 'receive what is not addressed to the port, too', default: false }),
   vlan_strip: onOffArg({ help: 'let the device take VLAN tags out of received frames', default: false }),
   pool: { help: 'ports of one pool pass frames on without a copy; their devices can read and write the frames of all', placeholder: 'NAME', parse: poolName },
 };
 const addressArg: ArgSpec<PciAddress> = { help: 'PCI address of the device, UUID, or vfio-user:PATH (or path)', placeholder: 'ADDRESS', parse: parseAddress };
-const optionsOf = ({ queues, mtu, promisc, vlan_strip }: IavfPortArgs): IavfPortOptions => ({ queues, mtu, promiscuous: promisc, vlanStrip: vlan_strip });
+const optionsOf = ({ queues, rxd, txd, mtu, promisc, vlan_strip }: IavfPortArgs): IavfPortOptions => ({ queues, rxDescriptors: rxd, txDescriptors: txd, mtu, promiscuous: promisc, vlanStrip: vlan_strip });
 
 /** By the name that arguments give them; each as long as a port has it. */
 const pools = new Map<string, BufferPool>();

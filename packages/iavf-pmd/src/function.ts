@@ -7,7 +7,7 @@ import {
   type EthStats, type VlanCaps,
 } from '@emudev/virtchnl';
 import { IavfError } from './errors.ts';
-import { BUFFER_BYTES, FCS_BYTES, MAX_FRAME_BYTES, MAX_QUEUE_PAIRS, RING_LENGTH } from './limits.ts';
+import { BUFFER_BYTES, FCS_BYTES, MAX_FRAME_BYTES, MAX_QUEUE_PAIRS } from './limits.ts';
 import type { Mailbox } from './mailbox.ts';
 import type { Rings } from './rings.ts';
 
@@ -103,10 +103,10 @@ export async function configureQueues(mailbox: Mailbox, grant: Grant, rings: Rin
   }
   await configureVlanStripping(mailbox, grant, plan.vlanStrip);
   const pairs = Array.from({ length: Math.max(plan.rxQueues, plan.txQueues) }, (_, queueId) => ({
-    tx: queueId < plan.txQueues ? { vsiId, queueId, ringLength: RING_LENGTH, ringAddress: rings.txAddress(queueId) } : { vsiId, queueId, ringLength: 0, ringAddress: 0n },
+    tx: queueId < plan.txQueues ? { vsiId, queueId, ringLength: rings.lengths.tx, ringAddress: rings.txAddress(queueId) } : { vsiId, queueId, ringLength: 0, ringAddress: 0n },
     rx:
       queueId < plan.rxQueues
-        ? { vsiId, queueId, ringLength: RING_LENGTH, ringAddress: rings.rxAddress(queueId), bufferBytes: BUFFER_BYTES, maxPacketBytes: plan.maxFrameBytes + FCS_BYTES }
+        ? { vsiId, queueId, ringLength: rings.lengths.rx, ringAddress: rings.rxAddress(queueId), bufferBytes: BUFFER_BYTES, maxPacketBytes: plan.maxFrameBytes + FCS_BYTES }
         : { vsiId, queueId, ringLength: 0, ringAddress: 0n, bufferBytes: 0, maxPacketBytes: plan.maxFrameBytes + FCS_BYTES },
   }));
   await mailbox.request(Opcode.CONFIG_VSI_QUEUES, encodeConfigVsiQueues({ vsiId, pairs }));

@@ -5,10 +5,14 @@ export const ADMIN_QUEUE_LENGTH = 32;
 export const ADMIN_BUFFER_BYTES = 4096;
 
 export const MAX_QUEUE_PAIRS = 16;
-export const RING_LENGTH = 512;
+/** Descriptors of a ring that is given no length, and what iavf devices take: a multiple of 32. */
+export const DEFAULT_RING_LENGTH = 512;
+export const MIN_RING_LENGTH = 64;
+export const MAX_RING_LENGTH = 4096;
+export const RING_LENGTH_MULTIPLE = 32;
 /** What a received frame is cut into; a multiple of 128. */
 export const BUFFER_BYTES = 2048;
-/** Queue pairs of all ports of a `BufferPool`, at most: 264 MiB of the process's window. */
+/** Queue pairs, with rings of the default length, of all ports of a `BufferPool`, at most: 264 MiB of the process's window. */
 export const MAX_POOL_QUEUE_PAIRS = 128;
 /** Of a pool that is given no size: 33 MiB. */
 export const DEFAULT_POOL_QUEUE_PAIRS = 16;

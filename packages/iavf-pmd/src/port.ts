@@ -3,23 +3,29 @@ import { FRAME_TX_MASK, basicXstats, type DatapathSpec, type LinkStatus, type Po
 import { Window } from '@emudev/dma';
 import { linux, type Sys } from '@emudev/linux';
 import { Capability, VirtchnlError, decodeEvent, type EthStats } from '@emudev/virtchnl';
-import { PAIR_BUFFERS, type BufferLease, type BufferPool, type Buffers } from './buffer-pool.ts';
+import { type BufferLease, type BufferPool, type Buffers } from './buffer-pool.ts';
 import type { DatapathInit } from './datapath.ts';
 import { DMA_BASE, DmaMemory, POOL_BASE } from './dma-memory.ts';
 import { Doorbells } from './doorbells.ts';
 import { IavfError } from './errors.ts';
 import { publish } from './events.ts';
 import { configureQueues, disableQueues, enableQueues, granted, negotiate, readDeviceStats, setPromiscuous, type Grant, type QueuePlan } from './function.ts';
-import { BUFFER_STRIDE_BYTES, DEFAULT_MTU, FRAME_OVERHEAD_BYTES, LINK_EVENT_TIMEOUT_MS, MAX_QUEUE_PAIRS } from './limits.ts';
+import { BUFFER_STRIDE_BYTES, DEFAULT_MTU, DEFAULT_RING_LENGTH, FRAME_OVERHEAD_BYTES, LINK_EVENT_TIMEOUT_MS, MAX_QUEUE_PAIRS, MAX_RING_LENGTH, MIN_RING_LENGTH, RING_LENGTH_MULTIPLE } from './limits.ts';
 import { ADMIN_MEMORY_BYTES, Mailbox } from './mailbox.ts';
 import { ADAPTIVE_VF, INTEL, PCI_COMMAND, PCI_COMMAND_MASTER, PCI_COMMAND_MEMORY, PCI_VENDOR_ID } from './registers.ts';
-import { PAIR_RINGS_BYTES, Rings, type QueueCounters } from './rings.ts';
+import { pairRingsBytes, Rings, type QueueCounters, type RingLengths } from './rings.ts';
 import type { IavfTransport } from './transport.ts';
 
 /** How a port uses its card; sizes in bytes. */
 export interface IavfPortOptions {
   /** Queue pairs to use at most, 1 to 16; the device may grant fewer. Default 1. */
   readonly queues?: number;
+  /**
+   * Descriptors of each queue's receive ring, and of its transmit ring: 64 to 4096, a multiple of 32. Default 512. Each has a buffer: with many ports
+   * short rings are faster, because fewer buffers are in circulation; long ones last longer while nobody polls.
+   */
+  readonly rxDescriptors?: number;
+  readonly txDescriptors?: number;
   /** Longest IP packet; frames may be 22 bytes longer. Default 1500. */
   readonly mtu?: number;
   /** Receive what is not addressed to the port, too. */
@@ -86,6 +92,7 @@ export class IavfPort implements Port {
   static async open(name: string, connect: (window: Window, sys: Sys) => Promise<IavfTransport>, options: IavfPortOptions = {}): Promise<IavfPort> {
     const { queues = 1, sys = linux } = options;
     if (!Number.isInteger(queues) || queues < 1 || queues > MAX_QUEUE_PAIRS) throw new IavfError('ERR_IAVF_CONFIG', `${queues} queues: want 1 to ${MAX_QUEUE_PAIRS}`);
+    const lengths = ringLengths(options);
     const window = Window.open({ sys });
     let transport: IavfTransport;
     try {
@@ -98,8 +105,8 @@ export class IavfPort implements Port {
     let lease: BufferLease | undefined;
     try {
       await checkIdentity(transport);
-      lease = await takeBuffers(name, transport, options.pool, queues);
-      port = new IavfPort(name, transport, window, sys, options, lease);
+      lease = await takeBuffers(name, transport, options.pool, queues * (lengths.rx + lengths.tx));
+      port = new IavfPort(name, transport, window, sys, options, lengths, lease);
     } catch (error) {
       await transport.close();
       lease?.give(lease.starts, true);
@@ -115,7 +122,7 @@ export class IavfPort implements Port {
     return port;
   }
 
-  private constructor(name: string, transport: IavfTransport, window: Window, sys: Sys, options: IavfPortOptions, lease: BufferLease | undefined) {
+  private constructor(name: string, transport: IavfTransport, window: Window, sys: Sys, options: IavfPortOptions, lengths: RingLengths, lease: BufferLease | undefined) {
     this.name = name;
     this.#transport = transport;
     this.#window = window;
@@ -125,11 +132,11 @@ export class IavfPort implements Port {
     this.#vlanStrip = options.vlanStrip ?? false;
     using undo = new DisposableStack();
     this.#lease = lease;
-    const count = this.#queues * PAIR_BUFFERS;
-    this.#memory = undo.use(new DmaMemory(window, sys, ADMIN_MEMORY_BYTES + this.#queues * PAIR_RINGS_BYTES + (lease === undefined ? count * BUFFER_STRIDE_BYTES : 0)));
+    const count = this.#queues * (lengths.rx + lengths.tx);
+    this.#memory = undo.use(new DmaMemory(window, sys, ADMIN_MEMORY_BYTES + this.#queues * pairRingsBytes(lengths) + (lease === undefined ? count * BUFFER_STRIDE_BYTES : 0)));
     this.#doorbells = undo.use(new Doorbells(transport, window, sys));
     const buffers: Buffers = lease ?? { ...this.#memory.carve(count * BUFFER_STRIDE_BYTES, 64), starts: Array.from({ length: count }, (_, i) => i * BUFFER_STRIDE_BYTES) };
-    this.#rings = undo.use(new Rings(window, this.#memory, buffers, this.#doorbells, this.#queues));
+    this.#rings = undo.use(new Rings(window, this.#memory, buffers, this.#doorbells, this.#queues, lengths));
     this.#mailbox = new Mailbox(transport, window, this.#memory, sys, {
       event: (payload) => {
         this.#onEvent(payload);
@@ -455,10 +462,20 @@ export class IavfPort implements Port {
   }
 }
 
+/** Throws ERR_IAVF_CONFIG. */
+function ringLengths({ rxDescriptors: rx = DEFAULT_RING_LENGTH, txDescriptors: tx = DEFAULT_RING_LENGTH }: IavfPortOptions): RingLengths {
+  for (const length of [rx, tx]) {
+    if (!Number.isInteger(length) || length < MIN_RING_LENGTH || length > MAX_RING_LENGTH || length % RING_LENGTH_MULTIPLE !== 0) {
+      throw new IavfError('ERR_IAVF_CONFIG', `a ring of ${length} descriptors: want ${MIN_RING_LENGTH} to ${MAX_RING_LENGTH}, a multiple of ${RING_LENGTH_MULTIPLE}`);
+    }
+  }
+  return { rx, tx };
+}
+
 /** Of the pool, if there is one and the device can be shown it. */
-async function takeBuffers(name: string, transport: IavfTransport, pool: BufferPool | undefined, queues: number): Promise<BufferLease | undefined> {
+async function takeBuffers(name: string, transport: IavfTransport, pool: BufferPool | undefined, count: number): Promise<BufferLease | undefined> {
   if (pool === undefined) return undefined;
-  const lease = pool.take(queues);
+  const lease = pool.take(count);
   if (lease === undefined) {
     publish({ type: 'own-buffers', port: name, error: undefined });
     return undefined;

@@ -1,5 +1,5 @@
-import { PAIR_BUFFERS, type Buffers } from './buffer-pool.ts';
-import { BUFFER_BYTES, RING_LENGTH } from './limits.ts';
+import type { Buffers } from './buffer-pool.ts';
+import { BUFFER_BYTES } from './limits.ts';
 import { Quiescence, type Window } from '@emudev/dma';
 import type { DmaBlock, DmaMemory } from './dma-memory.ts';
 import type { Doorbells } from './doorbells.ts';
@@ -9,10 +9,16 @@ import {
   Q_RING, Q_SLOTS, Q_POOL_BYTES, Q_STATS, Q_TAIL, RXQ_LAST, RXQ_SKIP, RX_DESCRIPTOR_BYTES, TXQ_MAX_FRAME, TXQ_PARTNER, TXQ_RS_HEAD, TXQ_RS_LIST, TXQ_RS_TAIL, TXQ_SINCE_RS, TXQ_USO, TX_DESCRIPTOR_BYTES,
 } from './layout.ts';
 
+/** Descriptors of the two rings of each queue pair. */
+export interface RingLengths {
+  readonly rx: number;
+  readonly tx: number;
+}
+
 /** Device-visible memory of the rings of one queue pair, each rounded up to a page. */
-export const PAIR_RINGS_BYTES: number = RING_LENGTH * (TX_DESCRIPTOR_BYTES + RX_DESCRIPTOR_BYTES) + 2 * 4096;
+export const pairRingsBytes = ({ rx, tx }: RingLengths): number => tx * TX_DESCRIPTOR_BYTES + rx * RX_DESCRIPTOR_BYTES + 2 * 4096;
 /** Private memory of one queue pair: blocks, slots of both rings, RS list. */
-const PAIR_PRIVATE_BYTES: number = 2 * Q_BYTES + 4 * RING_LENGTH * 3;
+const pairPrivateBytes = ({ rx, tx }: RingLengths): number => 2 * Q_BYTES + Math.ceil((4 * (rx + 2 * tx)) / 64) * 64;
 
 export interface QueueCounters {
   readonly packets: bigint;
@@ -33,6 +39,7 @@ interface Ring {
 
 /** Rings of all queue pairs, which buffer each slot has, and the blocks in which lcores find them. */
 export class Rings implements Disposable {
+  readonly lengths: RingLengths;
   readonly rxBlocks: readonly number[];
   readonly txBlocks: readonly number[];
   readonly #window: Window;
@@ -44,18 +51,21 @@ export class Rings implements Disposable {
   readonly #lists: readonly number[];
   readonly #buffers: Buffers;
 
-  constructor(window: Window, memory: DmaMemory, buffers: Buffers, doorbells: Doorbells, pairs: number) {
+  /** `buffers`: one for each slot of all rings. */
+  constructor(window: Window, memory: DmaMemory, buffers: Buffers, doorbells: Doorbells, pairs: number, lengths: RingLengths) {
+    this.lengths = lengths;
     this.#window = window;
     this.#buffers = buffers;
     this.#doorbells = doorbells;
-    this.#private = window.alloc(pairs * PAIR_PRIVATE_BYTES, 64);
+    const privateBytes = pairPrivateBytes(lengths);
+    this.#private = window.alloc(pairs * privateBytes, 64);
     const queues = Array.from({ length: pairs }, (_, q) => {
-      const block = this.#private + q * PAIR_PRIVATE_BYTES;
+      const block = this.#private + q * privateBytes;
       const slots = block + 2 * Q_BYTES;
       return {
-        rx: { block, ring: memory.carve(RING_LENGTH * RX_DESCRIPTOR_BYTES), doorbell: doorbells.rx(q), slots },
-        tx: { block: block + Q_BYTES, ring: memory.carve(RING_LENGTH * TX_DESCRIPTOR_BYTES), doorbell: doorbells.tx(q), slots: slots + 4 * RING_LENGTH },
-        lists: slots + 8 * RING_LENGTH,
+        rx: { block, ring: memory.carve(lengths.rx * RX_DESCRIPTOR_BYTES), doorbell: doorbells.rx(q), slots },
+        tx: { block: block + Q_BYTES, ring: memory.carve(lengths.tx * TX_DESCRIPTOR_BYTES), doorbell: doorbells.tx(q), slots: slots + 4 * lengths.rx },
+        lists: slots + 4 * (lengths.rx + lengths.tx),
       };
     });
     this.#rx = queues.map(({ rx }) => rx);
@@ -68,11 +78,10 @@ export class Rings implements Disposable {
 
   /** By queue pair, its Rx slots first: `visit` with the index of the u32 that says which buffer a slot has. */
   #eachSlot(visit: (word: number, slot: number) => void): void {
+    const { rx, tx } = this.lengths;
     for (let q = 0; q < this.#rx.length; q++) {
-      for (let i = 0; i < RING_LENGTH; i++) {
-        visit((this.#rx[q]!.slots >>> 2) + i, q * PAIR_BUFFERS + i);
-        visit((this.#tx[q]!.slots >>> 2) + i, q * PAIR_BUFFERS + RING_LENGTH + i);
-      }
+      for (let i = 0; i < rx; i++) visit((this.#rx[q]!.slots >>> 2) + i, q * (rx + tx) + i);
+      for (let i = 0; i < tx; i++) visit((this.#tx[q]!.slots >>> 2) + i, q * (rx + tx) + rx + i);
     }
   }
 
@@ -97,24 +106,24 @@ export class Rings implements Disposable {
     const rx = this.#rx[queue]!;
     const tx = this.#tx[queue]!;
     const rsList = this.#lists[queue]!;
-    this.#prepare(rx, queue);
-    this.#prepare(tx, queue);
+    this.#prepare(rx, queue, this.lengths.rx);
+    this.#prepare(tx, queue, this.lengths.tx);
     const fields: [number, number][] = [
-      [rx.block + Q_TAIL, RING_LENGTH - 1], [rx.block + RXQ_SKIP, 0], [rx.block + RXQ_LAST, 0],
+      [rx.block + Q_TAIL, this.lengths.rx - 1], [rx.block + RXQ_SKIP, 0], [rx.block + RXQ_LAST, 0],
       [tx.block + Q_TAIL, 0], [tx.block + TXQ_RS_LIST, rsList], [tx.block + TXQ_RS_HEAD, 0], [tx.block + TXQ_RS_TAIL, 0], [tx.block + TXQ_SINCE_RS, 0],
       [tx.block + TXQ_MAX_FRAME, maxFrameBytes], [tx.block + TXQ_USO, uso ? 1 : 0], [tx.block + TXQ_PARTNER, 0],
     ];
     for (const [at, value] of fields) view.setUint32(at, value, true);
-    for (let i = 0; i < RING_LENGTH; i++) {
+    for (let i = 0; i < this.lengths.rx; i++) {
       view.setBigUint64(rx.ring.offset + i * RX_DESCRIPTOR_BYTES, this.#buffers.iova + BigInt(view.getUint32(rx.slots + 4 * i, true)), true);
     }
   }
 
-  #prepare(ring: Ring, queue: number): void {
+  #prepare(ring: Ring, queue: number, length: number): void {
     const { view, u8 } = this.#window;
     u8.fill(0, ring.ring.offset, ring.ring.offset + ring.ring.bytes);
     const fields: [number, number][] = [
-      [Q_RING, ring.ring.offset], [Q_LENGTH, RING_LENGTH], [Q_HEAD, 0], [Q_DOORBELL, ring.doorbell], [Q_BUFFERS, this.#buffers.offset],
+      [Q_RING, ring.ring.offset], [Q_LENGTH, length], [Q_HEAD, 0], [Q_DOORBELL, ring.doorbell], [Q_BUFFERS, this.#buffers.offset],
       [Q_POOL_BYTES, this.#buffers.bytes], [Q_BUFFER_BYTES, BUFFER_BYTES], [Q_NUMBER, queue], [Q_SLOTS, ring.slots],
     ];
     for (const [at, value] of fields) view.setUint32(ring.block + at, value, true);
@@ -123,7 +132,7 @@ export class Rings implements Disposable {
 
   /** What the device must find in the tail registers when it enables the queues: all Rx buffers, nothing to send. */
   async ringAll(rxQueues: number, txQueues: number): Promise<void> {
-    for (let q = 0; q < rxQueues; q++) await this.#doorbells.ring(this.#rx[q]!.doorbell, RING_LENGTH - 1);
+    for (let q = 0; q < rxQueues; q++) await this.#doorbells.ring(this.#rx[q]!.doorbell, this.lengths.rx - 1);
     for (let q = 0; q < txQueues; q++) await this.#doorbells.ring(this.#tx[q]!.doorbell, 0);
   }
 

@@ -24,35 +24,35 @@ const sorted = (starts: readonly number[]): number[] => starts.toSorted((a, b) =
 describe('a pool', () => {
   test('gives every buffer to one port at a time, whichever of them ports give back', () => {
     using pool = BufferPool.open({ queuePairs: 3 });
-    const first = pool.take(1)!;
-    const second = pool.take(2)!;
+    const first = pool.take(PAIR_BUFFERS)!;
+    const second = pool.take(2 * PAIR_BUFFERS)!;
     expect(sorted([...first.starts, ...second.starts])).toEqual(all(3));
-    expect(pool.take(1)).toBeUndefined();
+    expect(pool.take(PAIR_BUFFERS)).toBeUndefined();
     // By now they have exchanged some.
     first.give(second.starts.slice(0, PAIR_BUFFERS), true);
     expect(pool.free).toBe(PAIR_BUFFERS);
-    const third = pool.take(1)!;
+    const third = pool.take(PAIR_BUFFERS)!;
     expect(sorted(third.starts)).toEqual(sorted(second.starts.slice(0, PAIR_BUFFERS)));
     third.give(third.starts, true);
     second.give([...first.starts, ...second.starts.slice(PAIR_BUFFERS)], true);
     expect(pool.free).toBe(3 * PAIR_BUFFERS);
-    expect(sorted(pool.take(3)!.starts)).toEqual(all(3));
+    expect(sorted(pool.take(3 * PAIR_BUFFERS)!.starts)).toEqual(all(3));
   });
 
   test('gives nobody what a device may still write to', () => {
     using pool = BufferPool.open({ queuePairs: 2 });
-    const lease = pool.take(1)!;
+    const lease = pool.take(PAIR_BUFFERS)!;
     lease.give(lease.starts, false);
     lease.give(lease.starts, true);
     expect([pool.free, pool.setAside]).toEqual([PAIR_BUFFERS, PAIR_BUFFERS]);
-    expect(pool.take(2)).toBeUndefined();
-    expect(pool.take(1)!.starts).not.toContain(lease.starts[0]);
+    expect(pool.take(2 * PAIR_BUFFERS)).toBeUndefined();
+    expect(pool.take(PAIR_BUFFERS)!.starts).not.toContain(lease.starts[0]);
   });
 
   test('is there until its opener and its last port have let go of it, and then all of it is gone', () => {
     const before = [countOpenFds(), window.mappingCount, window.allocatedBytes];
     const pool = BufferPool.open({ queuePairs: 2 });
-    const lease = pool.take(1)!;
+    const lease = pool.take(PAIR_BUFFERS)!;
     pool[Symbol.dispose]();
     pool[Symbol.dispose]();
     expect(pool.isOpen).toBe(true);
@@ -63,7 +63,7 @@ describe('a pool', () => {
     hold[Symbol.dispose]();
     expect(pool.isOpen).toBe(false);
     expect([countOpenFds(), window.mappingCount, window.allocatedBytes]).toEqual(before);
-    expect(pool.take(1)).toBeUndefined();
+    expect(pool.take(PAIR_BUFFERS)).toBeUndefined();
     expect(() => pool.hold()).toThrow(expect.objectContaining({ code: 'ERR_IAVF_STATE' }));
   });
 
@@ -97,6 +97,14 @@ describe('a port of a pool', () => {
     expect([pool.free, pool.setAside]).toEqual([PAIR_BUFFERS, 0]);
   });
 
+  test('takes as many of its buffers as its rings have descriptors', async () => {
+    using pool = BufferPool.open({ queuePairs: 1 });
+    const port = await IavfPort.open('net_iavf0', async () => new FakeDevice(window), { pool, queues: 2, rxDescriptors: 128, txDescriptors: 96 });
+    expect([port.sharesBuffers, pool.free]).toEqual([true, PAIR_BUFFERS - 2 * (128 + 96)]);
+    await port.close();
+    expect(pool.free).toBe(PAIR_BUFFERS);
+  });
+
   test('posts the same buffers after a reset: what its slots had before may be another port\'s by now', async () => {
     using pool = BufferPool.open({ queuePairs: 1 });
     const device = new FakeDevice(window);
@@ -112,7 +120,7 @@ describe('a port of a pool', () => {
     const ring = device.at(device.queues().pairs[0]!.rx.ringAddress);
     expect(window.view.getBigUint64(ring, true)).toBe(POOL_BASE + BigInt(last));
     await port.close();
-    expect(sorted(pool.take(1)!.starts)).toEqual(all(1));
+    expect(sorted(pool.take(PAIR_BUFFERS)!.starts)).toEqual(all(1));
   });
 
   test('has buffers of its own where the pool is full', async () => {

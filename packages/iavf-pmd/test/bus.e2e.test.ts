@@ -11,13 +11,15 @@ afterAll(() => device[Symbol.asyncDispose]());
 
 test.each(['path=', 'addr=vfio-user:', 'addr='])('--vdev net_iavf0,%sSOCKET', async (key) => {
   await using bus = new VdevBus().register(driver);
-  const port = (await bus.probe(`net_iavf0,${key}${device.socket},queues=2`)).device as IavfPort;
+  const port = (await bus.probe(`net_iavf0,${key}${device.socket},queues=2,rxd=96,txd=64`)).device as IavfPort;
   expect(port.info).toMatchObject({ name: 'net_iavf0', maxRxQueues: 2 });
 });
 
 test.each([
   ['net_iavf0', /'path' or 'addr' is missing/],
   ['net_iavf0,path=/a,addr=0000:06:0d.0', /not both/],
+  ['net_iavf0,path=/a,rxd=100', /rxd=100: .*multiple of 32/],
+  ['net_iavf0,path=/a,txd=8192', /txd=8192: .*64 to 4096/],
   ['net_iavf0,addr=06:0d', /addr=06:0d: .*PCI address/],
 ])('%s is refused with a reason', async (text, reason) => {
   await using bus = new VdevBus().register(driver);

@@ -8,12 +8,14 @@ import { POOL_BASE } from '../src/dma-memory.ts';
 import { createDatapath, type DatapathInit } from '../src/datapath.ts';
 import { RXS_DD, RXS_EOP, RX_LENGTH_SHIFT, TXC_RS, TXD_DONE, TX_CMD_SHIFT } from '../src/descriptors.ts';
 import { Q_BUFFERS, Q_SLOTS, RX_DESCRIPTOR_BYTES, RX_PATIENCE, TX_DESCRIPTOR_BYTES } from '../src/layout.ts';
-import { BUFFER_STRIDE_BYTES, RING_LENGTH } from '../src/limits.ts';
+import { BUFFER_STRIDE_BYTES } from '../src/limits.ts';
 import { IavfPort } from '../src/port.ts';
 import { FakeDevice } from './fake-device.ts';
 import { attachablePort } from './port-rig.ts';
 
 const FRAME_BYTES = 60;
+/** Of the two cards' rings; together as many buffers as a queue pair of the pool has. */
+const LENGTHS = [{ rx: 512, tx: 512 }, { rx: 96, tx: 928 }] as const;
 let window: Window;
 let burst: OwnedBurst;
 beforeEach(() => {
@@ -28,6 +30,7 @@ afterEach(() => {
 
 /** A port, the device behind it as it sends and receives, and what has become of the frames by now. Every frame has a number. */
 class Card {
+  #lengths: { readonly rx: number; readonly tx: number } = LENGTHS[0];
   readonly device: FakeDevice = new FakeDevice(window);
   port!: IavfPort;
   datapath!: PortDatapath;
@@ -37,9 +40,11 @@ class Card {
   #rxNext = 0;
   #txNext = 0;
 
-  static async plug(pool: BufferPool): Promise<Card> {
+  static async plug(pool: BufferPool, which: number): Promise<Card> {
     const card = new Card();
-    card.port = await IavfPort.open('net_iavf', async () => card.device, { pool });
+    card.#lengths = LENGTHS[which]!;
+    const { rx, tx } = card.#lengths;
+    card.port = await IavfPort.open('net_iavf', async () => card.device, { pool, rxDescriptors: rx, txDescriptors: tx });
     await card.port.configure({ rxQueues: 1, txQueues: 1, peerTxCapabilities: 0 });
     await card.port.start();
     expect(card.port.sharesBuffers).toBe(true);
@@ -64,7 +69,7 @@ class Card {
     window.view.setUint32(place, number, true);
     window.view.setBigUint64(at + 8, BigInt(RXS_DD | RXS_EOP) | (BigInt(FRAME_BYTES) << BigInt(RX_LENGTH_SHIFT)), true);
     this.coming.push(number);
-    this.#rxNext = (this.#rxNext + 1) % RING_LENGTH;
+    this.#rxNext = (this.#rxNext + 1) % this.#lengths.rx;
   }
 
   receive(): number {
@@ -78,7 +83,7 @@ class Card {
   /** The device sends: only now it looks at the buffers. */
   send(): void {
     const ring = this.device.at(this.device.queues().pairs[0]!.tx.ringAddress);
-    for (const tail = window.u32[this.device.doorbells!.tx >>> 2]!; this.#txNext !== tail; this.#txNext = (this.#txNext + 1) % RING_LENGTH) {
+    for (const tail = window.u32[this.device.doorbells!.tx >>> 2]!; this.#txNext !== tail; this.#txNext = (this.#txNext + 1) % this.#lengths.tx) {
       const at = ring + this.#txNext * TX_DESCRIPTOR_BYTES;
       const place = this.#place(window.view.getBigUint64(at, true));
       const number = this.going.shift()!;
@@ -104,10 +109,11 @@ class Card {
 
   owned(): number[] {
     const { rxBlocks, txBlocks } = this.#init();
-    return [...rxBlocks, ...txBlocks].flatMap((block) => {
+    const slots = (block: number, length: number): number[] => {
       const word = window.u32[(block + Q_SLOTS) >>> 2]! >>> 2;
-      return [...window.u32.subarray(word, word + RING_LENGTH)];
-    });
+      return [...window.u32.subarray(word, word + length)];
+    };
+    return [...slots(rxBlocks[0]!, this.#lengths.rx), ...slots(txBlocks[0]!, this.#lengths.tx)];
   }
 }
 
@@ -124,7 +130,7 @@ test('frames pass from card to card as they came, through resets, and while card
     fc.asyncProperty(fc.array(step, { minLength: 10, maxLength: 60 }), async (steps) => {
       // Room for the two cards and nothing else: the next one gets what the last one left.
       using pool = BufferPool.open({ queuePairs: 2 });
-      const cards = [await Card.plug(pool), await Card.plug(pool)];
+      const cards = [await Card.plug(pool, 0), await Card.plug(pool, 1)];
       let number = 0;
       try {
         for (const next of steps) {
@@ -149,7 +155,7 @@ test('frames pass from card to card as they came, through resets, and while card
           } else {
             await card.unplug();
             expect([pool.free, pool.setAside]).toEqual([PAIR_BUFFERS, 0]);
-            cards[next.card] = await Card.plug(pool);
+            cards[next.card] = await Card.plug(pool, next.card);
           }
           expect(new Set(cards.flatMap((one) => one.owned())).size).toBe(2 * PAIR_BUFFERS);
         }
@@ -157,7 +163,7 @@ test('frames pass from card to card as they came, through resets, and while card
       } finally {
         for (const card of cards) await card.unplug();
       }
-      const rest = pool.take(2)!;
+      const rest = pool.take(2 * PAIR_BUFFERS)!;
       expect(rest.starts.toSorted((a, b) => a - b)).toEqual(Array.from({ length: 2 * PAIR_BUFFERS }, (_, i) => i * BUFFER_STRIDE_BYTES));
       rest.give(rest.starts, true);
     }),
@@ -167,12 +173,12 @@ test('frames pass from card to card as they came, through resets, and while card
 
 test('a frame goes from card to card where it lies', async () => {
   using pool = BufferPool.open({ queuePairs: 2 });
-  const [a, b] = [await Card.plug(pool), await Card.plug(pool)];
-  const before = [a.owned()[0]!, b.owned()[RING_LENGTH]!];
+  const [a, b] = [await Card.plug(pool, 0), await Card.plug(pool, 1)];
+  const before = [a.owned()[0]!, b.owned()[LENGTHS[1].rx]!];
   a.come(7);
   expect(a.receive()).toBe(1);
   b.datapath.txBurst(0, burst, 1);
-  expect([a.owned()[0], b.owned()[RING_LENGTH]]).toEqual(before.toReversed());
+  expect([a.owned()[0], b.owned()[LENGTHS[1].rx]]).toEqual(before.toReversed());
   b.going.push(7);
   b.send();
   await a.unplug();
@@ -182,7 +188,7 @@ test('a frame goes from card to card where it lies', async () => {
 test('between cards of two pools it is copied', async () => {
   using one = BufferPool.open({ queuePairs: 1 });
   using other = BufferPool.open({ queuePairs: 1 });
-  const [a, b] = [await Card.plug(one), await Card.plug(other)];
+  const [a, b] = [await Card.plug(one, 0), await Card.plug(other, 1)];
   const before = [a.owned(), b.owned()];
   a.come(7);
   expect(a.receive()).toBe(1);

@@ -95,6 +95,19 @@ describe('start and stop', () => {
     expect(opened.link().up).toBe(false);
   });
 
+  test('rings are as long as they are asked to be, every Rx descriptor but one posted', async () => {
+    await started({ queues: 2, rxDescriptors: 96, txDescriptors: 4096 });
+    const { pairs } = device.queues();
+    expect(pairs.slice(0, 2).map(({ rx, tx }) => [rx.ringLength, tx.ringLength])).toEqual([[96, 4096], [96, 4096]]);
+    expect(window.u32[device.doorbells!.rx >>> 2]).toBe(95);
+    const posted = pairs.slice(0, 2).flatMap(({ rx }) => Array.from({ length: 95 }, (_, i) => window.view.getBigUint64(device.at(rx.ringAddress) + 32 * i, true)));
+    expect(new Set(posted).size).toBe(2 * 95);
+  });
+
+  test.each([{ rxDescriptors: 32 }, { txDescriptors: 8192 }, { rxDescriptors: 100 }, { txDescriptors: Number.NaN }])('rings of %o are refused', async (options) => {
+    await expect(open(options)).rejects.toMatchObject({ code: 'ERR_IAVF_CONFIG', message: expect.stringMatching(/want 64 to 4096, a multiple of 32/) as string });
+  });
+
   test('link changes are followed while it runs', async () => {
     const opened = await started();
     const change = new Promise<LinkStatus>((resolve) => opened.onLink(resolve));

@@ -131,6 +131,23 @@ describe('rxBurst', () => {
     expect(burst(32)).toBe(32);
   });
 
+  test('a quarter of the ring is full enough', () => {
+    writeBack(0, word(RXS_DD | RXS_EOP, 60));
+    expect(burst(64)).toBe(1);
+    for (let i = 1; i <= LENGTH / 4; i++) writeBack(i, word(RXS_DD | RXS_EOP, 60));
+    expect(burst(64)).toBe(0);
+    writeBack(LENGTH / 4 + 1, word(RXS_DD | RXS_EOP, 60));
+    expect(burst(64)).toBe(LENGTH / 4 + 1);
+  });
+
+  test('it does not wait where few descriptors are posted: the device may be waiting for more', () => {
+    const most = LENGTH - LENGTH / 4;
+    for (let i = 0; i < most; i++) writeBack(i, word(RXS_DD | RXS_EOP, 60));
+    expect(burst(64)).toBe(most);
+    expect(burst(64)).toBe(0);
+    expect(view.getUint32(DOORBELL, true)).toBe(most - 1);
+  });
+
   test('polls of other queues count as waiting, and so does a wrap of the count', () => {
     now = 0xffff_ffff - RX_PATIENCE / 2;
     writeBack(0, word(RXS_DD | RXS_EOP, 60));

@@ -14,6 +14,9 @@ export interface CardsSettings {
   readonly burst: number;
   /** Of each card; the driver has an lcore for each. Default 1. */
   readonly queues?: number;
+  /** Descriptors of each of the driver's rings. Default 512. */
+  readonly rxDescriptors?: number;
+  readonly txDescriptors?: number;
   /** Of the device process. Default 1. */
   readonly lcores?: number;
 }
@@ -33,7 +36,7 @@ export class Cards implements AsyncDisposable {
   }
 
   /** Resolves when every card has link. `socket` names the n-th one's socket. */
-  static async start(count: number, socket: (n: number) => string, { frameBytes, inFlight, burst, queues = 1, lcores = 1 }: CardsSettings): Promise<Cards> {
+  static async start(count: number, socket: (n: number) => string, { frameBytes, inFlight, burst, queues = 1, rxDescriptors = 512, txDescriptors = 512, lcores = 1 }: CardsSettings): Promise<Cards> {
     await using undo = new AsyncDisposableStack();
     const sockets = Array.from({ length: count }, (_, n) => socket(n));
     // On a processor each where there is one lcore each; else the scheduler sees to it.
@@ -42,7 +45,7 @@ export class Cards implements AsyncDisposable {
     const device = undo.use(new Child('iavf-device', [process.execPath, DEVICE_PROGRAM, ...sockets.flatMap((path) => ['--socket', path]), '--far', 'loop', '--queues', String(queues), '--lcores', String(lcores), '--burst', String(burst), '--log-level', 'error'], pinned ? 0 : undefined));
     for (let n = 0; n < count; n++) await device.line((line) => line.includes(' listens on '), START_MS);
     const startMs = performance.now() - began;
-    const driver = undo.use(new Child('iavf-drivers', [process.execPath, DRIVER_PROGRAM, String(frameBytes), String(inFlight), String(burst), String(queues), ...sockets], pinned ? 1 : undefined));
+    const driver = undo.use(new Child('iavf-drivers', [process.execPath, DRIVER_PROGRAM, String(frameBytes), String(inFlight), String(burst), String(queues), String(rxDescriptors), String(txDescriptors), ...sockets], pinned ? 1 : undefined));
     await driver.line((line) => line.includes('"ready":true'), START_MS);
     return new Cards(device, driver, undo.move(), startMs);
   }

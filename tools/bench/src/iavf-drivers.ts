@@ -1,15 +1,16 @@
 /**
- * The driver process for many cards: `node iavf-drivers.ts FRAME_BYTES FRAMES_IN_FLIGHT BURST QUEUES SOCKET…`. With frames in flight (in
- * all; spread evenly) our iavf driver forwards to itself on every queue pair of every card, one lcore for each queue pair of a card;
- * without, the cards are idle. Frames are UDP over IPv4, each of a flow of its own, so that RSS spreads them. Answers a JSON line to every
- * line on stdin: `count` (frames received, by all), `first CARD` (microseconds until a frame that is sent comes back).
+ * The driver process for many cards: `node iavf-drivers.ts FRAME_BYTES FRAMES_IN_FLIGHT BURST QUEUES RXD TXD SOCKET…`, with so many descriptors
+ * in each ring. With frames in flight (in all; spread evenly) our iavf driver forwards to itself on every queue pair of every card, one lcore
+ * for each queue pair of a card; without, the cards are idle. Frames are UDP over IPv4, each of a flow of its own, so that RSS spreads them.
+ * Answers a JSON line to every line on stdin: `count` (frames received, and lost anywhere, by all), `first CARD` (microseconds until a frame
+ * that is sent comes back).
  */
 import { createInterface } from 'node:readline';
 import { attachWindow, Quiescence, Window } from '@emudev/dma';
 import { allocateBurst, LcorePool, type Burst, type CreateDatapath, type PortDatapath, type Stream } from '@emudev/ethdev';
 import { deviceAt, IavfPort } from '@emudev/iavf-pmd';
 
-const [frameText = '60', inFlightText = '0', burstText = '64', queuesText = '1', ...sockets] = process.argv.slice(2);
+const [frameText = '60', inFlightText = '0', burstText = '64', queuesText = '1', rxdText = '512', txdText = '512', ...sockets] = process.argv.slice(2);
 const frameBytes = Number(frameText);
 const queues = Number(queuesText);
 const FIRST_PATIENCE_MS = 1000;
@@ -19,7 +20,7 @@ const window = undo.use(Window.open());
 const burst: Burst = undo.use(allocateBurst(window, 64));
 const cards: { readonly port: IavfPort; readonly datapath: PortDatapath }[] = [];
 for (const [n, socket] of sockets.entries()) {
-  const port = await IavfPort.open(`net_iavf${n}`, deviceAt(`vfio-user:${socket}`), { queues });
+  const port = await IavfPort.open(`net_iavf${n}`, deviceAt(`vfio-user:${socket}`), { queues, rxDescriptors: Number(rxdText), txDescriptors: Number(txdText) });
   undo.defer(() => port.close());
   await port.configure({ rxQueues: queues, txQueues: queues, peerTxCapabilities: 0 });
   await port.start();

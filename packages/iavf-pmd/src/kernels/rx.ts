@@ -28,13 +28,13 @@ function repost(q: u32, ring: u32, length: u32, head: u32): void {
   publish(load<u32>(q + Q_DOORBELL), tail);
 }
 
-/** The descriptor `ahead` from here is the device's and done, so all before it are. */
+/** The descriptor `ahead` from here is the device's and done, so all before it are. Or there are so few that the device waits for more. */
 @inline
 function looksFull(q: u32, ring: u32, length: u32, head: u32, ahead: u32): bool {
   const tail = load<u32>(q + Q_TAIL);
   const posted = tail >= head ? tail - head : tail + length - head;
   // Beyond the posted ones lie old write-backs.
-  if (posted <= ahead) return false;
+  if (posted <= ahead) return true;
   const at = head + ahead < length ? head + ahead : head + ahead - length;
   return (<u32>atomic.load<u64>(ring + at * RX_DESCRIPTOR_BYTES, 8) & RXS_DD) != 0;
 }
@@ -123,7 +123,7 @@ export function rxBurst(q: u32, records: u32, max: u32, arena: u32, arenaBytes: 
   let skip = load<u32>(q + RXQ_SKIP);
   let head = load<u32>(q + Q_HEAD);
   if (now - load<u32>(q + RXQ_LAST) <= RX_PATIENCE) {
-    const ahead = max == 0 ? 0 : min<u32>(max - 1, RX_LOOKAHEAD);
+    const ahead = max == 0 ? 0 : min<u32>(min<u32>(max - 1, RX_LOOKAHEAD), length >> 2);
     if (!looksFull(q, ring, length, head, ahead)) return 0;
     touch(ring, length, head, ahead);
   }

@@ -70,10 +70,10 @@ export function rxBurstTwin(memory: TwinMemory, q: number, records: number, max:
   const ring = get(Q_RING);
   const length = get(Q_LENGTH);
   if ((now - get(RXQ_LAST)) >>> 0 <= RX_PATIENCE) {
-    const lookahead = Math.min(Math.max(max - 1, 0), RX_LOOKAHEAD);
+    const lookahead = Math.min(Math.max(max - 1, 0), RX_LOOKAHEAD, length >>> 2);
     const ahead = ring + ((get(Q_HEAD) + lookahead) % length) * RX_DESCRIPTOR_BYTES;
     const posted = (get(Q_TAIL) - get(Q_HEAD) + length) % length;
-    if (posted <= lookahead || (view.getUint32(ahead + 8, true) & RXS_DD) === 0) return 0;
+    if (posted > lookahead && (view.getUint32(ahead + 8, true) & RXS_DD) === 0) return 0;
   }
   const tail = repost(view, q);
   const bufferBytes = get(Q_BUFFER_BYTES);
