@@ -34,6 +34,9 @@ export const RING_MASK_INTERRUPT = 1;
 export const DESCRIPTOR_BYTES = 16;
 /** Byte offset of u16 flags and, in the high half of the same word, the region. */
 export const DESCRIPTOR_FLAGS_REGION = 0;
+/** The two apart. */
+export const DESCRIPTOR_FLAGS = 0;
+export const DESCRIPTOR_REGION = 2;
 /** Byte offset of u32 length. */
 export const DESCRIPTOR_LENGTH = 4;
 /** Byte offset of u32 offset. */

@@ -4,44 +4,47 @@
  */
 import { copy, copyFrame, MIN_COPY_FRAME_BYTES } from '../../../../tools/kernels/src/kernels/copy';
 import {
-  ARENA_ALIGNMENT, DESCRIPTOR_BYTES, DESCRIPTOR_LENGTH, DESCRIPTOR_NEXT, DESCRIPTOR_OFFSET, FAULT_INDEX, FRAME_QUEUE, FRAME_RECORD_BYTES,
+  ARENA_ALIGNMENT, DESCRIPTOR_BYTES, DESCRIPTOR_FLAGS, DESCRIPTOR_LENGTH, DESCRIPTOR_NEXT, DESCRIPTOR_OFFSET, FAULT_INDEX, FRAME_QUEUE, FRAME_RECORD_BYTES,
   MAX_FRAME_BYTES, MIN_FRAME_BYTES, OUTCOME_EMPTY, OUTCOME_FAULT, QUEUE_BUFFERS_OFFSET, QUEUE_BUFFER_BYTES, QUEUE_BUFFER_STRIDE,
   QUEUE_BURST_BYTES, QUEUE_BURST_ERRORS, QUEUE_FAULT, QUEUE_INDEX, QUEUE_MASK, QUEUE_NEXT, QUEUE_NUMBER, QUEUE_OUTCOME, QUEUE_RING, QUEUE_SERVER,
   QUEUE_STATE, QUEUE_UP, RING_DESCRIPTORS, RING_HEAD, RING_TAIL,
 } from './layout';
-import { locate } from './region';
+import { addressOf, lies, locate } from './region';
 
 /** How many descriptors the frame gathered last took. */
 let taken: u32 = 0;
 
-/** What `takeSingles` leaves behind: the next descriptor, where the next frame goes, and bytes. */
-let singlesNext: u32 = 0;
+/** What `takeSingles` leaves behind: where the next frame goes, and bytes. */
 let singlesData: u32 = 0;
 let singlesBytes: u32 = 0;
 
-/** The frames from descriptor `next` on as long as each is a good one in one buffer and not tiny: nearly all. Returns their number. */
-function takeSingles(cells: u32, ring: u32, mask: u32, next: u32, count: u32, record: u32, number: u64, data: u32, end: u32): u32 {
-  const descriptors = ring + RING_DESCRIPTORS;
+/**
+ * The frames from `descriptor` on, at most `count` and none behind the ring's end, as long as each is a good one in one buffer and not tiny:
+ * nearly all. Returns their number. Pointers move on before they are used, as in tx.ts.
+ */
+function takeSingles(cells: u32, descriptor: u32, record: u32, count: u32, number: u64, data: u32, end: u32): u32 {
   const second = i64x2.replace_lane(i64x2.splat(0), 1, number);
   const first = record;
   const last = record + count * FRAME_RECORD_BYTES;
   let bytes: u32 = 0;
-  while (record != last && data <= end) {
-    const descriptor = descriptors + (next & mask) * DESCRIPTOR_BYTES;
-    const word = load<u64>(descriptor); // CLIENT: flags, region and length, once more only if nothing came of it
-    const length = <u32>(word >> 32);
-    if ((<u32>word & DESCRIPTOR_NEXT) != 0 || length - MIN_COPY_FRAME_BYTES > MAX_FRAME_BYTES - MIN_COPY_FRAME_BYTES) break;
-    const from = locate(cells, <u32>word >> 16, load<u32>(descriptor, DESCRIPTOR_OFFSET), length); // CLIENT: likewise
-    if (from == 0) break;
-    copyFrame(data, from, length);
+  record -= FRAME_RECORD_BYTES;
+  descriptor -= DESCRIPTOR_BYTES;
+  while (true) {
+    record += FRAME_RECORD_BYTES;
+    descriptor += DESCRIPTOR_BYTES;
+    if (record == last || data > end) break;
+    // CLIENT: each once, and once more only if nothing came of it
+    const length = load<u32>(descriptor, DESCRIPTOR_LENGTH);
+    const word = load<u32>(descriptor, DESCRIPTOR_FLAGS);
+    const offset = load<u32>(descriptor, DESCRIPTOR_OFFSET);
+    if (length - MIN_COPY_FRAME_BYTES > MAX_FRAME_BYTES - MIN_COPY_FRAME_BYTES || (word & DESCRIPTOR_NEXT) != 0) break;
+    if (!lies(cells, word >> 16, offset, length)) break;
+    copyFrame(data, addressOf(cells, word >> 16, offset), length);
     v128.store(record, i64x2.replace_lane(i64x2.splat(0), 0, <u64>data | (<u64>length << 32)));
     v128.store(record, second, 16);
-    record += FRAME_RECORD_BYTES;
-    ++next;
     bytes += length;
     data = (data + length + ARENA_ALIGNMENT - 1) & ~(ARENA_ALIGNMENT - 1);
   }
-  singlesNext = next & 0xffff;
   singlesData = data;
   singlesBytes = bytes;
   return (record - first) / FRAME_RECORD_BYTES;
@@ -80,8 +83,10 @@ export function rxBurst(cells: u32, queue: u32, records: u32, max: u32, arena: u
   let bytes: u32 = 0;
   let errors: u32 = 0;
   while (available != 0 && record != lastRecord && data <= end) {
-    const count = takeSingles(cells, ring, mask, next, min<u32>(available, (lastRecord - record) / FRAME_RECORD_BYTES), record, number, data, end);
-    next = singlesNext;
+    const slot = next & mask;
+    const most = min<u32>(min<u32>(available, (lastRecord - record) / FRAME_RECORD_BYTES), mask + 1 - slot);
+    const count = takeSingles(cells, ring + RING_DESCRIPTORS + slot * DESCRIPTOR_BYTES, record, most, number, data, end);
+    next = (next + count) & 0xffff;
     data = singlesData;
     bytes += singlesBytes;
     available -= count;

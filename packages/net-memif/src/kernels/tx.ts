@@ -1,12 +1,12 @@
 /** Transmit: frames of a burst into buffers of the shared memory, those of a server being named by its peer. */
 import { copy, copyFrame, MIN_COPY_FRAME_BYTES } from '../../../../tools/kernels/src/kernels/copy';
 import {
-  DESCRIPTOR_BYTES, DESCRIPTOR_LENGTH, DESCRIPTOR_NEXT, DESCRIPTOR_OFFSET, FAULT_BUFFER, FAULT_INDEX, FRAME_DATA,
+  DESCRIPTOR_BYTES, DESCRIPTOR_FLAGS, DESCRIPTOR_LENGTH, DESCRIPTOR_NEXT, DESCRIPTOR_OFFSET, DESCRIPTOR_REGION, FAULT_BUFFER, FAULT_INDEX, FRAME_DATA,
   FRAME_LENGTH, FRAME_RECORD_BYTES, MAX_FRAME_BYTES, OUTCOME_FAULT, OUTCOME_SIGNAL, QUEUE_BUFFERS, QUEUE_BUFFERS_OFFSET, QUEUE_BUFFER_BYTES,
   QUEUE_BUFFER_STRIDE, QUEUE_BURST_BYTES, QUEUE_BURST_ERRORS, QUEUE_FAULT, QUEUE_INDEX, QUEUE_MASK, QUEUE_OUTCOME, QUEUE_RING, QUEUE_SERVER,
   QUEUE_STATE, QUEUE_UP, RING_DESCRIPTORS, RING_FLAGS, RING_HEAD, RING_MASK_INTERRUPT, RING_TAIL,
 } from './layout';
-import { locate } from './region';
+import { addressOf, lies, locate } from './region';
 
 /** Of `scatter`: the buffers do not suffice, or one cannot be. A frame takes fewer descriptors than that. */
 const NO_ROOM: u32 = 0;
@@ -15,25 +15,31 @@ const BAD_BUFFER: u32 = 0xffffffff;
 /** Bytes of what `sendSingles` has sent. */
 let singlesBytes: u32 = 0;
 
-/** Server: copies the frames of these records as long as each is a good one, not tiny, and fits the client's next buffer: nearly all. Their number. */
-function sendSingles(cells: u32, ring: u32, mask: u32, index: u32, count: u32, record: u32): u32 {
-  const descriptors = ring + RING_DESCRIPTORS;
+/**
+ * Server: copies the frames of these records as long as each is a good one, not tiny, and fits the client's next buffer: nearly all. Their
+ * number. The descriptors are those from `descriptor` on, as many as there are records. Both pointers move on before they are used: the
+ * result of an addition is an address as it is, what a loop carries along has to be extended first, and takes a second register.
+ */
+function sendSingles(cells: u32, descriptor: u32, record: u32, count: u32): u32 {
   const first = record;
   const last = record + count * FRAME_RECORD_BYTES;
   let bytes: u32 = 0;
-  while (record != last) {
-    const frame = load<u64>(record);
-    const length = <u32>(frame >> 32);
-    if (length - MIN_COPY_FRAME_BYTES > MAX_FRAME_BYTES - MIN_COPY_FRAME_BYTES) break;
-    const descriptor = descriptors + (index & mask) * DESCRIPTOR_BYTES;
-    const word = load<u64>(descriptor); // CLIENT: flags, region and length, once more only if nothing came of it
-    const room = <u32>(word >> 32);
-    const to = locate(cells, <u32>word >> 16, load<u32>(descriptor, DESCRIPTOR_OFFSET), room); // CLIENT: likewise
-    if (to == 0 || room < length) break;
-    copyFrame(to, <u32>frame, length);
-    store<u64>(descriptor, (word & 0xffff0000) | (<u64>length << 32));
+  record -= FRAME_RECORD_BYTES;
+  descriptor -= DESCRIPTOR_BYTES;
+  while (true) {
     record += FRAME_RECORD_BYTES;
-    ++index;
+    descriptor += DESCRIPTOR_BYTES;
+    if (record == last) break;
+    const length = load<u32>(record, FRAME_LENGTH);
+    if (length - MIN_COPY_FRAME_BYTES > MAX_FRAME_BYTES - MIN_COPY_FRAME_BYTES) break;
+    // CLIENT: each once, and once more only if nothing came of it
+    const region = <u32>load<u16>(descriptor, DESCRIPTOR_REGION);
+    const room = load<u32>(descriptor, DESCRIPTOR_LENGTH);
+    const offset = load<u32>(descriptor, DESCRIPTOR_OFFSET);
+    if (room < length || !lies(cells, region, offset, room)) break;
+    copyFrame(addressOf(cells, region, offset), load<u32>(record, FRAME_DATA), length);
+    store<u16>(descriptor, 0, DESCRIPTOR_FLAGS);
+    store<u32>(descriptor, length, DESCRIPTOR_LENGTH);
     bytes += length;
   }
   singlesBytes = bytes;
@@ -65,7 +71,10 @@ export function txBurst(cells: u32, queue: u32, records: u32, count: u32): u32 {
   let errors: u32 = 0;
   for (; sent < count; ++sent) {
     if (server) {
-      const singles = sendSingles(cells, ring, mask, index, min<u32>(count - sent, free), records + sent * FRAME_RECORD_BYTES);
+      // As far as the end of the ring: the frame there goes the other way.
+      const slot = index & mask;
+      const most = min<u32>(min<u32>(count - sent, free), mask + 1 - slot);
+      const singles = sendSingles(cells, ring + RING_DESCRIPTORS + slot * DESCRIPTOR_BYTES, records + sent * FRAME_RECORD_BYTES, most);
       index = (index + singles) & 0xffff;
       free -= singles;
       bytes += singlesBytes;
