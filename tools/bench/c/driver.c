@@ -66,12 +66,12 @@ static u32 rx_burst(u32 q, u32 records, u32 max, u32 now) {
 }
 
 /* Which of the partner's slots that the driver holds owns the frame's buffer: it gets `mine` instead. ~0: none of those left to look at. */
-static u32 held_slot, held_count, held_slots;
-static inline u32 exchange(u32 length, u32 mine, u32 offset, u32 size, u32 buffer_bytes) {
+static u32 held_slot, held_count, held_slots, held_length;
+static inline u32 exchange(u32 mine, u32 offset, u32 size, u32 buffer_bytes) {
   while (held_count != 0) {
     u32 theirs = held_slots + held_slot * 4, start = get32(theirs);
     --held_count;
-    if (++held_slot == length) held_slot = 0;
+    if (++held_slot == held_length) held_slot = 0;
     if (offset - start <= buffer_bytes - size) {
       set32(theirs, get32(mine));
       set32(mine, start);
@@ -98,12 +98,13 @@ static u32 tx_burst(u32 q, u32 records, u32 frames) {
     u32 first = get32(partner + Q_HEAD);
     held_slot = get32(partner + Q_TAIL);
     held_slots = get32(partner + Q_SLOTS);
-    held_count = first >= held_slot ? first - held_slot : first + length - held_slot;
+    held_length = get32(partner + Q_LENGTH);
+    held_count = first >= held_slot ? first - held_slot : first + held_length - held_slot;
   }
   for (u32 n = 0; n < frames; ++n, records += FRAME_RECORD_BYTES) {
     u32 data = get32(records), size = get32(records + FRAME_LENGTH);
     if (unlikely(size < MIN_TX_FRAME_BYTES || size > max_frame || size > buffer_bytes || (get32(records + FRAME_FLAGS) & FRAME_TX_MASK) != 0)) rare("work");
-    u32 at = data - buffers < pool ? exchange(length, slots + head * 4, data - buffers, size, buffer_bytes) : ~0u;
+    u32 at = data - buffers < pool ? exchange(slots + head * 4, data - buffers, size, buffer_bytes) : ~0u;
     if (at == ~0u) {
       at = get32(slots + head * 4);
       copy(buffers + at, data, size);

@@ -69,16 +69,19 @@ function offloads(record: u32, data: u32, bytes: u32, flags: u32): u64 {
 let heldSlot: u32 = 0;
 let heldCount: u32 = 0;
 let heldBuffers: u32 = 0;
+/** Of the partner's ring. */
+let heldLength: u32 = 0;
 
 @inline
-function usePartner(q: u32, length: u32): void {
+function usePartner(q: u32): void {
   const partner = load<u32>(q + TXQ_PARTNER);
   heldCount = 0;
   if (partner == 0 || load<u32>(partner + Q_ENABLED) == 0) return;
   const head = load<u32>(partner + Q_HEAD);
   heldSlot = load<u32>(partner + Q_TAIL);
   heldBuffers = load<u32>(partner + Q_SLOTS);
-  heldCount = head >= heldSlot ? head - heldSlot : head + length - heldSlot;
+  heldLength = load<u32>(partner + Q_LENGTH);
+  heldCount = head >= heldSlot ? head - heldSlot : head + heldLength - heldSlot;
 }
 
 /**
@@ -87,12 +90,12 @@ function usePartner(q: u32, length: u32): void {
  * elsewhere, or was passed over (it has been sent already, or out of order): copy it.
  */
 @inline
-function exchange(length: u32, mine: u32, offset: u32, size: u32, bufferBytes: u32): bool {
+function exchange(mine: u32, offset: u32, size: u32, bufferBytes: u32): bool {
   let found = false;
   while (heldCount != 0 && !found) {
     const theirs = heldBuffers + heldSlot * 4;
     --heldCount;
-    if (++heldSlot == length) heldSlot = 0;
+    if (++heldSlot == heldLength) heldSlot = 0;
     const start = load<u32>(theirs);
     if (offset - start <= bufferBytes - size) {
       store<u32>(theirs, load<u32>(mine));
@@ -113,6 +116,7 @@ function sendHeld(q: u32, ring: u32, length: u32, head: u32, count: u32, record:
   const buffers = load<u32>(q + Q_BUFFERS);
   const iova = load<u64>(q + Q_IOVA);
   const theirs = heldBuffers;
+  const theirLength = heldLength;
   let slot = heldSlot;
   if (count > heldCount) count = heldCount;
   const first = record;
@@ -131,7 +135,7 @@ function sendHeld(q: u32, ring: u32, length: u32, head: u32, count: u32, record:
     );
     bytes += size;
     if (++head == length) head = 0;
-    if (++slot == length) slot = 0;
+    if (++slot == theirLength) slot = 0;
     record += FRAME_RECORD_BYTES;
   }
   const sent = (record - first) / FRAME_RECORD_BYTES;
@@ -195,7 +199,7 @@ export function txBurst(q: u32, records: u32, count: u32): u32 {
   // Frames come out of one queue: if the first lies in the pool that the partner has, most do, and otherwise none
   const isForeign = count != 0 && load<u32>(records + FRAME_DATA) - buffers >= poolBytes;
   if (isForeign) heldCount = 0;
-  else usePartner(q, length);
+  else usePartner(q);
 
   let packets: u32 = 0;
   let bytes: u64 = 0;
@@ -267,7 +271,7 @@ export function txBurst(q: u32, records: u32, count: u32): u32 {
     do {
       const part = left < bufferBytes ? left : bufferBytes;
       let at = from - buffers; // of the pool
-      if (heldCount == 0 || part != size || at >= poolBytes || !exchange(length, slots + head * 4, at, size, bufferBytes)) {
+      if (heldCount == 0 || part != size || at >= poolBytes || !exchange(slots + head * 4, at, size, bufferBytes)) {
         at = load<u32>(slots + head * 4);
         copy(buffers + at, from, part);
       }

@@ -82,7 +82,7 @@ function heldSlots(view: DataView, q: number): number[] {
   const at = (offset: number): number => view.getUint32(offset, true);
   const partner = at(q + TXQ_PARTNER);
   if (partner === 0 || at(partner + Q_ENABLED) === 0) return [];
-  const length = at(q + Q_LENGTH);
+  const length = at(partner + Q_LENGTH);
   const tail = at(partner + Q_TAIL);
   const count = (at(partner + Q_HEAD) - tail + length) % length;
   return Array.from({ length: count }, (_, n) => at(partner + Q_SLOTS) + 4 * ((tail + n) % length));
