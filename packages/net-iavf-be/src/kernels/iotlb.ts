@@ -75,6 +75,12 @@ export function translate(iova: u64): u32 {
   return lookUp(iova);
 }
 
+/** Whether the address translated last lies in a chunk that is mapped as a whole. */
+@inline
+export function isWholeChunk(iova: u64): bool {
+  return (iova >> CHUNK_SHIFT) + 1 == cachedKey;
+}
+
 function lookUp(iova: u64): u32 {
   if (aheadCount != 0 && load<u64>(ahead) == iova) return takeAhead(iova);
   const key: u64 = (iova >> CHUNK_SHIFT) + 1;

@@ -2,10 +2,10 @@
  * Runs of Tx packets that are one descriptor each, to copy out of one piece of memory: nearly all. The loops are compiled once for packets
  * to send as they are and once for those with a checksum to insert, so that each keeps its variables in registers.
  */
-import { FRAME_RECORD_BYTES, PADDED_FRAME_BYTES } from './layout';
+import { CHUNK_BYTES, FRAME_RECORD_BYTES, PADDED_FRAME_BYTES } from './layout';
 import { copySummed, fold, MAX_SKIPPED, sumIpv4Header } from './checksum';
 import { copyFrame } from '../../../../tools/kernels/src/kernels/copy';
-import { span, translate } from './iotlb';
+import { isWholeChunk, span, translate } from './iotlb';
 import { publish } from './publish';
 import {
   CMD_IIPT, CMD_IIPT_IPV4_CSUM, CMD_L4T, CMD_L4T_TCP, CMD_L4T_UDP, CMD_SPECIAL, cmdOf, l2Of, l3Of, l4Of, OFFSETS_MASK, QW1_EOP, QW1_RS, sizeOf,
@@ -62,40 +62,71 @@ function takeRun(
   // Of those with checksums, all of a run have this in common
   const kind = summed ? qw1 & (WORK_MASK | OFFSETS_MASK) : 0;
   const least = summed ? leastBytes(qw1) : PADDED_FRAME_BYTES;
-  let frames: u32 = 0;
-  let total: u32 = 0;
-  let group: u32 = 0;
-  let raise: u32 = 0;
+  const first = record;
+  // As far as the end of the ring: behind it, another run begins
+  const last = record + min<u32>(count, length - head) * FRAME_RECORD_BYTES;
+  // Pointers move on before they are used: the result of an addition is an address as it is, what a loop carries along takes a second register
+  let descriptor = ring + (head << 4) - 16;
+  record -= FRAME_RECORD_BYTES;
+  /** Bytes, frames to a group from bit 32 on, frames with RS from bit 48 on: one register instead of three. */
+  let sums: u64 = 0;
+  // The chunk of the buffer translated last: nearly always those of a run lie in one, and a call among them would put variables on the stack
+  let start: u64 = 0;
+  let base: u32 = 0;
+  let size: u32 = 0;
+  let outside: u32 = 0;
   while (true) {
-    const bytes = sizeOf(qw1);
-    if (bytes < least || bytes > maxFrame || <i32>(end - cursor) < <i32>bytes) break;
-    const from = translate(load<u64>(ring + (head << 4))); // GUEST: fetched once more only if nothing came of it
-    if (from == 0 || span < bytes) break;
-    if (summed) copyAndInsert(cursor, from, bytes, kind);
-    else copyFrame(cursor, from, bytes);
-    v128.store(record, i64x2.replace_lane(i64x2.splat(0), 0, <u64>cursor | (<u64>bytes << 32)));
-    v128.store(record, second, 16);
-    group += load<u8>(cursor) & 1;
-    total += bytes;
-    cursor = (cursor + bytes + 63) & ~63;
-    if ((qw1 & QW1_RS) != 0) {
-      publish(ring + (head << 4) + 8, qw1 | 0xf);
-      raise = RAISE;
+    let iova: u64 = 0;
+    let inside = true;
+    while (true) {
+      record += FRAME_RECORD_BYTES;
+      descriptor += 16;
+      if (record == last) {
+        qw1 = NOTHING_FETCHED;
+        break;
+      }
+      // GUEST: fetched once, and again only if nothing came of it; of the first packet, only `kind` is left of what it was before
+      qw1 = load<u64>(descriptor, 8);
+      if ((qw1 & (summed ? SIMPLE_MASK | WORK_MASK | OFFSETS_MASK : SIMPLE_MASK | WORK_MASK)) != (QW1_EOP | kind)) break;
+      const bytes = sizeOf(qw1);
+      if (bytes < least || bytes > maxFrame || <i32>(end - cursor) < <i32>bytes) break;
+      iova = load<u64>(descriptor); // GUEST: likewise
+      const within = iova - start;
+      inside = within <= <u64>size && <u32>within + bytes <= size;
+      if (!inside) break;
+      const from = base + <u32>within;
+      if (summed) copyAndInsert(cursor, from, bytes, kind);
+      else copyFrame(cursor, from, bytes);
+      v128.store(record, i64x2.replace_lane(i64x2.splat(0), 0, <u64>cursor | (<u64>bytes << 32)));
+      v128.store(record, second, 16);
+      sums += <u64>bytes | ((load<u64>(cursor) & 1) << 32);
+      cursor = (cursor + bytes + 63) & ~63;
+      if ((qw1 & QW1_RS) != 0) {
+        publish(descriptor + 8, qw1 | 0xf);
+        sums += <u64>1 << 48;
+      }
     }
-    if (++head == length) head = 0;
-    record += FRAME_RECORD_BYTES;
-    if (++frames == count) {
-      qw1 = NOTHING_FETCHED;
-      break;
-    }
-    qw1 = load<u64>(ring + (head << 4), 8); // GUEST: fetched once
-    if ((qw1 & (summed ? SIMPLE_MASK | WORK_MASK | OFFSETS_MASK : SIMPLE_MASK | WORK_MASK)) != (QW1_EOP | kind)) break;
+    // GUEST: the address of one that has been looked up may be another by now
+    if (inside || descriptor == outside) break;
+    base = translate(iova);
+    if (base == 0 || span < sizeOf(qw1)) break;
+    // What is not a whole chunk may have been looked up ahead, packet by packet
+    const whole = isWholeChunk(iova);
+    const within = whole ? <u32>iova & (CHUNK_BYTES - 1) : 0;
+    start = iova - within;
+    base -= within;
+    size = whole ? CHUNK_BYTES : sizeOf(qw1);
+    outside = descriptor;
+    record -= FRAME_RECORD_BYTES;
+    descriptor -= 16;
   }
+  const frames = (record - first) / FRAME_RECORD_BYTES;
+  head += frames;
   runFrames = frames;
-  runBytes = total;
-  runGroup = group;
-  runRaise = raise;
-  runHead = head;
+  runBytes = <u32>sums;
+  runGroup = <u32>(sums >> 32) & 0xffff;
+  runRaise = sums >> 48 != 0 ? RAISE : 0;
+  runHead = head == length ? 0 : head;
   runCursor = min<u32>(cursor, end);
   return qw1;
 }
