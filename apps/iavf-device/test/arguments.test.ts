@@ -11,6 +11,7 @@ describe('short cuts', () => {
       engine: 'io',
       lcores: [undefined],
       idleLatencyUs: 50,
+      busyPollUs: 10_000,
     });
   });
 

@@ -45,6 +45,7 @@ export interface LcoreWorkerData {
   readonly wakeFd: number;
   readonly idleSpins: number;
   readonly idleLatencyUs: number;
+  readonly busyPollUs: number;
   /** Processor to stay on. */
   readonly cpu: number | undefined;
 }
