@@ -17,6 +17,7 @@ export interface IavfPortArgs {
   readonly mtu: number;
   readonly promisc: boolean;
   readonly vlan_strip: boolean;
+  readonly short_rxd: boolean;
   readonly pool?: string;
 }
 
@@ -45,10 +46,11 @@ const portArgs: ArgSchema<IavfPortArgs> = {
   mtu: integerArg({ help: 'longest IP packet', min: MIN_MTU, max: MAX_FRAME_BYTES - FRAME_OVERHEAD_BYTES - FCS_BYTES, default: DEFAULT_MTU }),
   promisc: onOffArg({ help: 'receive what is not addressed to the port, too', default: false }),
   vlan_strip: onOffArg({ help: 'let the device take VLAN tags out of received frames', default: false }),
+  short_rxd: onOffArg({ help: 'receive descriptors of 16 bytes where the device has them', default: true }),
   pool: { help: 'ports of one pool pass frames on without a copy; their devices can read and write the frames of all', placeholder: 'NAME', parse: poolName },
 };
 const addressArg: ArgSpec<PciAddress> = { help: 'PCI address of the device, UUID, or vfio-user:PATH (or path)', placeholder: 'ADDRESS', parse: parseAddress };
-const optionsOf = ({ queues, rxd, txd, mtu, promisc, vlan_strip }: IavfPortArgs): IavfPortOptions => ({ queues, rxDescriptors: rxd, txDescriptors: txd, mtu, promiscuous: promisc, vlanStrip: vlan_strip });
+const optionsOf = ({ queues, rxd, txd, mtu, promisc, vlan_strip, short_rxd }: IavfPortArgs): IavfPortOptions => ({ queues, rxDescriptors: rxd, txDescriptors: txd, mtu, promiscuous: promisc, vlanStrip: vlan_strip, shortRxDescriptors: short_rxd });
 
 /** By the name that arguments give them; each as long as a port has it. */
 const pools = new Map<string, BufferPool>();

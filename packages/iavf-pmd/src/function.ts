@@ -1,7 +1,7 @@
 /** What is said to an iavf function over its mailbox, and what it may answer. */
 import { randomBytes } from 'node:crypto';
 import {
-  Capability, EtherAddrType, ITR_NONE, Opcode, VERSION_MAJOR, VERSION_MINOR, VlanSupport, VirtchnlError, decodeEthStats, decodeVersion, decodeVfResources, decodeVlanCaps,
+  Capability, EtherAddrType, ITR_NONE, Opcode, RxDescriptorId, VERSION_MAJOR, VERSION_MINOR, VlanSupport, VirtchnlError, decodeEthStats, decodeSupportedRxdids, decodeVersion, decodeVfResources, decodeVlanCaps,
   encodeConfigIrqMap, encodeConfigVsiQueues, encodeEtherAddrList, encodeGetVfResources, encodePromiscuousMode, encodeQueueSelect, encodeRssKey, encodeRssLut,
   encodeVersion, encodeVlanSetting, sriovVsi, PROMISC_MULTICAST, PROMISC_UNICAST,
   type EthStats, type VlanCaps,
@@ -25,6 +25,9 @@ export interface Grant {
   readonly maxFrameBytes: number;
   readonly mac: Uint8Array;
   readonly vlan: VlanCaps | undefined;
+  /** Of the Rx rings, as RxDescriptorId; 0 as well where the device takes no notice of it. */
+  readonly rxdid: number;
+  readonly shortRxDescriptors: boolean;
 }
 
 export const granted = (grant: Grant, capability: number): boolean => (grant.capabilities & capability) !== 0;
@@ -43,12 +46,13 @@ function bad(what: string): IavfError {
   return new IavfError('ERR_IAVF_BAD_DEVICE', what);
 }
 
-/** VERSION, GET_VF_RESOURCES, and the VLAN capabilities where they were granted. */
-export async function negotiate(mailbox: Mailbox): Promise<Grant> {
+/** VERSION, GET_VF_RESOURCES, and the VLAN capabilities and descriptor formats where they were granted. `mayBeShort`: Rx descriptors. */
+export async function negotiate(mailbox: Mailbox, mayBeShort: boolean): Promise<Grant> {
+  const wanted = mayBeShort ? WANTED | Capability.RX_FLEX_DESC : WANTED;
   const version = await mailbox.request(Opcode.VERSION, encodeVersion());
   const { major, minor } = decoded(() => decodeVersion(version));
   if (major !== VERSION_MAJOR || minor > VERSION_MINOR) throw bad(`virtchnl version ${major}.${minor}: want ${VERSION_MAJOR}.${VERSION_MINOR} at most`);
-  const reply = await mailbox.request(Opcode.GET_VF_RESOURCES, encodeGetVfResources(minor === 0 ? undefined : WANTED));
+  const reply = await mailbox.request(Opcode.GET_VF_RESOURCES, encodeGetVfResources(minor === 0 ? undefined : wanted));
   const resources = decoded(() => decodeVfResources(reply));
   const vsi = decoded(() => sriovVsi(resources));
   if (resources.queuePairs < 1 || vsi.queuePairs < 1) throw bad('no queue pair granted');
@@ -56,7 +60,7 @@ export async function negotiate(mailbox: Mailbox): Promise<Grant> {
   const maxFrame = resources.maxFrameBytes === 0 ? MAX_FRAME_BYTES : resources.maxFrameBytes;
   if (maxFrame < 64) throw bad(`frames of ${maxFrame} bytes at most`);
   // Only what was asked for: a device that grants more must not talk the driver into it.
-  const capabilities = (minor === 0 ? Capability.L2 | Capability.VLAN : resources.capabilities & WANTED) >>> 0;
+  const capabilities = (minor === 0 ? Capability.L2 | Capability.VLAN : resources.capabilities & wanted) >>> 0;
   if ((capabilities & Capability.RSS_PF) !== 0 && (resources.rssKeyBytes !== RSS_KEY_BYTES || resources.rssLutEntries !== RSS_LUT_ENTRIES)) {
     throw bad(`RSS key of ${resources.rssKeyBytes} bytes and table of ${resources.rssLutEntries} entries: want ${RSS_KEY_BYTES} and ${RSS_LUT_ENTRIES}`);
   }
@@ -65,6 +69,8 @@ export async function negotiate(mailbox: Mailbox): Promise<Grant> {
     const caps = await mailbox.request(Opcode.GET_OFFLOAD_VLAN_V2_CAPS);
     vlan = decoded(() => decodeVlanCaps(caps));
   }
+  const formats = (capabilities & Capability.RX_FLEX_DESC) !== 0 ? await supportedFormats(mailbox) : undefined;
+  const shortRxDescriptors = formats?.has(RxDescriptorId.LEGACY_16_BYTES) === true;
   return {
     vsiId: vsi.vsiId,
     queuePairs: Math.min(resources.queuePairs, vsi.queuePairs, MAX_QUEUE_PAIRS),
@@ -73,7 +79,14 @@ export async function negotiate(mailbox: Mailbox): Promise<Grant> {
     maxFrameBytes: Math.min(maxFrame, MAX_FRAME_BYTES) - FCS_BYTES,
     mac: usableMac(vsi.mac),
     vlan,
+    rxdid: formats === undefined || shortRxDescriptors ? 0 : RxDescriptorId.LEGACY_32_BYTES,
+    shortRxDescriptors,
   };
+}
+
+async function supportedFormats(mailbox: Mailbox): Promise<ReadonlySet<number>> {
+  const reply = await mailbox.request(Opcode.GET_SUPPORTED_RXDIDS);
+  return decoded(() => decodeSupportedRxdids(reply));
 }
 
 /** A device without an address leaves the choice to its driver: a random, locally administered one. */
@@ -106,8 +119,8 @@ export async function configureQueues(mailbox: Mailbox, grant: Grant, rings: Rin
     tx: queueId < plan.txQueues ? { vsiId, queueId, ringLength: rings.lengths.tx, ringAddress: rings.txAddress(queueId) } : { vsiId, queueId, ringLength: 0, ringAddress: 0n },
     rx:
       queueId < plan.rxQueues
-        ? { vsiId, queueId, ringLength: rings.lengths.rx, ringAddress: rings.rxAddress(queueId), bufferBytes: BUFFER_BYTES, maxPacketBytes: plan.maxFrameBytes + FCS_BYTES }
-        : { vsiId, queueId, ringLength: 0, ringAddress: 0n, bufferBytes: 0, maxPacketBytes: plan.maxFrameBytes + FCS_BYTES },
+        ? { vsiId, queueId, ringLength: rings.lengths.rx, ringAddress: rings.rxAddress(queueId), bufferBytes: BUFFER_BYTES, maxPacketBytes: plan.maxFrameBytes + FCS_BYTES, rxdid: grant.rxdid }
+        : { vsiId, queueId, ringLength: 0, ringAddress: 0n, bufferBytes: 0, maxPacketBytes: plan.maxFrameBytes + FCS_BYTES, rxdid: grant.rxdid },
   }));
   await mailbox.request(Opcode.CONFIG_VSI_QUEUES, encodeConfigVsiQueues({ vsiId, pairs }));
   // The rings are polled: all queues on vector 1, which is never armed, and the miscellaneous vector last, as every driver sends it.

@@ -32,6 +32,8 @@ export const Q_BYTES = 128;
 export const RXQ_SKIP = 48;
 /** u32: the lcore's count of polls, of all its queues, when this queue had its last burst. */
 export const RXQ_LAST = 52;
+/** u32: 1 = descriptors of SHORT_RX_DESCRIPTOR_BYTES. */
+export const RXQ_SHORT = 56;
 
 /* ---- Tx only -------------------------------------------------------------------------------------------------------------- */
 export const TXQ_RS_LIST = 48; // u32: window offset of Q_LENGTH u32: the descriptors with RS, a ring of its own
@@ -55,12 +57,14 @@ export const QS_LARGE = 4;
 /* ---- descriptors ------------------------------------------------------------------------------------------------------------ */
 export const TX_DESCRIPTOR_BYTES = 16;
 export const RX_DESCRIPTOR_BYTES = 32;
+/** Where the device has them (RXDID 0): four to a cache line. */
+export const SHORT_RX_DESCRIPTOR_BYTES = 16;
 /** The device uses at most this many buffers for one received frame. */
 export const MAX_RX_BUFFERS = 5;
 /** A completion is asked for at least every so many descriptors, and at the end of every burst. */
 export const RS_INTERVAL = 32;
 /**
- * A poll right after a burst finds a frame or two: the device is about to write the others, two descriptors to a cache line, and
+ * A poll right after a burst finds a frame or two: the device is about to write the others, two or four descriptors to a cache line, and
  * looking at them takes the line away from it every time. So for RX_PATIENCE polls after a burst only the descriptor is looked at
  * that would fill the next one, or RX_LOOKAHEAD further on; then whatever there is is taken. A microsecond or two of latency under
  * load, none after a pause. Polls of other queues count: while an lcore goes round many cards, their bursts grow by themselves.

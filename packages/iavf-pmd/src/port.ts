@@ -11,6 +11,7 @@ import { IavfError } from './errors.ts';
 import { publish } from './events.ts';
 import { configureQueues, disableQueues, enableQueues, granted, negotiate, readDeviceStats, setPromiscuous, type Grant, type QueuePlan } from './function.ts';
 import { BUFFER_STRIDE_BYTES, DEFAULT_MTU, DEFAULT_RING_LENGTH, FRAME_OVERHEAD_BYTES, LINK_EVENT_TIMEOUT_MS, MAX_QUEUE_PAIRS, MAX_RING_LENGTH, MIN_RING_LENGTH, RING_LENGTH_MULTIPLE } from './limits.ts';
+import { RX_DESCRIPTOR_BYTES, SHORT_RX_DESCRIPTOR_BYTES } from './layout.ts';
 import { ADMIN_MEMORY_BYTES, Mailbox } from './mailbox.ts';
 import { ADAPTIVE_VF, INTEL, PCI_COMMAND, PCI_COMMAND_MASTER, PCI_COMMAND_MEMORY, PCI_VENDOR_ID } from './registers.ts';
 import { pairRingsBytes, Rings, type QueueCounters, type RingLengths } from './rings.ts';
@@ -22,7 +23,7 @@ export interface IavfPortOptions {
   readonly queues?: number;
   /**
    * Descriptors of each queue's receive ring, and of its transmit ring: 64 to 4096, a multiple of 32. Default 512. Each has a buffer: with many ports
-   * short rings are faster, because fewer buffers are in circulation; long ones last longer while nobody polls.
+   * short rings keep fewer of them in circulation; long ones last longer while nobody polls.
    */
   readonly rxDescriptors?: number;
   readonly txDescriptors?: number;
@@ -32,6 +33,8 @@ export interface IavfPortOptions {
   readonly promiscuous?: boolean;
   /** Let the device take VLAN tags out of received frames. */
   readonly vlanStrip?: boolean;
+  /** Receive descriptors of 16 bytes, four to a cache line, where the device has them; else, and where this is false, of 32. Default true. */
+  readonly shortRxDescriptors?: boolean;
   /**
    * Frames to and from other ports of this pool are passed on without a copy. Its devices can read and write each other's frames. Where it is full, or
    * cannot be mapped for the device, the port has buffers of its own (`sharesBuffers`).
@@ -71,6 +74,7 @@ export class IavfPort implements Port {
   readonly #queues: number;
   readonly #mtu: number;
   readonly #vlanStrip: boolean;
+  readonly #mayBeShort: boolean;
   readonly #linkObservers = new Set<(link: LinkStatus) => void>();
   readonly #errorObservers = new Set<(error: IavfError) => void>();
   #grant: Grant | undefined;
@@ -130,6 +134,7 @@ export class IavfPort implements Port {
     this.#mtu = options.mtu ?? DEFAULT_MTU;
     this.#promiscuous = options.promiscuous ?? false;
     this.#vlanStrip = options.vlanStrip ?? false;
+    this.#mayBeShort = options.shortRxDescriptors ?? true;
     using undo = new DisposableStack();
     this.#lease = lease;
     const count = this.#queues * (lengths.rx + lengths.tx);
@@ -159,7 +164,7 @@ export class IavfPort implements Port {
   async #bringUp(): Promise<void> {
     await this.#transport.dmaMap({ iova: DMA_BASE, sizeBytes: this.#memory.bytes, fd: this.#memory.fd, address: this.#memory.address });
     await this.#mailbox.enable();
-    this.#grant = await negotiate(this.#mailbox);
+    this.#grant = await negotiate(this.#mailbox, this.#mayBeShort);
   }
 
   /** As `Port.info` of @emudev/ethdev: queues, capabilities and frame length are what the device has granted. */
@@ -176,6 +181,11 @@ export class IavfPort implements Port {
       maxFrameBytes: this.#maxFrame(grant),
       mac: Uint8Array.from(grant.mac),
     };
+  }
+
+  /** Bytes of a receive descriptor, 16 or 32: see `shortRxDescriptors`. */
+  get rxDescriptorBytes(): number {
+    return this.#granted().shortRxDescriptors ? SHORT_RX_DESCRIPTOR_BYTES : RX_DESCRIPTOR_BYTES;
   }
 
   #granted(): Grant {
@@ -248,7 +258,7 @@ export class IavfPort implements Port {
       await this.#rings.idle();
       await reset();
       await this.#mailbox.enable();
-      this.#grant = await negotiate(this.#mailbox);
+      this.#grant = await negotiate(this.#mailbox, this.#mayBeShort);
       if (this.#state === 'started') await this.#startQueues();
     } catch (error) {
       // Half a device is of no use to anybody.
@@ -396,7 +406,8 @@ export class IavfPort implements Port {
     if (Math.max(plan.rxQueues, plan.txQueues) > grant.queuePairs) throw new IavfError('ERR_IAVF_CONFIG', `${this.name}: the device grants ${grant.queuePairs} queue pairs now`);
     await this.#rings.idle();
     this.#hasShownBuffers = true;
-    for (let q = 0; q < Math.max(plan.rxQueues, plan.txQueues); q++) this.#rings.prepare(q, plan.maxFrameBytes, granted(grant, Capability.USO));
+    const format = { maxFrameBytes: plan.maxFrameBytes, uso: granted(grant, Capability.USO), shortRxDescriptors: grant.shortRxDescriptors };
+    for (let q = 0; q < Math.max(plan.rxQueues, plan.txQueues); q++) this.#rings.prepare(q, format);
     await configureQueues(this.#mailbox, grant, this.#rings, plan);
     // After CONFIG_VSI_QUEUES, which clears the Tx tail; before ENABLE_QUEUES, which looks at both.
     await this.#rings.ringAll(plan.rxQueues, plan.txQueues);

@@ -6,7 +6,7 @@ import type { Doorbells } from './doorbells.ts';
 import { IavfError } from './errors.ts';
 import {
   QS_BYTES, QS_ERRORS, QS_LARGE, QS_NO_ROOM, QS_PACKETS, Q_BUFFERS, Q_BUFFER_BYTES, Q_BYTES, Q_DOORBELL, Q_ENABLED, Q_HEAD, Q_IOVA, Q_LENGTH, Q_NUMBER,
-  Q_RING, Q_SLOTS, Q_POOL_BYTES, Q_STATS, Q_TAIL, RXQ_LAST, RXQ_SKIP, RX_DESCRIPTOR_BYTES, TXQ_MAX_FRAME, TXQ_PARTNER, TXQ_RS_HEAD, TXQ_RS_LIST, TXQ_RS_TAIL, TXQ_SINCE_RS, TXQ_USO, TX_DESCRIPTOR_BYTES,
+  Q_RING, Q_SLOTS, Q_POOL_BYTES, Q_STATS, Q_TAIL, RXQ_LAST, RXQ_SHORT, RXQ_SKIP, RX_DESCRIPTOR_BYTES, SHORT_RX_DESCRIPTOR_BYTES, TXQ_MAX_FRAME, TXQ_PARTNER, TXQ_RS_HEAD, TXQ_RS_LIST, TXQ_RS_TAIL, TXQ_SINCE_RS, TXQ_USO, TX_DESCRIPTOR_BYTES,
 } from './layout.ts';
 
 /** Descriptors of the two rings of each queue pair. */
@@ -15,10 +15,18 @@ export interface RingLengths {
   readonly tx: number;
 }
 
-/** Device-visible memory of the rings of one queue pair, each rounded up to a page. */
+/** Device-visible memory of the rings of one queue pair, each rounded up to a page. Whether a device has short descriptors is known later, and may change when it is reset. */
 export const pairRingsBytes = ({ rx, tx }: RingLengths): number => tx * TX_DESCRIPTOR_BYTES + rx * RX_DESCRIPTOR_BYTES + 2 * 4096;
 /** Private memory of one queue pair: blocks, slots of both rings, RS list. */
 const pairPrivateBytes = ({ rx, tx }: RingLengths): number => 2 * Q_BYTES + Math.ceil((4 * (rx + 2 * tx)) / 64) * 64;
+
+/** What has been agreed upon with the device. */
+export interface RingFormat {
+  readonly maxFrameBytes: number;
+  /** It segments UDP. */
+  readonly uso: boolean;
+  readonly shortRxDescriptors: boolean;
+}
 
 export interface QueueCounters {
   readonly packets: bigint;
@@ -101,7 +109,7 @@ export class Rings implements Disposable {
   }
 
   /** Power-on state of a disabled queue pair: every Rx descriptor but one posted. Counters stay, and so does each slot's buffer: what it once had may be another port's. */
-  prepare(queue: number, maxFrameBytes: number, uso: boolean): void {
+  prepare(queue: number, { maxFrameBytes, uso, shortRxDescriptors }: RingFormat): void {
     const { view } = this.#window;
     const rx = this.#rx[queue]!;
     const tx = this.#tx[queue]!;
@@ -109,13 +117,14 @@ export class Rings implements Disposable {
     this.#prepare(rx, queue, this.lengths.rx);
     this.#prepare(tx, queue, this.lengths.tx);
     const fields: [number, number][] = [
-      [rx.block + Q_TAIL, this.lengths.rx - 1], [rx.block + RXQ_SKIP, 0], [rx.block + RXQ_LAST, 0],
+      [rx.block + Q_TAIL, this.lengths.rx - 1], [rx.block + RXQ_SKIP, 0], [rx.block + RXQ_LAST, 0], [rx.block + RXQ_SHORT, shortRxDescriptors ? 1 : 0],
       [tx.block + Q_TAIL, 0], [tx.block + TXQ_RS_LIST, rsList], [tx.block + TXQ_RS_HEAD, 0], [tx.block + TXQ_RS_TAIL, 0], [tx.block + TXQ_SINCE_RS, 0],
       [tx.block + TXQ_MAX_FRAME, maxFrameBytes], [tx.block + TXQ_USO, uso ? 1 : 0], [tx.block + TXQ_PARTNER, 0],
     ];
     for (const [at, value] of fields) view.setUint32(at, value, true);
+    const stride = shortRxDescriptors ? SHORT_RX_DESCRIPTOR_BYTES : RX_DESCRIPTOR_BYTES;
     for (let i = 0; i < this.lengths.rx; i++) {
-      view.setBigUint64(rx.ring.offset + i * RX_DESCRIPTOR_BYTES, this.#buffers.iova + BigInt(view.getUint32(rx.slots + 4 * i, true)), true);
+      view.setBigUint64(rx.ring.offset + i * stride, this.#buffers.iova + BigInt(view.getUint32(rx.slots + 4 * i, true)), true);
     }
   }
 

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Quiescence, QuiescentReader, Window } from '@emudev/dma';
 import { allocateBurst, attachablePort, type LcoreContext, type LinkStatus, type PortDatapath } from './port-rig.ts';
 import { countMappings, countOpenFds } from '@emudev/linux';
-import { Capability, Opcode, decodeEtherAddrList, encodeEvent, encodeVersion, encodeVfResources } from '@emudev/virtchnl';
+import { Capability, Opcode, decodeConfigVsiQueues, decodeEtherAddrList, decodeGetVfResources, encodeEvent, encodeSupportedRxdids, encodeVersion, encodeVfResources } from '@emudev/virtchnl';
 import { createDatapath } from '../src/datapath.ts';
 import { IavfPort, type IavfPortOptions } from '../src/port.ts';
 import { PCI_COMMAND, QRX_TAIL1, QTX_TAIL1, VF_ARQH1, VF_ATQBAL1 } from '../src/registers.ts';
@@ -102,6 +102,58 @@ describe('start and stop', () => {
     expect(window.u32[device.doorbells!.rx >>> 2]).toBe(95);
     const posted = pairs.slice(0, 2).flatMap(({ rx }) => Array.from({ length: 95 }, (_, i) => window.view.getBigUint64(device.at(rx.ringAddress) + 32 * i, true)));
     expect(new Set(posted).size).toBe(2 * 95);
+  });
+
+  describe('Rx descriptors', () => {
+    const grants = (rxdids: readonly number[]): void => {
+      device.answers.set(Opcode.GET_VF_RESOURCES, () => ({ payload: encodeVfResources({ ...RESOURCES, capabilities: RESOURCES.capabilities | Capability.RX_FLEX_DESC }) }));
+      device.answers.set(Opcode.GET_SUPPORTED_RXDIDS, () => ({ payload: encodeSupportedRxdids(rxdids) }));
+    };
+    /** What the last configuration said, and how far apart the addresses are that are posted. */
+    const seen = (): { rxdid: number; bytes: number } => {
+      const { rx } = decodeConfigVsiQueues(device.requests.findLast(({ opcode }) => opcode === Opcode.CONFIG_VSI_QUEUES)!.payload).pairs[0]!;
+      const second = [16, 32].find((at) => window.view.getBigUint64(device.at(rx.ringAddress) + at, true) !== 0n);
+      return { rxdid: rx.rxdid, bytes: second! };
+    };
+    const asked = (): boolean => device.requests.some(({ opcode }) => opcode === Opcode.GET_SUPPORTED_RXDIDS);
+
+    test.each([
+      ['a device with RXDID 0', [0, 1], { rxdid: 0, bytes: 16 }],
+      ['a device with others only', [1, 2, 22], { rxdid: 1, bytes: 32 }],
+    ])('%s', async (_what, rxdids, expected) => {
+      grants(rxdids);
+      const opened = await started();
+      expect([seen(), opened.rxDescriptorBytes]).toEqual([expected, expected.bytes]);
+    });
+
+    test('a device that does not grant formats is not asked for them', async () => {
+      const opened = await started();
+      expect([seen(), asked(), opened.rxDescriptorBytes]).toEqual([{ rxdid: 0, bytes: 32 }, false, 32]);
+    });
+
+    test('32 bytes can be had of any device: it is not even asked to grant formats', async () => {
+      grants([0, 1]);
+      await started({ shortRxDescriptors: false });
+      expect([seen(), asked()]).toEqual([{ rxdid: 0, bytes: 32 }, false]);
+      expect(decodeGetVfResources(device.sent(Opcode.GET_VF_RESOURCES))! & Capability.RX_FLEX_DESC).toBe(0);
+    });
+
+    test('a device may have others after a reset', async () => {
+      grants([0, 1]);
+      const opened = await started();
+      grants([1]);
+      await opened.reset();
+      expect(seen()).toEqual({ rxdid: 1, bytes: 32 });
+      grants([0]);
+      await opened.reset();
+      expect(seen()).toEqual({ rxdid: 0, bytes: 16 });
+    });
+
+    test('an answer of another length is a bad device', async () => {
+      grants([0]);
+      device.answers.set(Opcode.GET_SUPPORTED_RXDIDS, () => ({ payload: new Uint8Array(4) }));
+      await expect(open()).rejects.toMatchObject({ code: 'ERR_IAVF_BAD_DEVICE' });
+    });
   });
 
   test.each([{ rxDescriptors: 32 }, { txDescriptors: 8192 }, { rxDescriptors: 100 }, { txDescriptors: Number.NaN }])('rings of %o are refused', async (options) => {

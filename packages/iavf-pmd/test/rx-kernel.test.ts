@@ -2,11 +2,17 @@ import fc from 'fast-check';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { FRAME_RX_IP_GOOD, FRAME_RX_L4_BAD, FRAME_RX_RSS, FRAME_RX_VLAN } from '@emudev/ethdev';
 import { RXS_DD, RXS_EOP, RXS_FLTSTAT_RSS, RXS_L2TAG1P, RXS_L3L4P, RXS_L4E, RXS_RXE, RX_LENGTH_SHIFT, RX_PTYPE_SHIFT } from '../src/descriptors.ts';
-import { QS_BYTES, QS_ERRORS, QS_LARGE, QS_NO_ROOM, QS_PACKETS, Q_ENABLED, Q_HEAD, Q_TAIL, RXQ_LAST, RX_DESCRIPTOR_BYTES, RX_PATIENCE } from '../src/layout.ts';
+import { QS_BYTES, QS_ERRORS, QS_LARGE, QS_NO_ROOM, QS_PACKETS, Q_ENABLED, Q_HEAD, Q_TAIL, RXQ_LAST, RXQ_SHORT, RX_PATIENCE } from '../src/layout.ts';
 import { rxBurstTwin } from '../src/twins/rx.ts';
 import { ARENA, BUFFERS, BUFFER_BYTES, DEVICE_ADDRESS, DOORBELL, LENGTH, QUEUE, RECORDS, RING, STRIDE, counter, field32, freshRxQueue, kernels, runBoth, u8, view } from './rig.ts';
 
 const ARENA_BYTES = 1024;
+/** Of a descriptor: what the tests below run with. */
+let stride = 32;
+function freshQueue(): void {
+  freshRxQueue();
+  view.setUint32(QUEUE + RXQ_SHORT, stride === 16 ? 1 : 0, true);
+}
 /** The lcore's count of polls. */
 let now = 0;
 const burst = (max = 32, arenaBytes = ARENA_BYTES): number => kernels.rxBurst(QUEUE, RECORDS, max, ARENA, arenaBytes, ++now);
@@ -18,17 +24,18 @@ const word = (low: number, length: number, ptype = 0): bigint =>
   BigInt(low) | (BigInt(ptype) << BigInt(RX_PTYPE_SHIFT)) | (BigInt(length) << BigInt(RX_LENGTH_SHIFT));
 /** The device's side: a write-back in slot `index`. */
 function writeBack(index: number, qw1: bigint, qw0 = 0n): void {
-  view.setBigUint64(RING + index * RX_DESCRIPTOR_BYTES, qw0, true);
-  view.setBigUint64(RING + index * RX_DESCRIPTOR_BYTES + 8, qw1, true);
+  view.setBigUint64(RING + index * stride, qw0, true);
+  view.setBigUint64(RING + index * stride + 8, qw1, true);
 }
 const record = (index: number): number[] => Array.from({ length: 8 }, (_, i) => view.getUint32(RECORDS + index * 32 + 4 * i, true));
 
-beforeEach(() => {
-  freshRxQueue();
-  now = RX_PATIENCE;
-});
+describe.each([32, 16])('rxBurst, descriptors of %i bytes', (bytes) => {
+  beforeEach(() => {
+    stride = bytes;
+    freshQueue();
+    now = RX_PATIENCE;
+  });
 
-describe('rxBurst', () => {
   test('hands out frames where they lie, with what the device said about them', () => {
     writeBack(0, word(RXS_DD | RXS_EOP, 60));
     writeBack(1, word(RXS_DD | RXS_EOP | RXS_L2TAG1P | RXS_L3L4P | RXS_L4E | RXS_FLTSTAT_RSS, 100, 26), (0xcafe_f00dn << 32n) | (0x1234n << 16n));
@@ -46,8 +53,8 @@ describe('rxBurst', () => {
     pollOthers();
     expect(burst()).toBe(0);
     expect(view.getUint32(DOORBELL, true)).toBe(2);
-    expect(view.getBigUint64(RING + RX_DESCRIPTOR_BYTES, true)).toBe(DEVICE_ADDRESS + BigInt(STRIDE));
-    expect(view.getBigUint64(RING + RX_DESCRIPTOR_BYTES + 8, true)).toBe(0n);
+    expect(view.getBigUint64(RING + stride, true)).toBe(DEVICE_ADDRESS + BigInt(STRIDE));
+    expect(view.getBigUint64(RING + stride + 8, true)).toBe(0n);
   });
 
   test('a device that marks every descriptor done for ever is followed no further than what was posted', () => {
@@ -109,7 +116,7 @@ describe('rxBurst', () => {
     writeBack(1, word(RXS_DD | RXS_EOP, 10));
     writeBack(2, word(RXS_DD | RXS_EOP, 64));
     // Stands for the device: where the first part is copied to the second one's descriptor lies.
-    expect(kernels.rxBurst(QUEUE, RECORDS, 32, RING + RX_DESCRIPTOR_BYTES - BUFFER_BYTES + 16, ARENA_BYTES, ++now)).toBe(1);
+    expect(kernels.rxBurst(QUEUE, RECORDS, 32, RING + stride - BUFFER_BYTES + 16, ARENA_BYTES, ++now)).toBe(1);
     expect([record(0).slice(0, 2), counter(QS_ERRORS), counter(QS_PACKETS), counter(QS_BYTES)]).toEqual([[BUFFERS + 2 * STRIDE, 64], 1, 1, 64]);
   });
 
@@ -177,7 +184,7 @@ describe('rxBurst', () => {
     const step = fc.record({ polls: fc.oneof(fc.constant(1), fc.constant(RX_PATIENCE + 1), fc.integer({ min: 0, max: 0xffff_ffff })), written: fc.array(descriptor, { maxLength: 40 }), max: fc.integer({ min: 0, max: 40 }), arena: fc.constantFrom(64, 300, 1024) });
     fc.assert(
       fc.property(fc.array(step, { minLength: 1, maxLength: 8 }), fc.integer({ min: 0, max: 0xffff_ffff }), (steps, last) => {
-        freshRxQueue();
+        freshQueue();
         for (let i = 0; i < LENGTH * STRIDE; i++) u8[BUFFERS + i] = i * 7;
         let device = 0;
         view.setUint32(QUEUE + RXQ_LAST, last, true);

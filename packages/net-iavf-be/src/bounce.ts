@@ -2,14 +2,12 @@ import type { Window } from '@emudev/dma';
 import { isReachable, SHADOW_TAIL_BYTES, type BounceHost, type BouncedRing } from './bounced-ring.ts';
 import { BouncedRxRing } from './bounced-rx.ts';
 import { BouncedTxRing } from './bounced-tx.ts';
-import { RX_DESCRIPTOR_BYTES, TX_DESCRIPTOR_BYTES } from './layout.ts';
 import { BOUNCE_BYTES } from './limits.ts';
 import type { Direction, RingConfig } from './ring.ts';
 
 /** A bounced ring that has not begun; undefined: its memory cannot be reached, or there is no room for the shadow. */
-export function openBouncedRing(window: Window, direction: Direction, { address, descriptors, bufferBytes }: RingConfig, host: BounceHost): BouncedRing | undefined {
+export function openBouncedRing(window: Window, direction: Direction, { address, descriptors, descriptorBytes, bufferBytes }: RingConfig, host: BounceHost): BouncedRing | undefined {
   const memory = host.memory();
-  const descriptorBytes = direction === 'tx' ? TX_DESCRIPTOR_BYTES : RX_DESCRIPTOR_BYTES;
   const bytes = descriptors * descriptorBytes;
   if (!isReachable(memory, address, bytes)) return undefined;
   const area = memory.bounce?.(BOUNCE_BYTES);

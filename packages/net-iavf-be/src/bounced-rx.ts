@@ -46,10 +46,10 @@ export class BouncedRxRing extends BouncedRing {
 
   protected show(raw: BigUint64Array, count: number): boolean {
     const memory = this.parts.host.memory();
-    const { bufferBytes } = this.parts;
+    const { bufferBytes, descriptorBytes } = this.parts;
     let n = 0;
     for (; n < count; n++) {
-      const address = raw[4 * n]!; // GUEST: fetched once
+      const address = raw[(n * descriptorBytes) / 8]!; // GUEST: fetched once
       // A buffer that is not there to its end may still take a frame that ends before: that shows when it comes.
       const how = reach(memory, address, bufferBytes, 'write') ?? reach(memory, address, 1, 'write');
       const piece = how === 'messages' ? this.takePiece(bufferBytes) : undefined;
@@ -68,8 +68,9 @@ export class BouncedRxRing extends BouncedRing {
     const unwritten = await this.#writeData(memory, slots, epoch);
     if (epoch !== this.epoch) return true;
     const writeBacks = this.#writeBacks(slots, unwritten);
+    const rest = new Array<bigint>(this.parts.descriptorBytes / 8 - 1).fill(0n);
     for (const run of runsOf(writeBacks)) {
-      await memory.write(this.addressOf(run[0]!.slot), bytesOf(run.flatMap(({ qw0 }) => [qw0, 0n, 0n, 0n])));
+      await memory.write(this.addressOf(run[0]!.slot), bytesOf(run.flatMap(({ qw0 }) => [qw0, ...rest])));
       if (epoch !== this.epoch) return true;
     }
     await this.#publish(memory, writeBacks, epoch);

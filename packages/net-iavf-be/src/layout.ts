@@ -94,6 +94,7 @@ export const Q_RX_ADDRESSES = 136; // u64[5]: Rx: buffer addresses of the frame 
 export const Q_BOUNCED = 176; // u32: 1 = of a shadow ring: who brings the frames from there to the guest raises the vector, not the data path
 export const Q_LENT = 180; // u32: Tx: entries at STAGE_RETURNS: descriptors to be given back when the payload of the burst in hand has been copied
 export const Q_LEND_WAIT = 184; // u32: Tx: bursts until frames are lent again
+export const Q_SHORT = 188; // u32: Rx: 1 = descriptors of SHORT_RX_DESCRIPTOR_BYTES
 export const Q_BYTES = 192;
 
 /** A ring the guest made unusable; latched, visible in xstats, cleared by the next DISABLE or reset. */
@@ -154,3 +155,5 @@ export const TSO_MAX_MSS = 9668;
 export const TSO_HANDOVER_IP_BYTES = 65535;
 export const TX_DESCRIPTOR_BYTES = 16;
 export const RX_DESCRIPTOR_BYTES = 32;
+/** Where the guest's driver has asked for RXDID 0: four of them in a cache line. */
+export const SHORT_RX_DESCRIPTOR_BYTES = 16;

@@ -2,7 +2,7 @@
 import { IOTLB_READ, IOTLB_WRITE, iotlbTranslate, MissCell, type MissCells } from '@emudev/dma';
 import type { LcoreContext } from '@emudev/ethdev';
 import {
-  DEV_IOTLB, DEV_QUEUE_PAIRS, DEV_RX_BLOCKS, DEV_TX_BLOCKS, Q_BYTES, Q_DOORBELL, Q_ENABLED, Q_HEAD, Q_LENGTH, Q_RING, RX_DESCRIPTOR_BYTES, TX_DESCRIPTOR_BYTES,
+  DEV_IOTLB, DEV_QUEUE_PAIRS, DEV_RX_BLOCKS, DEV_TX_BLOCKS, Q_BYTES, Q_DOORBELL, Q_ENABLED, Q_HEAD, Q_LENGTH, Q_RING, Q_SHORT, RX_DESCRIPTOR_BYTES, SHORT_RX_DESCRIPTOR_BYTES, TX_DESCRIPTOR_BYTES,
 } from './layout.ts';
 import { MISS_LOOKAHEAD } from './limits.ts';
 import type { Kernels } from './twins/index.ts';
@@ -96,7 +96,10 @@ export class RingMisses {
     const cell = this.#begin(this.#send, IOTLB_WRITE);
     const pairs = u32[(this.#device + DEV_QUEUE_PAIRS) >>> 2]!;
     const blocks = u32[(this.#device + DEV_RX_BLOCKS) >>> 2]!;
-    for (let queue = 0; queue < pairs; queue++) this.#lookAhead(cell, blocks + queue * Q_BYTES, IOTLB_WRITE, RX_DESCRIPTOR_BYTES);
+    for (let queue = 0; queue < pairs; queue++) {
+      const block = blocks + queue * Q_BYTES;
+      this.#lookAhead(cell, block, IOTLB_WRITE, u32[(block + Q_SHORT) >>> 2] === 0 ? RX_DESCRIPTOR_BYTES : SHORT_RX_DESCRIPTOR_BYTES);
+    }
     cell.ask();
   }
 

@@ -3,9 +3,9 @@ import type { MemTable } from '@emudev/emudev';
 import { openBouncedRing } from './bounce.ts';
 import { BouncedRing, QFAULT_UNREACHABLE } from './bounced-ring.ts';
 import {
-  Q_BAD_BUFFERS, Q_BOUNCED, Q_BUFFER, Q_DOORBELL, Q_ENABLED, Q_FAULT, Q_HEAD, Q_ITR, Q_LENGTH, Q_MAX_PACKET, Q_RING, Q_STAGE, Q_STATS, Q_TSO_OFFSET,
-  Q_TSO_STATE, Q_TSO_TOTAL, Q_VECTOR, QFAULT_BUFFER, QFAULT_NEVER_EOP, QFAULT_NONE, QFAULT_RING_UNMAPPED, QFAULT_TAIL, QS_DISCARDS, RX_DESCRIPTOR_BYTES, STAGE_BYTES,
-  TSOS_MSS, TX_DESCRIPTOR_BYTES,
+  Q_BAD_BUFFERS, Q_BOUNCED, Q_BUFFER, Q_DOORBELL, Q_ENABLED, Q_FAULT, Q_HEAD, Q_ITR, Q_LENGTH, Q_MAX_PACKET, Q_RING, Q_SHORT, Q_STAGE, Q_STATS, Q_TSO_OFFSET,
+  Q_TSO_STATE, Q_TSO_TOTAL, Q_VECTOR, QFAULT_BUFFER, QFAULT_NEVER_EOP, QFAULT_NONE, QFAULT_RING_UNMAPPED, QFAULT_TAIL, QS_DISCARDS, SHORT_RX_DESCRIPTOR_BYTES, STAGE_BYTES,
+  TSOS_MSS,
 } from './layout.ts';
 import { BOUNCE_HALT_MS } from './limits.ts';
 
@@ -15,6 +15,8 @@ export type Direction = 'tx' | 'rx';
 export interface RingConfig {
   readonly address: bigint;
   readonly descriptors: number;
+  /** Of each: TX_DESCRIPTOR_BYTES; Rx: RX_DESCRIPTOR_BYTES or SHORT_RX_DESCRIPTOR_BYTES. */
+  readonly descriptorBytes: number;
   /** Rx: bytes per guest buffer. */
   readonly bufferBytes: number;
   /** Rx: largest frame, with FCS. */
@@ -124,8 +126,8 @@ export class Ring {
   locate(memory: MemTable): PinnedRange | BouncedRing | undefined {
     if (this.#config === undefined) return undefined;
     // GUEST: address and length are the guest's. A ring is read and written back.
-    const { address, descriptors } = this.#config;
-    const bytes = descriptors * (this.direction === 'tx' ? TX_DESCRIPTOR_BYTES : RX_DESCRIPTOR_BYTES);
+    const { address, descriptors, descriptorBytes } = this.#config;
+    const bytes = descriptors * descriptorBytes;
     // One mapping, so one permission.
     const pin = memory.translate(address, 1, 'read') === undefined ? undefined : memory.pin(address, bytes, 'write');
     return pin ?? this.#openBounced(this.#config);
@@ -151,6 +153,7 @@ export class Ring {
     if (this.#wanted || this.#config === undefined) return ring[Symbol.dispose]();
     this.#doorbell = doorbell;
     this.#set(Q_LENGTH, this.#config.descriptors);
+    this.#set(Q_SHORT, this.direction === 'rx' && this.#config.descriptorBytes === SHORT_RX_DESCRIPTOR_BYTES ? 1 : 0);
     this.#set(Q_HEAD, 0);
     this.#place(ring);
     this.#set(Q_FAULT, QFAULT_NONE);

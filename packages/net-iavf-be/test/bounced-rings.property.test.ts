@@ -21,12 +21,12 @@ const STEP = fc.oneof(
 );
 
 propertyTest.prop(
-  [fc.array(KIND, { minLength: BLOCKS, maxLength: BLOCKS }), RING_KIND, RING_KIND, fc.constantFrom('wasm' as const, 'ts' as const), fc.array(STEP, { maxLength: 12 }), fc.integer()],
+  [fc.array(KIND, { minLength: BLOCKS, maxLength: BLOCKS }), RING_KIND, RING_KIND, fc.constantFrom('wasm' as const, 'ts' as const), fc.constantFrom(16, 32), fc.array(STEP, { maxLength: 12 }), fc.integer()],
   { numRuns: 40 },
-)('agrees with a model that knows nothing of rings', async (kinds, txKind, rxKind, kernels, steps, seed) => {
+)('agrees with a model that knows nothing of rings', async (kinds, txKind, rxKind, kernels, descriptorBytes, steps, seed) => {
   kinds[0] = txKind;
   kinds[1] = rxKind;
-  await using guest = await MixedGuest.start({ kinds, kernels, txRing: 0, rxRing: 1, bufferBytes: RX_BYTES });
+  await using guest = await MixedGuest.start({ kinds, kernels, txRing: 0, rxRing: 1, bufferBytes: RX_BYTES, descriptorBytes });
   const isThere = (at: number, bytes: number): boolean => {
     for (let block = Math.floor(at / BLOCK_BYTES); block * BLOCK_BYTES < at + bytes; block++) if (guest.kinds[block] === 'none') return false;
     return true;

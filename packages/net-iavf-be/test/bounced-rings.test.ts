@@ -49,12 +49,14 @@ async function receive(guest: MixedGuest, frames: readonly Uint8Array[]): Promis
 }
 
 describe.each(['wasm', 'ts'] as const)('%s kernels', (kernels) => {
-  it.each([
+  it.each<[string, BlockKind[], number?]>([
     ['everything by messages', split('remote', 'remote')],
     ['rings by messages, buffers mapped', split('remote', 'mapped')],
     ['rings mapped, buffers by messages', split('mapped', 'remote')],
-  ])('%s: frames pass both ways', async (_what, kinds) => {
-    await using guest = await MixedGuest.start({ kinds, kernels });
+    ['Rx descriptors of 16 bytes, everything by messages', split('remote', 'remote'), 16],
+    ['Rx descriptors of 16 bytes, ring mapped, buffers by messages', split('mapped', 'remote'), 16],
+  ])('%s: frames pass both ways', async (_what, kinds, descriptorBytes = 32) => {
+    await using guest = await MixedGuest.start({ kinds, kernels, descriptorBytes });
     await guest.up(rxBuffers(63));
     const frames = Array.from({ length: 40 }, (_, n) => frame(n, 60 + n * 30));
     expect(await transmit(guest, frames)).toEqual(frames);

@@ -15,6 +15,8 @@ export const RAM_BYTES: number = 1 << 20;
 /** What Linux 6.12 asks for. */
 export const LINUX_CAPABILITIES = 0x1abd_8cf9;
 export const FREEBSD_CAPABILITIES = 0x0009_0081;
+/** RX_FLEX_DESC granted. */
+export const RX_FORMATS_CAPABILITIES = 0x040e_80a1;
 
 export class Card implements AsyncDisposable {
   readonly window: Window = Window.open();

@@ -8,7 +8,7 @@ import { allocateBurst, FRAME_DATA, FRAME_FLAGS, FRAME_LENGTH, FRAME_RECORD_BYTE
 import { encodeConfigIrqMap, encodeRssLut, Opcode } from '@emudev/virtchnl';
 import { createDatapath, type IavfDatapathInit } from '../src/datapath.ts';
 import { DEV_RX_BLOCKS, Q_DOORBELL, Q_FAULT } from '../src/layout.ts';
-import { Card, pair, RAM_BYTES, RAM_IOVA } from './card.ts';
+import { Card, LINUX_CAPABILITIES, pair, RAM_BYTES, RAM_IOVA, RX_FORMATS_CAPABILITIES } from './card.ts';
 
 export type BlockKind = 'mapped' | 'remote' | 'none';
 export const BLOCK_BYTES = 0x1_0000;
@@ -81,6 +81,8 @@ export class MixedGuest implements AsyncDisposable {
   readonly kinds: BlockKind[];
   readonly ringLength = 64;
   readonly bufferBytes: number;
+  /** Of the Rx ring: 32, or 16. */
+  readonly descriptorBytes: number;
   /** Block numbers. */
   readonly txRing: number;
   readonly rxRing: number;
@@ -91,23 +93,24 @@ export class MixedGuest implements AsyncDisposable {
   /** Addresses of the buffers in the Rx ring. */
   readonly #buffers: number[] = [];
 
-  static async start({ kinds, kernels = 'wasm', txRing = 0, rxRing = 0, bufferBytes = 2048 }: {
-    kinds: readonly BlockKind[]; kernels?: 'wasm' | 'ts'; txRing?: number; rxRing?: number; bufferBytes?: number;
+  static async start({ kinds, kernels = 'wasm', txRing = 0, rxRing = 0, bufferBytes = 2048, descriptorBytes = 32 }: {
+    kinds: readonly BlockKind[]; kernels?: 'wasm' | 'ts'; txRing?: number; rxRing?: number; bufferBytes?: number; descriptorBytes?: number;
   }): Promise<MixedGuest> {
     const card = await Card.plug({ pairs: 1, dma: 'by hand' });
-    const guest = new MixedGuest(card, kinds, kernels, { txRing, rxRing, bufferBytes });
+    const guest = new MixedGuest(card, kinds, kernels, { txRing, rxRing, bufferBytes, descriptorBytes });
     await card.changeMemory(() => { for (const block of kinds.keys()) guest.#map(block); });
-    await card.negotiate();
+    await card.negotiate(descriptorBytes === 16 ? RX_FORMATS_CAPABILITIES : LINUX_CAPABILITIES);
     await card.status(Opcode.CONFIG_RSS_LUT, encodeRssLut({ vsiId: 1, lut: new Uint8Array(64) }));
     return guest;
   }
 
-  private constructor(card: Card, kinds: readonly BlockKind[], kernels: 'wasm' | 'ts', options: { txRing: number; rxRing: number; bufferBytes: number }) {
+  private constructor(card: Card, kinds: readonly BlockKind[], kernels: 'wasm' | 'ts', options: { txRing: number; rxRing: number; bufferBytes: number; descriptorBytes: number }) {
     this.card = card;
     this.kinds = [...kinds];
     this.txRing = options.txRing * BLOCK_BYTES;
     this.rxRing = options.rxRing * BLOCK_BYTES + 0x2000;
     this.bufferBytes = options.bufferBytes;
+    this.descriptorBytes = options.descriptorBytes;
     const { window } = card;
     this.client = new ScriptedClient(() => window.u8.subarray(card.ram, card.ram + RAM_BYTES));
     this.burst = allocateBurst(window, 64, 1 << 20);
@@ -156,9 +159,9 @@ export class MixedGuest implements AsyncDisposable {
   giveBuffers(buffers: readonly number[]): void {
     const { view, u32 } = this.card.window;
     for (const at of buffers) {
-      const descriptor = this.card.ram + this.rxRing + 32 * this.rxTail;
+      const descriptor = this.card.ram + this.rxRing + this.descriptorBytes * this.rxTail;
       view.setBigUint64(descriptor, RAM_IOVA + BigInt(at), true);
-      for (const word of [8, 16, 24]) view.setBigUint64(descriptor + word, 0n, true);
+      for (let word = 8; word < this.descriptorBytes; word += 8) view.setBigUint64(descriptor + word, 0n, true);
       this.#buffers[this.rxTail] = at;
       this.rxTail = (this.rxTail + 1) % this.ringLength;
     }
@@ -226,7 +229,7 @@ export class MixedGuest implements AsyncDisposable {
     const received: Received[] = [];
     const parts: Uint8Array[] = [];
     for (let slot = this.#rxDone; slot !== this.rxTail; slot = (slot + 1) % this.ringLength) {
-      const qw1 = this.card.window.view.getBigUint64(this.card.ram + this.rxRing + 32 * slot + 8, true);
+      const qw1 = this.card.window.view.getBigUint64(this.card.ram + this.rxRing + this.descriptorBytes * slot + 8, true);
       if ((qw1 & DD) === 0n) break;
       parts.push(this.read(this.#buffers[slot]!, Math.min(this.bufferBytes, Number((qw1 >> 38n) & 0x3fffn))));
       if ((qw1 & EOP) === 0n) continue;

@@ -7,7 +7,7 @@ import { FRAME_DATA, FRAME_FLAGS, FRAME_LENGTH, FRAME_RECORD_BYTES, type Burst }
 import {
   DEV_FLAGS, DEV_HENA, DEV_IOTLB, DEV_LUT, DEV_MAC_TABLE, DEV_MAX_FRAME, DEV_PAUSED, DEV_PEER_TX_CAPS, DEV_QUEUE_PAIRS,
   DEV_RSS_TABLE, DEV_RX_BLOCKS, DEV_STATS, DEV_TX_BLOCKS, DEV_VLAN_BITMAP, MAC_SLOTS, Q_BUFFER, Q_BYTES, Q_DOORBELL, Q_ENABLED,
-  Q_FAULT, Q_HEAD, Q_LENGTH, Q_MAX_PACKET, Q_RING, Q_STAGE, Q_STATS, RSS_INPUT_BYTES, RSS_LUT_ENTRIES,
+  Q_FAULT, Q_HEAD, Q_LENGTH, Q_MAX_PACKET, Q_RING, Q_SHORT, Q_STAGE, Q_STATS, RSS_INPUT_BYTES, RSS_LUT_ENTRIES,
   STAGE_BYTES,
 } from '../src/layout.ts';
 
@@ -45,6 +45,8 @@ export interface QueueOptions {
   readonly length?: number;
   readonly buffer?: number;
   readonly maxPacket?: number;
+  /** Rx descriptors of 16 bytes. */
+  readonly short?: boolean;
 }
 
 export class Rig {
@@ -144,6 +146,7 @@ export class Rig {
     this.set(block + Q_DOORBELL, DOORBELLS + 64 + 4 * queue);
     this.set(block + Q_BUFFER, options.buffer ?? 2048);
     this.set(block + Q_MAX_PACKET, options.maxPacket ?? 9732);
+    this.set(block + Q_SHORT, options.short === true ? 1 : 0);
     this.set(block + Q_ENABLED, 1);
   }
   setTail(block: number, tail: number): void {
@@ -160,7 +163,10 @@ export class Rig {
     return this.get(this.txBlock(queue) + Q_RING) + 16 * index;
   }
   rxDescriptor(queue: number, index: number): number {
-    return this.get(this.rxBlock(queue) + Q_RING) + 32 * index;
+    return this.get(this.rxBlock(queue) + Q_RING) + this.rxDescriptorBytes(queue) * index;
+  }
+  rxDescriptorBytes(queue: number): number {
+    return this.get(this.rxBlock(queue) + Q_SHORT) === 1 ? 16 : 32;
   }
 
   /** Offset of the chunk's slot: the one that has it, or where it belongs. */

@@ -32,7 +32,7 @@ describe.each(['wasm', 'twins'] as const)('%s', (which) => {
     rig.enableRx(queue, options);
     for (let n = 0; n < length; n++) {
       rig.set64(rig.rxDescriptor(queue, n), bufferIova(n));
-      for (const word of [8, 16, 24]) rig.set64(rig.rxDescriptor(queue, n) + word, -1n);
+      for (let word = 8; word < rig.rxDescriptorBytes(queue); word += 8) rig.set64(rig.rxDescriptor(queue, n) + word, -1n);
     }
     rig.setTail(rig.rxBlock(queue), options.posted ?? length - 1);
   }
@@ -48,7 +48,7 @@ describe.each(['wasm', 'twins'] as const)('%s', (which) => {
       dd: bit(0n), eop: bit(1n), tag: bit(2n) ? Number((qw0 >> 16n) & 0xffffn) : undefined,
       hash: ((qw1 >> 12n) & 3n) === 3n ? Number(qw0 >> 32n) : undefined,
       l3l4p: bit(3n), ipe: bit(22n), l4e: bit(23n), rxe: bit(19n), cast: Number((qw1 >> 9n) & 3n), ptype: Number((qw1 >> 30n) & 0xffn),
-      length: Number((qw1 >> 38n) & 0x3fffn), rest: rig.get64(at + 16) | rig.get64(at + 24) | (qw1 >> 52n),
+      length: Number((qw1 >> 38n) & 0x3fffn), rest: (rig.rxDescriptorBytes(queue) === 16 ? 0n : rig.get64(at + 16) | rig.get64(at + 24)) | (qw1 >> 52n),
     };
   }
   const buffer = (index: number, length: number): Buffer => rig.bytes(guestOffset(bufferIova(index)), length);
@@ -65,6 +65,46 @@ describe.each(['wasm', 'twins'] as const)('%s', (which) => {
     expect([stat(QS_PACKETS), stat(QS_BYTES), stat(QS_UNICAST)]).toEqual([1, 80, 1]);
     deliver();
     expect(rig.get(rig.device + DEV_RX_KICK)).toBe(0);
+  });
+
+  describe('descriptors of 16 bytes', () => {
+    /** What a driver finds beside the descriptors that are the device's, and behind the ring. */
+    const untouched = (...written: number[]): void => {
+      for (let n = 0; n < RING; n++) if (!written.includes(n)) expect([rig.get64(rig.rxDescriptor(0, n)), rig.get64(rig.rxDescriptor(0, n) + 8)]).toEqual([bufferIova(n), 2n ** 64n - 1n]);
+      expect([rig.get64(rig.rxDescriptor(0, RING)), rig.get64(rig.rxDescriptor(0, RING) + 8)]).toEqual([0n, 0n]);
+    };
+
+    it('are the first two quadwords, and the next one is not touched', () => {
+      ring({ short: true });
+      rig.setFlags(DEVF_VLAN_STRIP);
+      const frame = frameOf().bytes;
+      const tagged = Buffer.concat([frame.subarray(0, 12), Buffer.from('81000123', 'hex'), frame.subarray(12)]);
+      expect(deliver(frame, tagged)).toBe(2);
+      expect([buffer(0, frame.length), buffer(1, frame.length)]).toEqual([frame, frame]);
+      expect([descriptor(0), descriptor(1)]).toMatchObject([{ dd: true, eop: true, tag: undefined, ptype: 26, length: 80, rest: 0n }, { dd: true, eop: true, tag: 0x123, ptype: 26, length: 80, rest: 0n }]);
+      untouched(0, 1);
+    });
+
+    it.each([128, 64])('a frame of several buffers goes round the end of the ring (from %i on with its last bytes)', (last) => {
+      ring({ short: true, buffer: 128, posted: 2 });
+      rig.set(rig.rxBlock(0) + Q_HEAD, RING - 1);
+      const frame = Buffer.concat([MAC, MAC, Buffer.from('88b5', 'hex'), Buffer.alloc(2 * 128 + last - 14, 7)]);
+      deliver(frame);
+      expect(Buffer.concat([buffer(RING - 1, 128), buffer(0, 128), buffer(1, last)])).toEqual(frame);
+      expect([RING - 1, 0, 1].map((n) => descriptor(n)).map(({ dd, eop, length }) => ({ dd, eop, length }))).toEqual([
+        { dd: true, eop: false, length: 128 }, { dd: true, eop: false, length: 128 }, { dd: true, eop: true, length: last },
+      ]);
+      untouched(RING - 1, 0, 1);
+      expect(rig.head(rig.rxBlock(0))).toBe(2);
+    });
+
+    it('a buffer that is not mapped goes back as a receive error', () => {
+      ring({ short: true });
+      rig.set64(rig.rxDescriptor(0, 0), 0xdead_0000n);
+      deliver(frameOf().bytes, frameOf().bytes);
+      expect([descriptor(0), descriptor(1)]).toMatchObject([{ dd: true, eop: true, rxe: true }, { dd: true, eop: true, rxe: false }]);
+      untouched(0, 1);
+    });
   });
 
   it('pads a short frame to 60 bytes', () => {

@@ -133,7 +133,7 @@ function rxDevice(next: () => number): void {
   const length = choose(next, [64, 96, 512]);
   for (const queue of [0, 1]) {
     if (chance(next, 5)) continue;
-    rig.enableRx(queue, { length, buffer: choose(next, [128, 1024, 2048, 4096]), maxPacket: choose(next, [1522, 9732]) });
+    rig.enableRx(queue, { length, buffer: choose(next, [128, 1024, 2048, 4096]), maxPacket: choose(next, [1522, 9732]), short: chance(next, 50) });
     for (let n = 0; n < length; n++) rig.set64(rig.rxDescriptor(queue, n), anIova(next));
     rig.set(rig.rxBlock(queue) + Q_HEAD, next() % length);
     rig.setTail(rig.rxBlock(queue), next() % (length + (chance(next, 3) ? 1000 : 0)));
@@ -160,7 +160,7 @@ function assertContained(before: Buffer, after: Buffer): void {
     const tx = rig.get(rig.txBlock(q) + Q_RING);
     for (let n = 0; tx !== 0 && n < rig.get(rig.txBlock(q) + Q_LENGTH); n++) allow(tx + 16 * n + 8, 1); // the type nibble's byte
     const rx = rig.get(rig.rxBlock(q) + Q_RING);
-    if (rx !== 0) allow(rx, 32 * rig.get(rig.rxBlock(q) + Q_LENGTH));
+    if (rx !== 0) allow(rx, rig.rxDescriptorBytes(q) * rig.get(rig.rxBlock(q) + Q_LENGTH));
   }
   allow(rig.burst.records, rig.burst.capacity * 32);
   allow(rig.burst.arena, rig.burst.arenaBytes);
@@ -264,7 +264,7 @@ describe('guest Rx ring', () => {
         rig.reset();
         rxDevice(next);
         const ring = rig.get(rig.rxBlock(0) + Q_RING);
-        for (let n = 0; ring !== 0 && n < 64; n++) rig.set64(ring + 32 * n, (BigInt(next()) << 32n) | BigInt(next()));
+        for (let n = 0; ring !== 0 && n < 64; n++) rig.set64(rig.rxDescriptor(0, n), (BigInt(next()) << 32n) | BigInt(next()));
         rig.setTail(rig.rxBlock(0), next() % 3 === 0 ? next() : next() % 64);
         const count = rig.fillBurst(Array.from({ length: 24 }, () => ({ bytes: aFrame(next) })));
         const { before, after, results } = bothWays(rig, both, (kernels) => [1, 2, 3].map(() => kernels.txBurst(rig.device, rig.burst.records, count)));

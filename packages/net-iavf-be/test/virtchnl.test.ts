@@ -5,8 +5,8 @@ import {
   encodeVlanSetting, NO_VLAN_TAG, Opcode, type VectorMap, type VlanFilter,
 } from '@emudev/virtchnl';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { DEV_FLAGS, DEV_HENA, DEV_LUT, DEVF_MULTICAST_PROMISC, DEVF_UNICAST_PROMISC, DEVF_VLAN_PRUNING, DEVF_VLAN_STRIP, Q_VECTOR } from '../src/layout.ts';
-import { Card, FREEBSD_CAPABILITIES, LINUX_CAPABILITIES, MAC, pair } from './card.ts';
+import { DEV_FLAGS, DEV_HENA, DEV_LUT, DEV_RX_BLOCKS, DEVF_MULTICAST_PROMISC, DEVF_UNICAST_PROMISC, DEVF_VLAN_PRUNING, DEVF_VLAN_STRIP, Q_SHORT, Q_VECTOR } from '../src/layout.ts';
+import { Card, FREEBSD_CAPABILITIES, LINUX_CAPABILITIES, MAC, RX_FORMATS_CAPABILITIES, pair, RAM_BYTES, RAM_IOVA } from './card.ts';
 
 const OK = 0;
 const BAD = -5;
@@ -53,6 +53,8 @@ describe('GET_VF_RESOURCES', () => {
     ['Linux 7', 0xbebd_8cf9, 0x000c_80e1],
     ['DPDK', 0xbe0b_c7e1, 0x000a_80e1],
     ['FreeBSD', FREEBSD_CAPABILITIES, 0x0009_0081],
+    ['RX_FLEX_DESC without VLAN', 0x040e_80a1, 0x040e_80a1],
+    ['RX_FLEX_DESC and VLAN', 0x0401_0001, 0x0001_0001],
     ['nothing asked for', 0, 0x0000_0001],
   ])('%s gets what we can do of what it wants', async (_name, requested, granted) => {
     const { payload } = await card.negotiate(requested);
@@ -190,6 +192,65 @@ describe('CONFIG_VSI_QUEUES', () => {
   it('refuses the whole message for one bad pair', async () => {
     expect(await card.configure(pair(0), pair(1, { tx: { ringLength: 63 } }))).toBe(BAD);
     expect(await card.enable(1, 0)).toBe(BAD);
+  });
+});
+
+describe('formats of Rx descriptors', () => {
+  const rx = (field: number): number => card.word(card.deviceWord(DEV_RX_BLOCKS) + field);
+  /** Configures and enables pair 0 with this `rxdid`, and says what the kernels are told. */
+  const bytesWith = async (rxdid: number): Promise<number> => {
+    expect(await card.configure(pair(0, { rx: { rxdid } }))).toBe(OK);
+    expect(await card.enable(1, 1)).toBe(OK);
+    return 32 >> rx(Q_SHORT);
+  };
+
+  it('GET_SUPPORTED_RXDIDS names 0 and 1, to drivers with RX_FLEX_DESC', async () => {
+    await card.negotiate(RX_FORMATS_CAPABILITIES);
+    expect(await card.ask(Opcode.GET_SUPPORTED_RXDIDS)).toMatchObject({ status: OK, payload: Uint8Array.of(3, 0, 0, 0, 0, 0, 0, 0) });
+    await card.negotiate();
+    expect(await card.status(Opcode.GET_SUPPORTED_RXDIDS)).toBe(UNSUPPORTED);
+  });
+
+  it.each([
+    ['RX_FLEX_DESC and RXDID 0', RX_FORMATS_CAPABILITIES, 0, 16],
+    ['RX_FLEX_DESC and RXDID 1', RX_FORMATS_CAPABILITIES, 1, 32],
+    ['Linux, which leaves 0 there', LINUX_CAPABILITIES, 0, 32],
+    ['Linux 7 and its RXDID 1', 0xbebd_8cf9, 1, 32],
+    ['DPDK, which leaves 0 there', 0xbe0b_c7e1, 0, 32],
+  ])('%s', async (_name, capabilities, rxdid, expected) => {
+    await card.negotiate(capabilities);
+    expect(await bytesWith(rxdid)).toBe(expected);
+  });
+
+  it('a driver of version 1.0 has 32 bytes', async () => {
+    await card.ask(Opcode.GET_VF_RESOURCES);
+    expect(await bytesWith(0)).toBe(32);
+  });
+
+  it.each([2, 22, 255])('RXDID %i is refused where there are formats', async (rxdid) => {
+    await card.negotiate(RX_FORMATS_CAPABILITIES);
+    expect(await card.configure(pair(0, { rx: { rxdid } }))).toBe(BAD);
+    expect(await card.configure(pair(0, { rx: { rxdid, ringLength: 0, bufferBytes: 0, maxPacketBytes: 0 } }))).toBe(OK);
+  });
+
+  it('change with the configuration, from one to the other and back, with the queue enabled or not, and with the driver', async () => {
+    await card.negotiate(RX_FORMATS_CAPABILITIES);
+    const seen = [await bytesWith(0), await bytesWith(1), await bytesWith(0)];
+    await card.disable(1, 1);
+    seen.push(await bytesWith(1), await bytesWith(0));
+    await card.provider.reset('family');
+    await card.negotiate();
+    seen.push(await bytesWith(0));
+    expect(seen).toEqual([16, 32, 16, 32, 16, 32]);
+  });
+
+  it('a ring of 16 bytes needs half the memory', async () => {
+    await card.negotiate(RX_FORMATS_CAPABILITIES);
+    const ringAddress = RAM_IOVA + BigInt(RAM_BYTES - 64 * 16);
+    expect(await card.configure(pair(0, { rx: { rxdid: 0, ringAddress } }))).toBe(OK);
+    expect(await card.enable(1, 1)).toBe(OK);
+    expect(await card.configure(pair(0, { rx: { rxdid: 1, ringAddress } }))).toBe(OK);
+    expect(await card.enable(1, 1)).toBe(BAD);
   });
 });
 

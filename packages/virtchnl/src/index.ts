@@ -20,6 +20,7 @@ export * from './promisc.ts';
 export * from './queues.ts';
 export * from './resources.ts';
 export * from './rss.ts';
+export * from './rxdids.ts';
 export * from './stats.ts';
 export * from './status.ts';
 export * from './version.ts';

@@ -43,6 +43,7 @@ const CODECS: readonly Codec[] = [
   fixed('GET_RSS_HENA_CAPS reply', 8, (p) => v.decodeRssHena(p, Op.GET_RSS_HENA_CAPS)),
   fixed('SET_RSS_HENA', 8, (p) => v.decodeRssHena(p, Op.SET_RSS_HENA)),
   fixed('REQUEST_QUEUES', 2, v.decodeRequestQueues),
+  fixed('GET_SUPPORTED_RXDIDS reply', 8, v.decodeSupportedRxdids),
   fixed('GET_OFFLOAD_VLAN_V2_CAPS reply', 40, v.decodeVlanCaps),
   list('ADD_VLAN_V2', 2, 8, 32, (p) => v.decodeVlanFilterListV2(p, Op.ADD_VLAN_V2), { slack: 0 }),
   list('DEL_VLAN_V2', 2, 8, 32, (p) => v.decodeVlanFilterListV2(p, Op.DEL_VLAN_V2), { slack: 0 }),
@@ -151,6 +152,7 @@ describe('round trips', () => {
   roundTrip('CONFIG_RSS_KEY', fc.record({ vsiId: u16, key: fc.uint8Array({ maxLength: 64 }) }), v.encodeRssKey, v.decodeRssKey);
   roundTrip('CONFIG_RSS_LUT', fc.record({ vsiId: u16, lut: fc.uint8Array({ maxLength: 600 }) }), v.encodeRssLut, v.decodeRssLut);
   roundTrip('SET_RSS_HENA', u64, v.encodeRssHena, (p) => v.decodeRssHena(p, Op.SET_RSS_HENA));
+  roundTrip('GET_SUPPORTED_RXDIDS reply', fc.uniqueArray(fc.integer({ min: 0, max: 63 })).map((ids) => new Set(ids)), v.encodeSupportedRxdids, v.decodeSupportedRxdids);
   roundTrip('REQUEST_QUEUES', u16, v.encodeRequestQueues, v.decodeRequestQueues);
   roundTrip(
     'GET_OFFLOAD_VLAN_V2_CAPS reply',

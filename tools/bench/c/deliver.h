@@ -44,12 +44,11 @@ static u32 DELIVER(u32 device, u32 records, u32 count) {
 #if LARGE
     place(block, ring, ring_length, head, tail, data, length, hash, status);
 #else
-    u32 descriptor = ring + (head << 5), to = translate(get64(descriptor));
+    u32 shift = 5 - get32(block + Q_SHORT), descriptor = ring + (head << shift), to = translate(get64(descriptor));
     if (unlikely(to == 0 || span < length)) rare("pieces");
     copy(to, data, length);
     set64(descriptor, (u64)hash << 32);
-    set64(descriptor + 16, 0);
-    set64(descriptor + 24, 0);
+    clear_rest(descriptor, shift);
     publish(descriptor + 8, status | (u64)length << 38);
     set32(block + Q_HEAD, head + 1 == ring_length ? 0 : head + 1);
     set32(block + Q_BAD_BUFFERS, 0);

@@ -25,11 +25,11 @@ static u32 rx_burst(u32 q, u32 records, u32 max, u32 now) {
   u32 ring = get32(q + Q_RING), length = get32(q + Q_LENGTH), buffers = get32(q + Q_BUFFERS), slots = get32(q + Q_SLOTS);
   u32 buffer_bytes = get32(q + Q_BUFFER_BYTES), queue = get32(q + Q_NUMBER), head = get32(q + Q_HEAD);
   if (get32(q + RXQ_SKIP) != 0 || now - get32(q + RXQ_LAST) <= RX_PATIENCE) rare("patience");
-  u32 tail = get32(q + Q_TAIL), limit = head == 0 ? length - 1 : head - 1;
+  u32 tail = get32(q + Q_TAIL), shift = 5 - get32(q + RXQ_SHORT), limit = head == 0 ? length - 1 : head - 1;
   if (tail != limit) {
     u64 iova = get64(q + Q_IOVA);
     do {
-      u32 descriptor = ring + tail * RX_DESCRIPTOR_BYTES;
+      u32 descriptor = ring + (tail << shift);
       set64(descriptor, iova + get32(slots + tail * 4));
       set64(descriptor + 8, 0);
       if (++tail == length) tail = 0;
@@ -40,7 +40,7 @@ static u32 rx_burst(u32 q, u32 records, u32 max, u32 now) {
   u32 taken = 0;
   u64 bytes = 0;
   for (; taken < max && head != tail; ++taken, records += FRAME_RECORD_BYTES) {
-    u32 descriptor = ring + head * RX_DESCRIPTOR_BYTES;
+    u32 descriptor = ring + (head << shift);
     u64 qw1 = acquire64(descriptor + 8), qw0 = get64(descriptor);
     u32 status = (u32)qw1, size = (u32)(qw1 >> RX_LENGTH_SHIFT) & RX_LENGTH_MASK, flags = 0, tci = 0, hash = 0;
     if (!(status & RXS_DD)) break;

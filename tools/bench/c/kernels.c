@@ -112,12 +112,18 @@ static u32 verdict(u32 ip, u32 at, u32 l4_bytes, int tcp, u32 flags) {
   return fold(sum) == 0xffff ? bits : bits | 1 << 23;
 }
 /* A frame over several buffers: all of them are looked at before the first is written. */
+/* Of a descriptor of 32 bytes */
+static inline void clear_rest(u32 descriptor, u32 shift) {
+  if (shift != 5) return;
+  set64(descriptor + 16, 0);
+  set64(descriptor + 24, 0);
+}
 static void place(u32 block, u32 ring, u32 ring_length, u32 head, u32 tail, u32 data, u32 length, u32 hash, u64 status) {
   u32 buffer = get32(block + Q_BUFFER), needed = (length + buffer - 1) / buffer, available = tail >= head ? tail - head : tail + ring_length - head;
   if (needed > MAX_RX_BUFFERS || needed > available) rare("no buffers");
-  u32 to[MAX_RX_BUFFERS], at[MAX_RX_BUFFERS];
+  u32 shift = 5 - get32(block + Q_SHORT), to[MAX_RX_BUFFERS], at[MAX_RX_BUFFERS];
   for (u32 n = 0; n < needed; ++n) {
-    at[n] = ring + ((head + n >= ring_length ? head + n - ring_length : head + n) << 5);
+    at[n] = ring + ((head + n >= ring_length ? head + n - ring_length : head + n) << shift);
     to[n] = translate(get64(at[n]));
     if (to[n] == 0 || span < (n + 1 == needed ? length - n * buffer : buffer)) rare("pieces");
   }
@@ -125,8 +131,7 @@ static void place(u32 block, u32 ring, u32 ring_length, u32 head, u32 tail, u32 
   for (u32 n = 0; n < needed; ++n) {
     int last = n + 1 == needed;
     set64(at[n], last ? (u64)hash << 32 : 0);
-    set64(at[n] + 16, 0);
-    set64(at[n] + 24, 0);
+    clear_rest(at[n], shift);
     publish(at[n] + 8, last ? status | (u64)(length - n * buffer) << 38 : 1 | (status & (u64)0xff << 30) | (u64)buffer << 38);
   }
   u32 next = head + needed;

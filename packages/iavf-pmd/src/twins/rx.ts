@@ -8,11 +8,14 @@ import {
 } from '../descriptors.ts';
 import {
   MAX_RX_BUFFERS, QS_BYTES, QS_ERRORS, QS_LARGE, QS_NO_ROOM, QS_PACKETS, Q_BUFFERS, Q_BUFFER_BYTES, Q_DOORBELL, Q_ENABLED, Q_HEAD, Q_IOVA,
-  Q_LENGTH, Q_NUMBER, Q_RING, Q_SLOTS, Q_TAIL, RXQ_LAST, RXQ_SKIP, RX_DESCRIPTOR_BYTES, RX_LOOKAHEAD, RX_PATIENCE,
+  Q_LENGTH, Q_NUMBER, Q_RING, Q_SLOTS, Q_TAIL, RXQ_LAST, RXQ_SHORT, RXQ_SKIP, RX_DESCRIPTOR_BYTES, RX_LOOKAHEAD, RX_PATIENCE, SHORT_RX_DESCRIPTOR_BYTES,
 } from '../layout.ts';
 import { addCounter, field, type TwinMemory } from './memory.ts';
 
+const descriptorBytes = (view: DataView, q: number): number => view.getUint32(q + RXQ_SHORT, true) === 1 ? SHORT_RX_DESCRIPTOR_BYTES : RX_DESCRIPTOR_BYTES;
+
 function repost(view: DataView, q: number): number {
+  const stride = descriptorBytes(view, q);
   const ring = view.getUint32(q + Q_RING, true);
   const length = view.getUint32(q + Q_LENGTH, true);
   const head = view.getUint32(q + Q_HEAD, true);
@@ -21,8 +24,8 @@ function repost(view: DataView, q: number): number {
   if (tail === limit) return tail;
   for (; tail !== limit; tail = (tail + 1) % length) {
     const address = view.getBigUint64(q + Q_IOVA, true) + BigInt(view.getUint32(view.getUint32(q + Q_SLOTS, true) + 4 * tail, true));
-    view.setBigUint64(ring + tail * RX_DESCRIPTOR_BYTES, address, true);
-    view.setBigUint64(ring + tail * RX_DESCRIPTOR_BYTES + 8, 0n, true);
+    view.setBigUint64(ring + tail * stride, address, true);
+    view.setBigUint64(ring + tail * stride + 8, 0n, true);
   }
   view.setUint32(q + Q_TAIL, tail, true);
   view.setUint32(view.getUint32(q + Q_DOORBELL, true), tail, true);
@@ -69,15 +72,16 @@ export function rxBurstTwin(memory: TwinMemory, q: number, records: number, max:
   if (get(Q_ENABLED) === 0) return 0;
   const ring = get(Q_RING);
   const length = get(Q_LENGTH);
+  const stride = descriptorBytes(view, q);
   if ((now - get(RXQ_LAST)) >>> 0 <= RX_PATIENCE) {
     const lookahead = Math.min(Math.max(max - 1, 0), RX_LOOKAHEAD, length >>> 2);
-    const ahead = ring + ((get(Q_HEAD) + lookahead) % length) * RX_DESCRIPTOR_BYTES;
+    const ahead = ring + ((get(Q_HEAD) + lookahead) % length) * stride;
     const posted = (get(Q_TAIL) - get(Q_HEAD) + length) % length;
     if (posted > lookahead && (view.getUint32(ahead + 8, true) & RXS_DD) === 0) return 0;
   }
   const tail = repost(view, q);
   const bufferBytes = get(Q_BUFFER_BYTES);
-  const descriptorAt = (index: number): number => ring + index * RX_DESCRIPTOR_BYTES;
+  const descriptorAt = (index: number): number => ring + index * stride;
   const bufferAt = (index: number): number => get(Q_BUFFERS) + view.getUint32(get(Q_SLOTS) + 4 * index, true);
   const wordAt = (index: number): Word => ({ low: view.getUint32(descriptorAt(index) + 8, true), high: view.getUint32(descriptorAt(index) + 12, true) });
   const lengthOf = (word: Word): number => field(word.low, word.high, RX_LENGTH_SHIFT, RX_LENGTH_MASK);

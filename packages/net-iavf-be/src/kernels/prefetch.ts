@@ -6,6 +6,7 @@
  * checked when its turn comes. GUEST: a tail outside of the ring reads nothing.
  */
 import { DEV_PAUSED, DEV_QUEUE_PAIRS, DEV_RX_BLOCKS, DEV_TX_BLOCKS, Q_BYTES, Q_DOORBELL, Q_ENABLED, Q_HEAD, Q_LENGTH, Q_RING } from './layout';
+import { shiftOf } from './rx-write-back';
 
 /** Exported so that no compiler leaves the reads out. */
 export let prefetched: u32 = 0;
@@ -14,7 +15,6 @@ export let prefetched: u32 = 0;
 const LINES: u32 = 4;
 const LINE_SHIFT: u32 = 6;
 const TX_SHIFT: u32 = 4;
-const RX_SHIFT: u32 = 5;
 
 export function prefetch(device: u32, queue: u32): void {
   if (load<u32>(device, DEV_PAUSED) != 0 || queue >= load<u32>(device, DEV_QUEUE_PAIRS)) return;
@@ -29,7 +29,7 @@ export function prefetch(device: u32, queue: u32): void {
   let sum = lines(load<u32>(tx, Q_RING), head, length, count, TX_SHIFT);
   // What is received goes back to the same card, or to one like it
   if (load<u32>(rx, Q_ENABLED) != 0 && load<u32>(rx, Q_RING) != 0) {
-    sum += load<u32>(load<u32>(rx, Q_DOORBELL)) + lines(load<u32>(rx, Q_RING), load<u32>(rx, Q_HEAD), load<u32>(rx, Q_LENGTH), count, RX_SHIFT);
+    sum += load<u32>(load<u32>(rx, Q_DOORBELL)) + lines(load<u32>(rx, Q_RING), load<u32>(rx, Q_HEAD), load<u32>(rx, Q_LENGTH), count, shiftOf(rx));
   }
   prefetched = sum;
 }

@@ -17,11 +17,11 @@ export let piecesFetched: u32 = 0;
 
 /** Fetches the addresses of the buffers from `head` on that take `bytes`; true = each is there, in one piece. */
 @inline
-function fetchAddresses(addresses: u32, ring: u32, ringLength: u32, head: u32, bytes: u32, buffer: u32): bool {
+function fetchAddresses(addresses: u32, ring: u32, ringLength: u32, head: u32, bytes: u32, buffer: u32, shift: u32): bool {
   let fetched: u32 = 0;
   let good = true;
   for (;;) {
-    const iova = load<u64>(ring + (head << 5)); // GUEST: fetched once
+    const iova = load<u64>(ring + (head << shift)); // GUEST: fetched once
     store<u64>(addresses + (fetched << 3), iova);
     ++fetched;
     if (translate(iova) == 0 || span < min<u32>(bytes, buffer)) {
@@ -53,7 +53,7 @@ function copyToAddresses(addresses: u32, data: u32, bytes: u32, buffer: u32): bo
 
 /** The first frames of a run as long as they are unicast, longer than a buffer and no longer than `limit`, with nothing to strip. */
 export function placePieces(
-  block: u32, entry: u32, record: u32, count: u32, ring: u32, ringLength: u32, head: u32, available: u32, buffer: u32, limit: u32,
+  block: u32, entry: u32, record: u32, count: u32, ring: u32, ringLength: u32, head: u32, available: u32, buffer: u32, limit: u32, shift: u32,
 ): u32 {
   const addresses = block + Q_RX_ADDRESSES;
   const first = record;
@@ -67,17 +67,17 @@ export function placePieces(
     if (bytes > min<u32>(available, MAX_RX_BUFFERS) * buffer) break;
     makeEntryWhole(entry, record);
     // All buffers must be good before the first byte is written: a frame is delivered whole or not at all
-    if (!fetchAddresses(addresses, ring, ringLength, head, bytes, buffer) || !copyToAddresses(addresses, data, bytes, buffer)) break;
+    if (!fetchAddresses(addresses, ring, ringLength, head, bytes, buffer, shift) || !copyToAddresses(addresses, data, bytes, buffer)) break;
     status |= lateVerdict(entry, data, bytes);
     // In ring order, as hardware does: drivers that look at several descriptors at once count on it
     const part = DD | (status & ((<u64>0xff) << PTYPE_SHIFT)) | (<u64>buffer << LENGTH_SHIFT);
     let left = bytes;
     while (left > buffer) {
-      writeBack(ring + (head << 5), 0, part);
+      writeBack(ring + (head << shift), shift, 0, part);
       if (++head == ringLength) head = 0;
       left -= buffer;
     }
-    writeBack(ring + (head << 5), load<u64>(entry, SCRATCH_QW0), status | (<u64>left << LENGTH_SHIFT));
+    writeBack(ring + (head << shift), shift, load<u64>(entry, SCRATCH_QW0), status | (<u64>left << LENGTH_SHIFT));
     if (++head == ringLength) head = 0;
     available -= piecesFetched;
     piecesFetched = 0;

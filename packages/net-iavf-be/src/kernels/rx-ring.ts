@@ -1,6 +1,7 @@
 /**
  * The guest's Rx ring: frames of a burst to guest buffers. Like a NIC it takes every frame: what the guest does not want is
- * filtered, what it has no room for is discarded and counted. Write-back is the legacy 32-byte format (RXDID 0 and 1).
+ * filtered, what it has no room for is discarded and counted. Write-back is the legacy format, of 32 bytes (RXDID 1, or nothing said)
+ * or its first 16 (RXDID 0).
  *
  * Two passes over each chunk of the burst: `describe` looks at the frames only, this file at the rings only. So a run of frames
  * for one queue keeps the ring's state in locals, and the descriptors' cache lines, which the guest's processor has written last,
@@ -19,11 +20,13 @@ import { makeEntryWhole } from './lent';
 import { publish } from './publish';
 import { DD, describe, EOP, L2TAG1P, PTYPE_SHIFT, UMBCAST_MASK, UMBCAST_SHIFT } from './rx-describe';
 import { piecesBytes, piecesFetched, piecesHead, placePieces } from './rx-pieces';
-import { LENGTH_SHIFT, writeBack } from './rx-write-back';
+import { clearRest, LENGTH_SHIFT, shiftOf, writeBack } from './rx-write-back';
 import { add, countCast, increment } from './statistics';
 import { copyVerified, lateVerdict } from './verify';
 
 const FCS_BYTES: u32 = 4;
+/** Of the cache. */
+const LINE_BYTES: u32 = 64;
 /** Bits of qw1. */
 const RXE: u64 = 1 << 19;
 
@@ -86,11 +89,12 @@ function deliver(device: u32, queue: u32, records: u32, at: u32, end: u32): bool
   const ringLength = load<u32>(block, Q_LENGTH);
   const maxPacket = load<u32>(block, Q_MAX_PACKET);
   const buffer = load<u32>(block, Q_BUFFER);
+  const shift = shiftOf(block);
   const tail = atomic.load<u32>(load<u32>(block, Q_DOORBELL)); // GUEST: any value
   let head = load<u32>(block, Q_HEAD);
   let available = tail >= head ? tail - head : tail + ringLength - head;
-  touch(device, ring, ringLength, head, end - at);
-  if (tail < ringLength && available != 0) lookAhead(device, ring, ringLength, head, min<u32>(end - at, available), 5);
+  touch(device, ring, ringLength, head, end - at, shift);
+  if (tail < ringLength && available != 0) lookAhead(device, ring, ringLength, head, min<u32>(end - at, available), shift);
 
   const limit = min<u32>(buffer, maxPacket - FCS_BYTES);
   let written = false;
@@ -101,8 +105,8 @@ function deliver(device: u32, queue: u32, records: u32, at: u32, end: u32): bool
       const record = records + at * FRAME_RECORD_BYTES;
       const isLarge = <u32>(load<u64>(record) >> 32) > buffer;
       const packets = isLarge
-        ? placePieces(block, entry, record, left, ring, ringLength, head, available, buffer, maxPacket - FCS_BYTES)
-        : placePlain(entry, record, min<u32>(left, available), ring, ringLength, head, limit);
+        ? placePieces(block, entry, record, left, ring, ringLength, head, available, buffer, maxPacket - FCS_BYTES, shift)
+        : placePlain(entry, record, min<u32>(left, available), ring, ringLength, head, limit, shift);
       if (packets != 0) {
         written = true;
         const next = isLarge ? piecesHead : plainHead;
@@ -138,7 +142,7 @@ function deliver(device: u32, queue: u32, records: u32, at: u32, end: u32): bool
       const data = <u32>word;
       const qw0 = load<u64>(entry, SCRATCH_QW0);
       const status = load<u64>(entry, SCRATCH_STATUS) | lateVerdict(entry, data, length);
-      if (place(block, ring, ringLength, head, available, data, length, qw0, status, fetched)) written = true;
+      if (place(block, ring, ringLength, head, available, shift, data, length, qw0, status, fetched)) written = true;
       const now = load<u32>(block, Q_HEAD);
       available -= now >= head ? now - head : now + ringLength - head;
       head = now;
@@ -165,9 +169,8 @@ let plainFetched: bool = false;
 let plainAddress: u64 = 0;
 
 /** The first frames of a run as long as they are plain: unicast, at least 60 bytes, nothing to strip, one buffer in one piece. */
-function placePlain(entry: u32, record: u32, count: u32, ring: u32, ringLength: u32, head: u32, limit: u32): u32 {
+function placePlain(entry: u32, record: u32, count: u32, ring: u32, ringLength: u32, head: u32, limit: u32, shift: u32): u32 {
   plainFetched = false;
-  const zeroes = i64x2.splat(0);
   let bytesTotal: u32 = 0;
   const end = record + count * FRAME_RECORD_BYTES;
   const first = record;
@@ -176,7 +179,7 @@ function placePlain(entry: u32, record: u32, count: u32, ring: u32, ringLength: 
     const bytes = <u32>(word >> 32);
     let status = load<u64>(entry, SCRATCH_STATUS);
     if (bytes < PADDED_FRAME_BYTES || bytes > limit || (status & (UMBCAST_MASK | L2TAG1P)) != 0) break;
-    const descriptor = ring + (head << 5);
+    const descriptor = ring + (head << shift);
     const iova = load<u64>(descriptor); // GUEST: fetched once
     const to = translate(iova);
     if (to == 0 || span < bytes) {
@@ -187,7 +190,7 @@ function placePlain(entry: u32, record: u32, count: u32, ring: u32, ringLength: 
     const sumFrom = load<u32>(entry, SCRATCH_SUM_FROM);
     if (sumFrom == 0) copyFrame(to, <u32>word, bytes);
     else status |= copyVerified(entry, to, record, bytes, sumFrom);
-    v128.store(descriptor, zeroes, 16);
+    clearRest(descriptor, shift);
     store<u64>(descriptor, load<u64>(entry, SCRATCH_QW0));
     publish(descriptor + 8, status | (<u64>bytes << LENGTH_SHIFT));
     bytesTotal += bytes;
@@ -202,9 +205,9 @@ function placePlain(entry: u32, record: u32, count: u32, ring: u32, ringLength: 
 
 /** Asks for the lines of `count` descriptors from `head` on. What is read is not used: every field is fetched when its turn comes. */
 @inline
-function touch(device: u32, ring: u32, ringLength: u32, head: u32, count: u32): void {
+function touch(device: u32, ring: u32, ringLength: u32, head: u32, count: u32, shift: u32): void {
   let sum: u32 = 0;
-  for (let n: u32 = 0; n < count; n += 2) sum += load<u32>(ring + (wrap(head + n, ringLength) << 5));
+  for (let n: u32 = 0; n < count; n += LINE_BYTES >> shift) sum += load<u32>(ring + (wrap(head + n, ringLength) << shift));
   store<u32>(device, sum, SCRATCH_TOUCHED); // so that no compiler leaves the loads out
 }
 
@@ -213,7 +216,7 @@ function touch(device: u32, ring: u32, ringLength: u32, head: u32, count: u32): 
  * Q_RX_ADDRESSES already.
  */
 function place(
-  block: u32, ring: u32, ringLength: u32, head: u32, available: u32, data: u32, length: u32, qw0: u64, status: u64, fetched: u32,
+  block: u32, ring: u32, ringLength: u32, head: u32, available: u32, shift: u32, data: u32, length: u32, qw0: u64, status: u64, fetched: u32,
 ): bool {
   // Memory may be brought in at any time: what was missed before counts only if it still is
   forgetMiss();
@@ -231,11 +234,11 @@ function place(
   // All buffers must be good before the first byte is written: a frame is delivered whole or not at all
   let left = bytes;
   for (let n: u32 = 0; n < needed; ++n) {
-    if (n >= fetched) store<u64>(addresses + (n << 3), load<u64>(ring + (wrap(head + n, ringLength) << 5))); // GUEST: fetched once
+    if (n >= fetched) store<u64>(addresses + (n << 3), load<u64>(ring + (wrap(head + n, ringLength) << shift))); // GUEST: fetched once
     const part = min<u32>(left, buffer);
     if (!isMapped(load<u64>(addresses + (n << 3)), part)) {
       if (missed) return false;
-      refuse(block, ring, ringLength, head, n + 1);
+      refuse(block, ring, ringLength, head, shift, n + 1);
       return true;
     }
     left -= part;
@@ -249,9 +252,9 @@ function place(
   }
   // In ring order, as hardware does: drivers that look at several descriptors at once count on it
   for (let n: u32 = 0; n < needed; ++n) {
-    const descriptor = ring + (wrap(head + n, ringLength) << 5);
-    if (n + 1 == needed) writeBack(descriptor, qw0, status | (<u64>(bytes - n * buffer) << LENGTH_SHIFT));
-    else writeBack(descriptor, 0, DD | (status & ((<u64>0xff) << PTYPE_SHIFT)) | (<u64>buffer << LENGTH_SHIFT));
+    const descriptor = ring + (wrap(head + n, ringLength) << shift);
+    if (n + 1 == needed) writeBack(descriptor, shift, qw0, status | (<u64>(bytes - n * buffer) << LENGTH_SHIFT));
+    else writeBack(descriptor, shift, 0, DD | (status & ((<u64>0xff) << PTYPE_SHIFT)) | (<u64>buffer << LENGTH_SHIFT));
   }
   store<u32>(block, wrap(head + needed, ringLength), Q_HEAD);
   store<u32>(block, 0, Q_BAD_BUFFERS);
@@ -286,11 +289,11 @@ function fill(iova: u64, data: u32, at: u32, bytes: u32, content: u32, strip: bo
  * A buffer that is not mapped for writing: its descriptor, and those before it that the frame would have used, go back as frames
  * with a receive error, which every driver drops. A guest that goes on like that loses the queue.
  */
-function refuse(block: u32, ring: u32, ringLength: u32, head: u32, count: u32): void {
+function refuse(block: u32, ring: u32, ringLength: u32, head: u32, shift: u32, count: u32): void {
   increment(block + Q_STATS + (QS_DISCARDS << 3));
   increment(block + Q_STATS + (QS_ERRORS << 3));
   for (let n: u32 = 0; n < count; ++n) {
-    writeBack(ring + (wrap(head + n, ringLength) << 5), 0, DD | EOP | RXE | (<u64>PADDED_FRAME_BYTES << LENGTH_SHIFT));
+    writeBack(ring + (wrap(head + n, ringLength) << shift), shift, 0, DD | EOP | RXE | (<u64>PADDED_FRAME_BYTES << LENGTH_SHIFT));
   }
   store<u32>(block, wrap(head + count, ringLength), Q_HEAD);
   const bad = load<u32>(block, Q_BAD_BUFFERS) + 1;

@@ -5,7 +5,7 @@ import {
   DEV_FLAGS, DEV_HENA, DEV_IOTLB, DEV_LUT, DEV_MAX_FRAME, DEV_PAUSED, DEV_QUEUE_PAIRS, DEV_RSS_TABLE, DEV_RX_BLOCKS, DEV_RX_KICK,
   DEV_STATS, DEVF_VLAN_STRIP, DEVS_RX_FILTERED, DEVS_RX_NO_QUEUE, DEVS_RX_OVERSIZE, DEVS_RX_RUNT, MAX_RX_BUFFERS,
   PADDED_FRAME_BYTES, Q_BAD_BUFFERS, Q_BUFFER, Q_BYTES, Q_DOORBELL, Q_ENABLED, Q_FAULT, Q_HEAD, Q_LENGTH, Q_MAX_PACKET, Q_RING,
-  Q_STATS, QFAULT_BUFFER, QFAULT_TAIL, QS_DISCARDS, QS_ERRORS, RSS_LUT_ENTRIES, RX_BAD_BUFFER_LIMIT,
+  Q_SHORT, Q_STATS, QFAULT_BUFFER, QFAULT_TAIL, QS_DISCARDS, QS_ERRORS, RSS_LUT_ENTRIES, RX_BAD_BUFFER_LIMIT, RX_DESCRIPTOR_BYTES, SHORT_RX_DESCRIPTOR_BYTES,
 } from '../layout.ts';
 import { classify } from './classify.ts';
 import { isAddressed, isPruned } from './filter.ts';
@@ -110,7 +110,8 @@ function place(memory: TwinMemory, iotlb: TwinIotlb, block: number, frame: numbe
     memory.count(block + Q_STATS + 8 * QS_DISCARDS);
     return false;
   }
-  const descriptorOf = (n: number): number => ring + 32 * ((head + n) % ringLength);
+  const descriptorBytes = memory.u32(block + Q_SHORT) === 1 ? SHORT_RX_DESCRIPTOR_BYTES : RX_DESCRIPTOR_BYTES;
+  const descriptorOf = (n: number): number => ring + descriptorBytes * ((head + n) % ringLength);
   const addresses: { high: number; low: number }[] = [];
   for (let n = 0; n < needed; n++) {
     const low = memory.u32(descriptorOf(n)); // GUEST: fetched once
@@ -119,7 +120,7 @@ function place(memory: TwinMemory, iotlb: TwinIotlb, block: number, frame: numbe
     const mapped = iotlb.forEachPiece(high, low, Math.min(buffer, bytes - n * buffer), () => undefined);
     if (!mapped) {
       if (iotlb.missed) return false;
-      refuse(memory, block, descriptorOf, n + 1, ringLength);
+      refuse(memory, block, descriptorOf, descriptorBytes, n + 1, ringLength);
       return true;
     }
   }
@@ -134,8 +135,8 @@ function place(memory: TwinMemory, iotlb: TwinIotlb, block: number, frame: numbe
   });
   const { status, ptype, tag, hash } = description;
   for (let n = 0; n < needed; n++) {
-    if (n === needed - 1) writeBack(memory, descriptorOf(n), tag, hash, status | DD | EOP, ptype, bytes - n * buffer);
-    else writeBack(memory, descriptorOf(n), 0, 0, DD, ptype, buffer);
+    if (n === needed - 1) writeBack(memory, descriptorOf(n), descriptorBytes, tag, hash, status | DD | EOP, ptype, bytes - n * buffer);
+    else writeBack(memory, descriptorOf(n), descriptorBytes, 0, 0, DD, ptype, buffer);
   }
   memory.setU32(block + Q_HEAD, (head + needed) % ringLength);
   memory.setU32(block + Q_BAD_BUFFERS, 0);
@@ -143,18 +144,18 @@ function place(memory: TwinMemory, iotlb: TwinIotlb, block: number, frame: numbe
   return true;
 }
 
-function writeBack(memory: TwinMemory, descriptor: number, tag: number, hash: number, status: number, ptype: number, bytes: number): void {
+function writeBack(memory: TwinMemory, descriptor: number, descriptorBytes: number, tag: number, hash: number, status: number, ptype: number, bytes: number): void {
   memory.setU32(descriptor, tag << 16);
   memory.setU32(descriptor + 4, hash);
-  memory.zero(descriptor + 16, 16);
+  memory.zero(descriptor + 16, descriptorBytes - 16);
   memory.publish(descriptor + 8, status | (ptype << PTYPE_SHIFT), (ptype >>> (32 - PTYPE_SHIFT)) | (bytes << LENGTH_SHIFT_HIGH));
 }
 
 /** A buffer that is not mapped for writing: it and those before it go back as receive errors; a guest that repeats it loses the queue. */
-function refuse(memory: TwinMemory, block: number, descriptorOf: (n: number) => number, count: number, ringLength: number): void {
+function refuse(memory: TwinMemory, block: number, descriptorOf: (n: number) => number, descriptorBytes: number, count: number, ringLength: number): void {
   memory.count(block + Q_STATS + 8 * QS_DISCARDS);
   memory.count(block + Q_STATS + 8 * QS_ERRORS);
-  for (let n = 0; n < count; n++) writeBack(memory, descriptorOf(n), 0, 0, DD | EOP | RXE, 0, PADDED_FRAME_BYTES);
+  for (let n = 0; n < count; n++) writeBack(memory, descriptorOf(n), descriptorBytes, 0, 0, DD | EOP | RXE, 0, PADDED_FRAME_BYTES);
   memory.setU32(block + Q_HEAD, (memory.u32(block + Q_HEAD) + count) % ringLength);
   const bad = memory.u32(block + Q_BAD_BUFFERS) + 1;
   memory.setU32(block + Q_BAD_BUFFERS, bad);

@@ -1,14 +1,24 @@
 /** CONFIG_VSI_QUEUES, ENABLE_QUEUES, DISABLE_QUEUES. */
 import { MAX_FRAME_BYTES } from '@emudev/iavf-emu/contract';
-import { decodeConfigVsiQueues, decodeQueueSelect, Opcode, requireValue, type DecodedQueuePairConfig, type QueueSelect } from '@emudev/virtchnl';
+import { Capability, decodeConfigVsiQueues, decodeQueueSelect, encodeSupportedRxdids, Opcode, requireValue, RxDescriptorId, type DecodedQueuePairConfig, type QueueSelect } from '@emudev/virtchnl';
 import { noMemory, type Adapter } from '../adapter.ts';
+import { RX_DESCRIPTOR_BYTES, SHORT_RX_DESCRIPTOR_BYTES, TX_DESCRIPTOR_BYTES } from '../layout.ts';
 import {
   MAX_RING_DESCRIPTORS, MAX_RX_BUFFER_BYTES, MIN_PACKET_BYTES, MIN_RING_DESCRIPTORS, MIN_RX_BUFFER_BYTES, RING_ALIGN_BYTES, RING_DESCRIPTORS_STEP, VSI_ID,
 } from '../limits.ts';
 import type { Ring } from '../ring.ts';
-import { DONE, operation, type Operation, type Outcome } from './operation.ts';
+import { DONE, noBody, operation, type Operation, type Outcome } from './operation.ts';
 
 const OP = Opcode.CONFIG_VSI_QUEUES;
+
+/** Bytes of a descriptor by RXDID. */
+const RX_FORMATS: ReadonlyMap<number, number> = new Map([
+  [RxDescriptorId.LEGACY_16_BYTES, SHORT_RX_DESCRIPTOR_BYTES],
+  [RxDescriptorId.LEGACY_32_BYTES, RX_DESCRIPTOR_BYTES],
+]);
+
+/** Without the capability `rxdid` says nothing: drivers leave it 0 and mean 32 bytes. */
+const hasFormats = (adapter: Adapter): boolean => ((adapter.capabilities ?? 0) & Capability.RX_FLEX_DESC) !== 0;
 
 function checkRing(half: { readonly ringLength: number; readonly ringAddress: bigint }, name: string): void {
   const { ringLength, ringAddress } = half;
@@ -20,7 +30,7 @@ function checkRing(half: { readonly ringLength: number; readonly ringAddress: bi
 }
 
 /** GUEST: every number of a pair. Fields of a half with ring length 0 say nothing. */
-function checkPair({ tx, rx }: DecodedQueuePairConfig, pairs: number): void {
+function checkPair({ tx, rx }: DecodedQueuePairConfig, pairs: number, hasFormats: boolean): void {
   requireValue(tx.vsiId === VSI_ID && rx.vsiId === VSI_ID, OP, `VSI ${VSI_ID} in both halves`, `${tx.vsiId}, ${rx.vsiId}`);
   requireValue(tx.queueId === rx.queueId, OP, 'the same queue in both halves', `${tx.queueId}, ${rx.queueId}`);
   requireValue(tx.queueId < pairs, OP, `a queue below ${pairs}`, tx.queueId);
@@ -30,7 +40,8 @@ function checkPair({ tx, rx }: DecodedQueuePairConfig, pairs: number): void {
   checkRing(rx, 'Rx');
   requireValue(rx.bufferBytes >= MIN_RX_BUFFER_BYTES && rx.bufferBytes <= MAX_RX_BUFFER_BYTES, OP, `Rx buffers of ${MIN_RX_BUFFER_BYTES}..${MAX_RX_BUFFER_BYTES} bytes`, rx.bufferBytes);
   requireValue(rx.maxPacketBytes >= MIN_PACKET_BYTES && rx.maxPacketBytes <= MAX_FRAME_BYTES, OP, `max_pkt_size ${MIN_PACKET_BYTES}..${MAX_FRAME_BYTES}`, rx.maxPacketBytes);
-  // The CRC capability is not offered. RX_FLEX_DESC is not either, so rxdid is ignored: the format is the legacy one.
+  if (hasFormats) requireValue(RX_FORMATS.has(rx.rxdid), OP, `an RXDID of ${[...RX_FORMATS.keys()].join(', ')}`, rx.rxdid);
+  // The CRC capability is not offered.
   requireValue(rx.crcDisable === 0, OP, 'crc_disable 0', rx.crcDisable);
 }
 
@@ -48,12 +59,13 @@ function configure(adapter: Adapter, pairs: readonly DecodedQueuePairConfig[]): 
     const txRing = adapter.tx[tx.queueId]!;
     const rxRing = adapter.rx[rx.queueId]!;
     if (tx.ringLength !== 0) {
-      txRing.configure({ address: tx.ringAddress, descriptors: tx.ringLength, bufferBytes: 0, maxPacketBytes: 0 });
+      txRing.configure({ address: tx.ringAddress, descriptors: tx.ringLength, descriptorBytes: TX_DESCRIPTOR_BYTES, bufferBytes: 0, maxPacketBytes: 0 });
       // Linux does not write the Tx tail on open: a stale one would replay the previous ring.
       adapter.clearTail(txRing);
     }
     // The Rx tail stays: Linux has written it before this message.
-    if (rx.ringLength !== 0) rxRing.configure({ address: rx.ringAddress, descriptors: rx.ringLength, bufferBytes: rx.bufferBytes, maxPacketBytes: rx.maxPacketBytes });
+    const descriptorBytes = (hasFormats(adapter) ? RX_FORMATS.get(rx.rxdid) : undefined) ?? RX_DESCRIPTOR_BYTES;
+    if (rx.ringLength !== 0) rxRing.configure({ address: rx.ringAddress, descriptors: rx.ringLength, descriptorBytes, bufferBytes: rx.bufferBytes, maxPacketBytes: rx.maxPacketBytes });
   }
   return DONE;
 }
@@ -104,10 +116,11 @@ async function disable(adapter: Adapter, select: QueueSelect, opcode: number): P
 }
 
 export const queueOperations: readonly Operation[] = [
+  operation(Opcode.GET_SUPPORTED_RXDIDS, Capability.RX_FLEX_DESC, noBody, () => ({ payload: encodeSupportedRxdids(RX_FORMATS.keys()) })),
   operation(OP, 0, decodeConfigVsiQueues, (adapter, { vsiId, pairs }) => {
     adapter.requireVsi(OP, vsiId);
     requireValue(pairs.length <= adapter.pairs, OP, `at most ${adapter.pairs} pairs`, pairs.length);
-    for (const pair of pairs) checkPair(pair, adapter.pairs);
+    for (const pair of pairs) checkPair(pair, adapter.pairs, hasFormats(adapter));
     const inUse = pairs.flatMap(({ tx, rx }) => [...(tx.ringLength !== 0 ? [adapter.tx[tx.queueId]!] : []), ...(rx.ringLength !== 0 ? [adapter.rx[rx.queueId]!] : [])]).filter((ring) => ring.enabled);
     if (inUse.length === 0) return configure(adapter, pairs);
     return quiesce(adapter, inUse).then((still) => {

@@ -8,7 +8,7 @@ import { RSS_KEY_BYTES, RSS_LUT_ENTRIES } from '../layout.ts';
 import { VSI_ID } from '../limits.ts';
 import { noBody, operation, type Operation } from './operation.ts';
 
-/** Granted when asked for. VLAN is not among them: it stands in for VLAN_V2. */
+/** Granted when asked for. VLAN is not among them: it stands in for VLAN_V2. Nor is RX_FLEX_DESC: see `grantCapabilities`. */
 export const OFFERED_CAPABILITIES: number =
   Capability.L2 | Capability.WB_ON_ITR | Capability.REQ_QUEUES | Capability.ADV_LINK_SPEED | Capability.VLAN_V2 | Capability.RX_POLLING | Capability.RSS_PCTYPE_V2 | Capability.RSS_PF;
 
@@ -17,7 +17,9 @@ export function grantCapabilities(requested: number | undefined): number {
   if (requested === undefined) return Capability.L2 | Capability.VLAN;
   // VLAN and VLAN_V2 together make Linux behave inconsistently: grant one.
   const vlan = (requested & Capability.VLAN_V2) === 0 ? requested & Capability.VLAN : 0;
-  return ((requested & OFFERED_CAPABILITIES) | Capability.L2 | vlan) >>> 0;
+  // The drivers of Linux and DPDK ask for VLAN as well, want flexible formats (RXDID 2 and 22) and take less care of the case that there are none: they keep what they have had.
+  const formats = (requested & Capability.VLAN) === 0 ? requested & Capability.RX_FLEX_DESC : 0;
+  return ((requested & OFFERED_CAPABILITIES) | Capability.L2 | vlan | formats) >>> 0;
 }
 
 function resources(adapter: Adapter): Uint8Array {
