@@ -128,7 +128,7 @@ class GuestCases {
     }), calls);
   }
 
-  rx(who: string, bytes: number, flags: number, buffer = BUFFER_BYTES): KernelCase {
+  rx(who: string, bytes: number, flags: number, { buffer = BUFFER_BYTES, flows = BURST }: { buffer?: number; flows?: number } = {}): KernelCase {
     const calls = bytes > buffer ? 5 : BURSTS;
     return this.#case(who, bytes > buffer ? 'guest-rx-large' : 'guest-rx', bytes, () => {
       const rig = this.#rig;
@@ -136,7 +136,7 @@ class GuestCases {
       rig.mapGuest();
       rig.addMac(MAC);
       rig.enableRx(0, { length: RING, buffer });
-      rig.fillBurst(Array.from({ length: BURST }, (_, n) => ({ bytes: frame(bytes, n, true), flags })));
+      rig.fillBurst(Array.from({ length: BURST }, (_, n) => ({ bytes: frame(bytes, n % flows, true), flags })));
       for (let n = 0; n < RING; n++) rig.set64(rig.rxDescriptor(0, n), address(n));
       rig.setTail(rig.rxBlock(0), RING - 1);
       return this.#setup(rig.rxBlock(0), rig.rxDescriptor(0, 0), RING * layout.RX_DESCRIPTOR_BYTES, BURST, () => this.#kernels.txBurst(rig.device, rig.burst.records, BURST));
@@ -154,9 +154,10 @@ export function guestCases(): readonly KernelCase[] {
     guest.txPieces('guest Tx 1500 in 3 buffers', 1500),
     guest.cut('guest Tx 64 KiB, a segment'),
     guest.rx('guest Rx 64, vouched for', 64, VOUCHED),
+    guest.rx('guest Rx 64, one flow', 64, VOUCHED, { flows: 1 }),
     guest.rx('guest Rx 64, verified', 64, 0),
     guest.rx('guest Rx 1500, vouched for', 1500, VOUCHED),
     guest.rx('guest Rx 1500, verified', 1500, 0),
-    guest.rx('guest Rx 1500 in 3 buffers', 1500, VOUCHED, 512),
+    guest.rx('guest Rx 1500 in 3 buffers', 1500, VOUCHED, { buffer: 512 }),
   ];
 }
