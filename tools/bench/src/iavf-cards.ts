@@ -80,6 +80,12 @@ export class Cards implements AsyncDisposable {
     return JSON.parse(await this.#driver.line((line) => line.includes('"received"'), START_MS)) as { received: number; at: number; lost: number };
   }
 
+  /** Frames that devices had no descriptor for, since the start. Takes a message to each card, so not while anything is measured. */
+  async discarded(): Promise<number> {
+    this.#driver.say('discarded');
+    return (JSON.parse(await this.#driver.line((line) => line.includes('"discarded"'), START_MS)) as { discarded: number }).discarded;
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#undo.disposeAsync();
   }

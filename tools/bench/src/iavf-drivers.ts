@@ -2,8 +2,8 @@
  * The driver process for many cards: `node iavf-drivers.ts FRAME_BYTES FRAMES_IN_FLIGHT BURST QUEUES RXD TXD SOCKET…`, with so many descriptors
  * in each ring. With frames in flight (in all; spread evenly) our iavf driver forwards to itself on every queue pair of every card, one lcore
  * for each queue pair of a card; without, the cards are idle. Frames are UDP over IPv4, each of a flow of its own, so that RSS spreads them.
- * Answers a JSON line to every line on stdin: `count` (frames received, and lost anywhere, by all), `first CARD` (microseconds until a frame
- * that is sent comes back).
+ * Answers a JSON line to every line on stdin: `count` (frames received, and lost by the driver, by all), `discarded` (frames that devices
+ * had no descriptor for), `first CARD` (microseconds until a frame that is sent comes back).
  */
 import { createInterface } from 'node:readline';
 import { attachWindow, Quiescence, Window } from '@emudev/dma';
@@ -73,6 +73,12 @@ for await (const line of createInterface({ input: process.stdin })) {
   if (command === 'quit') break;
   if (command === 'first') {
     console.log(JSON.stringify({ firstUs: first(cards[Number(card)]!) }));
+    continue;
+  }
+  if (command === 'discarded') {
+    let discarded = 0n;
+    for (const { port } of cards) discarded += (await port.deviceStats()).rxDiscards;
+    console.log(JSON.stringify({ discarded: Number(discarded) }));
     continue;
   }
   let received = 0n;
