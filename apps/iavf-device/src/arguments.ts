@@ -3,7 +3,7 @@
  * them. Short cuts (`--socket`, `--tap`, …) are only other spellings of vdevs and a pair.
  */
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import { BUSY_POLL_US, ENGINE_NAMES, IDLE_LATENCY_US, MAX_BUSY_POLL_US, MAX_CPU, MAX_IDLE_LATENCY_US, MAX_LCORES, type EngineName } from '@emudev/ethdev';
+import { ENGINE_NAMES, IDLE_LATENCY_US, MAX_CPU, MAX_IDLE_LATENCY_US, MAX_LCORES, type EngineName } from '@emudev/ethdev';
 
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as const;
 export const UNSEALED_MEMORY = ['map', 'refuse'] as const;
@@ -19,8 +19,6 @@ export interface Plan {
   readonly lcores: readonly (number | undefined)[];
   /** Microseconds between two looks of an idle lcore at its guests' doorbells. */
   readonly idleLatencyUs: number;
-  /** Microseconds after a frame in which an lcore looks without sleeping. */
-  readonly busyPollUs: number;
   readonly burst: number | undefined;
   /** What becomes of a guest whose memory its VMM could truncate under us. */
   readonly unsealedMemory: (typeof UNSEALED_MEMORY)[number];
@@ -54,7 +52,6 @@ interface Flags {
   doorbell: string | undefined;
   lcores: Plan['lcores'];
   idleLatency: number;
-  busyPoll: number;
   burst: number | undefined;
   unsealedMemory: Plan['unsealedMemory'];
   logLevel: Plan['logLevel'];
@@ -127,7 +124,6 @@ export function createProgram(drivers: string): Command {
     .addOption(new Option('--forward-mode <engine>', 'what happens to frames on the way').choices(ENGINE_NAMES).default('io'))
     .addOption(new Option('--lcores <n>', 'polling threads, 1 to 64, or each with the processor it stays on, the DPDK way: 0@2,1@3').argParser(lcoreList).default([undefined], '1'))
     .addOption(new Option('--idle-latency <us>', "how long an idle lcore may overlook a guest's first frame, 1 to 100000 us: each look costs up to 20 us of a processor").argParser(integer(1, MAX_IDLE_LATENCY_US)).default(IDLE_LATENCY_US))
-    .addOption(new Option('--busy-poll <us>', "how long after a frame an lcore looks for the guest's next one without sleeping, 0 to 1000000 us, unless others want the processor").argParser(integer(0, MAX_BUSY_POLL_US)).default(BUSY_POLL_US))
     .addOption(new Option('--unsealed-memory <how>', 'guest memory in a file that cannot be sealed (on /dev/shm, say; not memfd), whose truncation would end this process: map it with a warning, or refuse it').choices(UNSEALED_MEMORY).default('map'))
     .addOption(new Option('--burst <n>', 'frames per burst, 1 to 1024').argParser(integer(1, 1024)))
     .addOption(new Option('--stats <seconds>', 'log statistics this often (0: at the end only)').argParser(integer(0, 86_400)).default(0))
@@ -219,7 +215,6 @@ export function parseArguments(argv: readonly string[], drivers = ''): Plan {
     engine: flags.forwardMode,
     lcores: flags.lcores,
     idleLatencyUs: flags.idleLatency,
-    busyPollUs: flags.busyPoll,
     burst: flags.burst,
     unsealedMemory: flags.unsealedMemory,
     logLevel: flags.logLevel,

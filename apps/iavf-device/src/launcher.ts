@@ -66,7 +66,7 @@ export class Launcher implements AsyncDisposable {
     const window = undo.use(Window.open());
     window.selfTest();
     const bus = undo.use(new VdevBus({ catalog }));
-    const pool = undo.use(await LcorePool.start(plan.lcores.length, { window, quiescence: Quiescence.of(window) }, { idleLatencyUs: plan.idleLatencyUs, busyPollUs: plan.busyPollUs, cpus: plan.lcores }));
+    const pool = undo.use(await LcorePool.start(plan.lcores.length, { window, quiescence: Quiescence.of(window) }, { idleLatencyUs: plan.idleLatencyUs, cpus: plan.lcores }));
     const forwarding = new Forwarding(pool, { engine: engineChoice(plan.engine), ...(plan.burst === undefined ? {} : { burst: plan.burst }) });
     undo.defer(() => forwarding.stop());
     const launcher = new Launcher(plan, window, bus, forwarding, undo.move());

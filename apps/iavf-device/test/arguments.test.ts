@@ -11,7 +11,6 @@ describe('short cuts', () => {
       engine: 'io',
       lcores: [undefined],
       idleLatencyUs: 50,
-      busyPollUs: 10_000,
     });
   });
 

@@ -19,7 +19,7 @@ import {
   STREAM_TX_PACKETS,
   type LcoreWorkerData,
 } from './lcore-protocol.ts';
-import { FRUITLESS_SLEEP_NS, IDLE_SPIN_MS, MAX_AWAY_MS, MAX_FRUITLESS_WAKES, MAX_HOLD_MS, PREFETCH_STREAMS } from './limits.ts';
+import { EAGER_MS, EAGER_SLEEP_NS, FRUITLESS_SLEEP_NS, IDLE_SPIN_MS, MAX_EAGER_SLEEP_MS, MAX_FRUITLESS_WAKES, MAX_HOLD_MS, PREFETCH_STREAMS } from './limits.ts';
 import type { LcoreContext, PortDatapath } from './port.ts';
 
 /** Loops between two additions to the loop counter: the cell is shared, the count need not be exact. */
@@ -102,18 +102,15 @@ export class LcoreLoop {
   readonly #control: number;
   readonly #idleSpins: number;
   readonly #idleNs: number;
-  readonly #busyPollMs: number;
   readonly #wakeFd: number;
   /** The lcore's own descriptor first. */
   #fds: Int32Array;
   #fdCount = 1;
   #fruitlessWakes = 0;
-  /** performance.now() of the first look at the clock since something moved; 0: there was none yet. */
+  /** performance.now() of the first look at the clock since something moved; 0: there was none yet, or sleeps are long again. */
   #idleSince = 0;
-  /** Since something moved it has spun for as long as it may. */
-  #hasSpun = false;
-  /** Since something moved others have wanted the processor. */
-  #crowded = false;
+  /** performance.now() before the last short sleep since something moved; 0: there was none yet. */
+  #eagerSince = 0;
   /** In this loop a stream has left frames where they are. */
   #held = false;
 
@@ -126,7 +123,6 @@ export class LcoreLoop {
     this.#attentive = (data.control >>> 2) + LCORE_ATTENTIVE;
     this.#idleSpins = data.idleSpins;
     this.#idleNs = data.idleLatencyUs * 1000;
-    this.#busyPollMs = data.busyPollUs / 1000;
     this.#wakeFd = data.wakeFd;
     this.#fds = Int32Array.of(data.wakeFd);
   }
@@ -204,13 +200,12 @@ export class LcoreLoop {
           empty = 0;
           asleep = false;
           this.#idleSince = 0;
-          this.#hasSpun = false;
-          this.#crowded = false;
+          this.#eagerSince = 0;
           glance = false;
           this.#fruitlessWakes = 0;
           continue;
         }
-        if (!asleep && ((this.#spins(++empty) && empty < this.#idleSpins) || empty <= this.#leastSpins || this.#keepsLooking())) continue;
+        if (!asleep && ((this.#spins(++empty) && empty < this.#idleSpins) || empty <= this.#leastSpins)) continue;
         asleep = true;
         glance = this.#sleep(dueUs);
       }
@@ -232,32 +227,10 @@ export class LcoreLoop {
 
   /** Is it too early to sleep? A loop over TAP interfaces is a microsecond for each, one over rings in memory some ten nanoseconds. */
   #spins(empty: number): boolean {
-    if (this.#hasSpun) return false;
     if (empty % LOOPS_PER_CLOCK !== 0) return true;
     const now = performance.now();
     if (this.#idleSince === 0) this.#idleSince = now;
-    this.#hasSpun = now - this.#idleSince >= IDLE_SPIN_MS;
-    return !this.#hasSpun;
-  }
-
-  /**
-   * The next frame may come soon, as a store of which nobody hears. A sleep is over late, and the processor that was halted meanwhile is slow
-   * at first: so it goes on looking while nobody else wants the processor.
-   */
-  #keepsLooking(): boolean {
-    if (this.#crowded || this.#held || !this.#isAttentive()) return false;
-    const now = performance.now();
-    if (this.#idleSince === 0) this.#idleSince = now;
-    if (now - this.#idleSince >= this.#busyPollMs) return false;
-    this.#sys.yieldProcessor();
-    // One more look before it sleeps: it has not looked for a while.
-    this.#crowded = performance.now() - now > MAX_AWAY_MS;
-    return true;
-  }
-
-  /** Frames may come that no descriptor announces. */
-  #isAttentive(): boolean {
-    return Atomics.load(this.#context.i32, this.#attentive) !== 0;
+    return now - this.#idleSince < IDLE_SPIN_MS;
   }
 
   /** For the streams from `first` on. */
@@ -366,7 +339,7 @@ export class LcoreLoop {
     // A port's descriptor that is readable for ever and never yields a frame must not turn a sleep into a spin. Nor one whose frames are held.
     const usePorts = this.#fruitlessWakes < MAX_FRUITLESS_WAKES && !this.#held;
     let timeoutNs = FOR_EVER;
-    if (this.#held || this.#isAttentive()) timeoutNs = this.#idleNs;
+    if (this.#held || Atomics.load(this.#context.i32, this.#attentive) !== 0) timeoutNs = this.#idleSleepNs();
     else if (!usePorts) timeoutNs = FRUITLESS_SLEEP_NS;
     if (dueUs !== 0 && (timeoutNs === FOR_EVER || dueUs * 1000 < timeoutNs)) timeoutNs = dueUs * 1000;
     this.#reader.offline();
@@ -383,6 +356,20 @@ export class LcoreLoop {
     } finally {
       this.#reader.online();
     }
+  }
+
+  /** The next frame may come soon, as a store of which nobody hears. */
+  #idleSleepNs(): number {
+    if (this.#idleSince === 0 || this.#idleNs <= EAGER_SLEEP_NS) return this.#idleNs;
+    const now = performance.now();
+    // Whoever oversleeps like that shares its processor with those who have work to do, the guest perhaps.
+    const late = this.#eagerSince !== 0 && now - this.#eagerSince > MAX_EAGER_SLEEP_MS;
+    this.#eagerSince = now;
+    if (late || now - this.#idleSince > EAGER_MS) {
+      this.#idleSince = 0;
+      return this.#idleNs;
+    }
+    return EAGER_SLEEP_NS;
   }
 
   /** Before the command cell is looked at, or after it has been cleared. */

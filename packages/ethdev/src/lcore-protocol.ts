@@ -45,7 +45,6 @@ export interface LcoreWorkerData {
   readonly wakeFd: number;
   readonly idleSpins: number;
   readonly idleLatencyUs: number;
-  readonly busyPollUs: number;
   /** Processor to stay on. */
   readonly cpu: number | undefined;
 }

@@ -16,7 +16,7 @@ import {
   type LcoreWorkerData,
   type PortOnLcore,
 } from './lcore-protocol.ts';
-import { BUSY_POLL_US, COMMAND_DEADLINE_MS, IDLE_LATENCY_US, IDLE_SPINS, MAX_BUSY_POLL_US, MAX_CPU, MAX_IDLE_LATENCY_US, MAX_STREAMS_PER_LCORE } from './limits.ts';
+import { COMMAND_DEADLINE_MS, IDLE_LATENCY_US, IDLE_SPINS, MAX_CPU, MAX_IDLE_LATENCY_US, MAX_STREAMS_PER_LCORE } from './limits.ts';
 import type { Port } from './port.ts';
 import { RunningStream, type Stream, type StreamSpec } from './stream.ts';
 
@@ -31,11 +31,6 @@ export interface LcoreOptions {
    * `MAX_IDLE_LATENCY_US`. While no such port has link it sleeps until it is woken.
    */
   readonly idleLatencyUs?: number;
-  /**
-   * Microseconds after a frame in which it goes on looking at such ports without sleeping, unless others want the processor: 0 to
-   * `MAX_BUSY_POLL_US`. Where frames come more often than that an lcore takes a whole processor, if nobody else does.
-   */
-  readonly busyPollUs?: number;
   /** Processor the thread is bound to; default: the scheduler chooses. */
   readonly cpu?: number;
 }
@@ -110,7 +105,6 @@ export class Lcore {
 
   private constructor(id: number, resources: LcoreResources, options: LcoreOptions) {
     requireInteger('idleLatencyUs', options.idleLatencyUs, 1, MAX_IDLE_LATENCY_US);
-    requireInteger('busyPollUs', options.busyPollUs, 0, MAX_BUSY_POLL_US);
     requireInteger('cpu', options.cpu, 0, MAX_CPU);
     this.id = id;
     this.#window = resources.window;
@@ -128,7 +122,6 @@ export class Lcore {
       wakeFd: this.#wakeFd,
       idleSpins: options.idleSpins ?? IDLE_SPINS,
       idleLatencyUs: options.idleLatencyUs ?? IDLE_LATENCY_US,
-      busyPollUs: options.busyPollUs ?? BUSY_POLL_US,
       cpu: options.cpu,
     };
     this.#worker = new Worker(new URL('./lcore-worker.js', import.meta.url), {

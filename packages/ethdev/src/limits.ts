@@ -16,14 +16,14 @@ export const IDLE_SPINS = 1000;
  */
 export const IDLE_SPIN_MS = 0.03;
 /**
- * Microseconds after a frame in which an idle lcore does not sleep but goes on looking, because what nothing announces is likely to come now. With a
- * hundred frames per second or more that is always: the rest of a processor, as far as nobody else wants it.
+ * For so long after a frame, milliseconds, an idle lcore's sleeps are short, because the next one is likely to come now. With a hundred frames
+ * per second or more that is always: up to 40 % of a processor in a virtual machine, where each sleep costs 17 us.
  */
-export const BUSY_POLL_US = 10_000;
-/** Longest `busyPollUs`. */
-export const MAX_BUSY_POLL_US = 1_000_000;
-/** Each of those loops offers the processor to others; who then does without it for so many milliseconds sleeps instead, until the next frame. */
-export const MAX_AWAY_MS = 0.15;
+export const EAGER_MS = 10;
+/** Such a sleep, nanoseconds; where `--idle-latency` is less, that. */
+export const EAGER_SLEEP_NS = 25_000;
+/** One that takes so many milliseconds ends that: others want the processor. */
+export const MAX_EAGER_SLEEP_MS = 0.15;
 /**
  * Microseconds that an idle lcore sleeps between two looks at what nothing announces: doorbells in memory have no descriptor, so this
  * bounds the latency of a guest's first frame. A look costs up to 20 us of CPU in a virtual machine (the timer).

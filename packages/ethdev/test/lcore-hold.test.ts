@@ -19,7 +19,7 @@ test.each([
   const control = alloc(LCORE_CONTROL_BYTES);
   const counters = alloc(STREAM_COUNTERS_BYTES);
   const reader = { online: () => {}, offline: () => {}, checkpoint: () => {} } as unknown as QuiescentReader;
-  const loop = new LcoreLoop(context, reader, { eventfdDrain: () => 0, pollIn: () => 0, yieldProcessor: () => {} }, { control, idleSpins: 1, idleLatencyUs: 100, busyPollUs: 0, wakeFd: -1 } as LcoreWorkerData);
+  const loop = new LcoreLoop(context, reader, { eventfdDrain: () => 0, pollIn: () => 0, yieldProcessor: () => {} }, { control, idleSpins: 1, idleLatencyUs: 100, wakeFd: -1 } as LcoreWorkerData);
   let holds = false;
   let received = 0;
   let refusals = 0;

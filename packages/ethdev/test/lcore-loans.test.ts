@@ -23,7 +23,7 @@ test.each([
   const atRest: number[] = [];
   const reader = { online: () => {}, offline: () => { atRest.push(lent); }, checkpoint: () => { atRest.push(lent); } } as unknown as QuiescentReader;
   const sys = { eventfdDrain: () => 0, pollIn: () => 0, yieldProcessor: () => { expect(lent).toBe(0); } };
-  const loop = new LcoreLoop(context, reader, sys, { control, idleSpins: 1, idleLatencyUs: 100, busyPollUs: 0, wakeFd: -1 } as LcoreWorkerData);
+  const loop = new LcoreLoop(context, reader, sys, { control, idleSpins: 1, idleLatencyUs: 100, wakeFd: -1 } as LcoreWorkerData);
   for (const id of [7, 8]) {
     const port: PortDatapath = {
       rxBurst: () => {

@@ -14,7 +14,7 @@ test.each([[0, 7], [1, 8], [2, 9]])('stream %d of three', (failing, id) => {
   using resources = new DisposableStack();
   const alloc = (bytes: number): number => resources.adopt(window.alloc(bytes, 64), (offset) => { window.free(offset); });
   const context = { ...attachWindow(window.memory, window.base), lcore: 0 };
-  const loop = new LcoreLoop(context, reader, sys, { control: alloc(LCORE_CONTROL_BYTES), idleSpins: 1, idleLatencyUs: 100, busyPollUs: 0, wakeFd: -1 } as LcoreWorkerData);
+  const loop = new LcoreLoop(context, reader, sys, { control: alloc(LCORE_CONTROL_BYTES), idleSpins: 1, idleLatencyUs: 100, wakeFd: -1 } as LcoreWorkerData);
   for (let n = 0; n < 3; n++) {
     const port: PortDatapath = {
       prefetch: () => { if (n === failing) throw new WebAssembly.RuntimeError('memory access out of bounds'); },

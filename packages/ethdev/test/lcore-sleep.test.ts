@@ -5,7 +5,7 @@ import { Window, attachWindow, type QuiescentReader } from '@emudev/dma';
 import { createEngine } from '../src/engines/create.ts';
 import { LcoreLoop } from '../src/lcore-loop.ts';
 import { LCORE_ATTENTIVE, LCORE_COMMAND, LCORE_CONTROL_BYTES, STREAM_COUNTERS_BYTES, type LcoreWorkerData } from '../src/lcore-protocol.ts';
-import { IDLE_SPIN_MS, IDLE_SPINS, MAX_AWAY_MS } from '../src/limits.ts';
+import { EAGER_MS, EAGER_SLEEP_NS, IDLE_SPIN_MS, IDLE_SPINS } from '../src/limits.ts';
 
 const IDLE_LATENCY_US = 100;
 const ENGINE: EngineSpec = { name: 'rxonly' };
@@ -18,12 +18,9 @@ let lookMs: number;
 let looks: number;
 /** Frames that the next look finds. */
 let frames: number;
-/** Milliseconds that others have the processor when it is offered to them. */
-let awayMs: number;
-let busyPollUs: number;
+/** Milliseconds that a sleep takes beyond what was asked. */
+let lateMs: number;
 let pollsBeforeSleep: number;
-/** There is something that no descriptor announces. */
-let attentive: boolean;
 /** The next look wakes somebody: an interrupt. */
 let wakes: boolean;
 const wakeUps = { count: 0 };
@@ -60,10 +57,8 @@ beforeEach(() => {
   lookMs = 0.001;
   looks = 0;
   frames = 0;
-  awayMs = 0;
-  busyPollUs = 0;
+  lateMs = 0;
   pollsBeforeSleep = 0;
-  attentive = true;
   wakes = false;
   wakeUps.count = 0;
   gaveWay = [];
@@ -83,38 +78,23 @@ function sleeps(times: number, beforeSleep: (number: number) => void = () => {})
   const { i32 } = window;
   const sys = {
     eventfdDrain: () => 0,
-    yieldProcessor: () => {
-      gaveWay.push(looks);
-      now += awayMs;
-    },
+    yieldProcessor: () => void gaveWay.push(looks),
     pollIn: (_fds: Int32Array, _count: number, timeoutNs: number) => {
       asked.push(timeoutNs);
-      if (timeoutNs > 0) now += timeoutNs / 1e6;
+      now += timeoutNs / 1e6 + lateMs;
       beforeSleep(asked.length);
       if (asked.length === times) Atomics.store(i32, (control >>> 2) + LCORE_COMMAND, 1);
       return 0;
     },
   };
-  Atomics.store(i32, (control >>> 2) + LCORE_ATTENTIVE, attentive ? 1 : 0);
+  Atomics.store(i32, (control >>> 2) + LCORE_ATTENTIVE, 1);
   const context = { ...attachWindow(window.memory, window.base), lcore: 0, wakeUps };
-  const loop = new LcoreLoop(context, reader, sys, { control, idleSpins: IDLE_SPINS, idleLatencyUs: IDLE_LATENCY_US, busyPollUs, wakeFd: -1 } as LcoreWorkerData);
+  const loop = new LcoreLoop(context, reader, sys, { control, idleSpins: IDLE_SPINS, idleLatencyUs: IDLE_LATENCY_US, wakeFd: -1 } as LcoreWorkerData);
   using burst = allocateBurst(window, 8);
   loop.add({ id: 1, rx: port, rxQueue: 0, tx: port, txQueue: 0, engine: createEngine(context, ENGINE), announced: false, burst, counters: alloc(STREAM_COUNTERS_BYTES) });
   loop.setPorts([port], []);
   loop.run();
   return asked;
-}
-
-/** How many looks there were before each of so many sleeps. In the sleep of that number a frame comes. */
-function looksBeforeSleeps(times: number, frameIn = 0): number[] {
-  const counts: number[] = [];
-  let before = looks;
-  sleeps(times, (number) => {
-    counts.push(looks - before);
-    before = looks;
-    if (number === frameIn) frames = 1;
-  });
-  return counts;
 }
 
 test('an lcore whose port has woken somebody lets others have its processor, once, before it looks again', () => {
@@ -145,39 +125,21 @@ describe('an lcore that finds nothing', () => {
     expect(looks).toBeLessThanOrEqual(296 + 4);
   });
 
-  test('looks without sleeping for a while after a frame, offering its processor to others, and again after the next', () => {
-    busyPollUs = 5000;
-    const slept = looksBeforeSleeps(4, 2);
-    const often = (looks_: number): void => {
-      expect(looks_).toBeGreaterThan((0.9 * busyPollUs) / 1000 / lookMs);
-      expect(looks_).toBeLessThan((1.1 * busyPollUs) / 1000 / lookMs);
-    };
-    often(slept[0]!);
-    expect(slept[1]).toBe(1);
-    often(slept[2]!);
-    expect(slept[3]).toBe(1);
-    // Not while it spins.
-    expect(gaveWay[0]).toBeGreaterThan(IDLE_SPIN_MS / lookMs);
-    expect(gaveWay[1]).toBe(gaveWay[0]! + 1);
+  test('looks often for a while after a frame, then as rarely as it may, and often again after the next', () => {
+    const asked = sleeps(800, (number) => { if (number === 600) frames = 1; });
+    const short = (from: number): number => asked.slice(from).findIndex((ns) => ns !== EAGER_SLEEP_NS);
+    const eager = short(0);
+    expect(eager).toBeGreaterThan((0.8 * EAGER_MS * 1e6) / EAGER_SLEEP_NS);
+    expect(eager).toBeLessThanOrEqual((EAGER_MS * 1e6) / EAGER_SLEEP_NS + 1);
+    expect(new Set(asked.slice(eager, 600))).toEqual(new Set([IDLE_LATENCY_US * 1000]));
+    expect(asked[600]).toBe(EAGER_SLEEP_NS);
   });
 
-  test('looks once more and sleeps when others want the processor for long, until the next frame', () => {
-    busyPollUs = 5000;
-    awayMs = 2 * MAX_AWAY_MS;
-    const slept = looksBeforeSleeps(4, 2);
-    expect(gaveWay.length).toBe(2);
-    expect(slept[0]).toBe(gaveWay[0]! + 1);
-    expect(slept[2]).toBe(gaveWay[1]! + 1 - slept[0]! - slept[1]!);
-    awayMs = MAX_AWAY_MS / 2;
-    gaveWay = [];
-    looksBeforeSleeps(1);
-    expect(gaveWay.length).toBeGreaterThan(busyPollUs / 1000 / (awayMs + lookMs) - 2);
-  });
-
-  test('sleeps where a descriptor announces whatever comes', () => {
-    busyPollUs = 5000;
-    attentive = false;
-    expect(looksBeforeSleeps(1)[0]).toBeLessThan(IDLE_SPIN_MS / lookMs + 16);
-    expect(gaveWay).toEqual([]);
+  test('looks rarely as soon as it is woken late: others want the processor', () => {
+    lateMs = 1;
+    const asked = sleeps(100, (number) => { if (number === 50) frames = 1; });
+    expect(asked.filter((ns) => ns === EAGER_SLEEP_NS).length).toBe(2);
+    expect(asked[0]).toBe(EAGER_SLEEP_NS);
+    expect(asked[50]).toBe(EAGER_SLEEP_NS);
   });
 });
