@@ -11,9 +11,11 @@ import {
 import { publish } from './publish';
 
 /** Of a descriptor's bytes: 32 and, short, 16, which is the first half of the other. */
+const LONG_SHIFT: u32 = 5;
+const SHORT_SHIFT: u32 = 4;
 @inline
 export function shiftOf(q: u32): u32 {
-  return 5 - load<u32>(q + RXQ_SHORT);
+  return LONG_SHIFT - load<u32>(q + RXQ_SHORT);
 }
 
 /** Of the cache. */
@@ -100,6 +102,23 @@ let singlesBytes: u32 = 0;
 /** The frames from `head` on as long as each is a whole one in one buffer: nearly all. Returns their number. */
 function takeSingles(
   q: u32, ring: u32, shift: u32, length: u32, head: u32, count: u32, record: u32, buffers: u32, slots: u32, bufferBytes: u32,
+): u32 {
+  return shift == LONG_SHIFT
+    ? takeLong(q, ring, length, head, count, record, buffers, slots, bufferBytes)
+    : takeShort(q, ring, length, head, count, record, buffers, slots, bufferBytes);
+}
+
+function takeLong(q: u32, ring: u32, length: u32, head: u32, count: u32, record: u32, buffers: u32, slots: u32, bufferBytes: u32): u32 {
+  return takeRun(LONG_SHIFT, q, ring, length, head, count, record, buffers, slots, bufferBytes);
+}
+
+function takeShort(q: u32, ring: u32, length: u32, head: u32, count: u32, record: u32, buffers: u32, slots: u32, bufferBytes: u32): u32 {
+  return takeRun(SHORT_SHIFT, q, ring, length, head, count, record, buffers, slots, bufferBytes);
+}
+
+@inline
+function takeRun(
+  shift: u32, q: u32, ring: u32, length: u32, head: u32, count: u32, record: u32, buffers: u32, slots: u32, bufferBytes: u32,
 ): u32 {
   const queue = load<u32>(q + Q_NUMBER);
   const first = record;

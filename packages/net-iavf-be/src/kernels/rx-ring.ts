@@ -8,7 +8,7 @@
  * are asked for all at once instead of one after the other.
  */
 import {
-  DEV_IOTLB, DEV_PAUSED, DEV_RX_BLOCKS, DEV_RX_KICK, DEV_SCRATCH, DEV_STATS, DEVS_RX_NO_QUEUE, DEVS_RX_OVERSIZE, FRAME_RECORD_BYTES,
+  DEV_IOTLB, DEV_PAUSED, DEV_RX_BLOCKS, DEV_RX_KICK, DEV_SCRATCH, DEV_STATS, DEVS_RX_NO_QUEUE, DEVS_RX_OVERSIZE, FRAME_LENGTH, FRAME_RECORD_BYTES,
   IOTLB_WRITE, MAX_RX_BUFFERS, PADDED_FRAME_BYTES, Q_BAD_BUFFERS, Q_BUFFER, Q_BYTES, Q_DOORBELL, Q_ENABLED, Q_FAULT, Q_HEAD, Q_LENGTH,
   Q_MAX_PACKET, Q_RING, Q_RX_ADDRESSES, Q_STATS, QFAULT_BUFFER, QFAULT_TAIL, QS_BYTES, QS_DISCARDS, QS_ERRORS, QS_PACKETS, QS_UNICAST,
   RX_BAD_BUFFER_LIMIT, SCRATCH_DISCARD, SCRATCH_ENTRIES, SCRATCH_ENTRY_BYTES, SCRATCH_QUEUE, SCRATCH_QW0, SCRATCH_STATUS, SCRATCH_SUM_FROM, SCRATCH_TOUCHED,
@@ -20,7 +20,7 @@ import { makeEntryWhole } from './lent';
 import { publish } from './publish';
 import { DD, describe, EOP, L2TAG1P, PTYPE_SHIFT, UMBCAST_MASK, UMBCAST_SHIFT } from './rx-describe';
 import { piecesBytes, piecesFetched, piecesHead, placePieces } from './rx-pieces';
-import { clearRest, LENGTH_SHIFT, shiftOf, writeBack } from './rx-write-back';
+import { clearRest, LENGTH_SHIFT, LONG_SHIFT, shiftOf, SHORT_SHIFT, writeBack } from './rx-write-back';
 import { add, countCast, increment } from './statistics';
 import { copyVerified, lateVerdict } from './verify';
 
@@ -170,16 +170,41 @@ let plainAddress: u64 = 0;
 
 /** The first frames of a run as long as they are plain: unicast, at least 60 bytes, nothing to strip, one buffer in one piece. */
 function placePlain(entry: u32, record: u32, count: u32, ring: u32, ringLength: u32, head: u32, limit: u32, shift: u32): u32 {
+  // As far as the end of the ring: the frame behind it goes the way of any frame
+  count = min<u32>(count, ringLength - head);
+  const descriptor = ring + (head << shift);
+  const frames = shift == LONG_SHIFT ? placeLong(entry, record, count, descriptor, limit) : placeShort(entry, record, count, descriptor, limit);
+  head += frames;
+  plainHead = head == ringLength ? 0 : head;
+  return frames;
+}
+
+function placeLong(entry: u32, record: u32, count: u32, descriptor: u32, limit: u32): u32 {
+  return placeRun(LONG_SHIFT, entry, record, count, descriptor, limit);
+}
+
+function placeShort(entry: u32, record: u32, count: u32, descriptor: u32, limit: u32): u32 {
+  return placeRun(SHORT_SHIFT, entry, record, count, descriptor, limit);
+}
+
+@inline
+function placeRun(shift: u32, entry: u32, record: u32, count: u32, descriptor: u32, limit: u32): u32 {
   plainFetched = false;
   let bytesTotal: u32 = 0;
-  const end = record + count * FRAME_RECORD_BYTES;
   const first = record;
-  while (record < end) {
-    const word = load<u64>(record);
-    const bytes = <u32>(word >> 32);
+  const last = record + count * FRAME_RECORD_BYTES;
+  // Pointers move on before they are used, as in takeRun
+  record -= FRAME_RECORD_BYTES;
+  entry -= SCRATCH_ENTRY_BYTES;
+  descriptor -= 1 << shift;
+  while (true) {
+    record += FRAME_RECORD_BYTES;
+    if (record == last) break;
+    entry += SCRATCH_ENTRY_BYTES;
+    descriptor += 1 << shift;
+    const bytes = load<u32>(record, FRAME_LENGTH);
     let status = load<u64>(entry, SCRATCH_STATUS);
     if (bytes < PADDED_FRAME_BYTES || bytes > limit || (status & (UMBCAST_MASK | L2TAG1P)) != 0) break;
-    const descriptor = ring + (head << shift);
     const iova = load<u64>(descriptor); // GUEST: fetched once
     const to = translate(iova);
     if (to == 0 || span < bytes) {
@@ -188,17 +213,13 @@ function placePlain(entry: u32, record: u32, count: u32, ring: u32, ringLength: 
       break;
     }
     const sumFrom = load<u32>(entry, SCRATCH_SUM_FROM);
-    if (sumFrom == 0) copyFrame(to, <u32>word, bytes);
+    if (sumFrom == 0) copyFrame(to, load<u32>(record), bytes);
     else status |= copyVerified(entry, to, record, bytes, sumFrom);
     clearRest(descriptor, shift);
     store<u64>(descriptor, load<u64>(entry, SCRATCH_QW0));
     publish(descriptor + 8, status | (<u64>bytes << LENGTH_SHIFT));
     bytesTotal += bytes;
-    if (++head == ringLength) head = 0;
-    record += FRAME_RECORD_BYTES;
-    entry += SCRATCH_ENTRY_BYTES;
   }
-  plainHead = head;
   plainBytes = bytesTotal;
   return (record - first) / FRAME_RECORD_BYTES;
 }

@@ -4,7 +4,8 @@ import { publish } from './publish';
 
 export const LENGTH_SHIFT: u64 = 38;
 /** Of a descriptor's bytes: 32 and, of RXDID 0, 16, which is the first half of the other. */
-const LONG_SHIFT: u32 = 5;
+export const LONG_SHIFT: u32 = 5;
+export const SHORT_SHIFT: u32 = 4;
 
 @inline
 export function shiftOf(block: u32): u32 {
