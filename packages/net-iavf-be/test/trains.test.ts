@@ -4,7 +4,7 @@
  */
 import { describe, expect, it } from 'vitest';
 import { FRAME_RX_IP_GOOD, FRAME_RX_L4_GOOD } from '@emudev/ethdev';
-import { DEV_HENA, DEV_STATS, DEVF_VLAN_PRUNING, DEVF_VLAN_STRIP, DEVS_RX_FILTERED, QS_PACKETS } from '../src/layout.ts';
+import { DEV_HENA, DEV_STATS, DEVF_VLAN_PRUNING, DEVF_VLAN_STRIP, DEVS_RX_FILTERED, DEVS_RX_RUNT, QS_PACKETS } from '../src/layout.ts';
 import { bothWays, implementations } from './both-ways.ts';
 import { frameOf, MAC, type FrameOptions } from './frames.ts';
 import { CHUNK_IOVA, Rig } from './rig.ts';
@@ -70,5 +70,20 @@ describe('a frame that differs from those before it in one bit', () => {
     const frame = frameOf({ protocol: 'tcp', payload: 200 }).bytes;
     const frames = [frame, frame, frame.subarray(0, 100), frame, frame, Buffer.concat([frame, Buffer.alloc(6)]), frame.subarray(0, 20)].map((bytes) => ({ bytes, flags: 0 }));
     expect(deliver(frames, 0).packets).toBe(frames.length);
+  });
+
+  it('is nothing at all, where the bytes of one of them lie', () => {
+    const frame = frameOf({ protocol: 'tcp', payload: 200 }).bytes;
+    const nothing = Buffer.alloc(0);
+    const tagged = frameOf({ protocol: 'tcp', payload: 20, vlan: 5 }).bytes;
+    const frames = [nothing, frame, frame, tagged, nothing, frame, frame, frame, nothing].map((bytes) => ({ bytes, flags: 0 }));
+    expect(deliver(frames, DEVF_VLAN_STRIP).packets).toBe(frames.length - 3);
+    expect(Number(rig.get64(rig.device + DEV_STATS + 8 * DEVS_RX_RUNT))).toBe(3);
+  });
+
+  it('is nothing at all, from the start', () => {
+    const frames = [0, 1].map(() => ({ bytes: Buffer.alloc(0), flags: 0 }));
+    expect(deliver(frames, 0).packets).toBe(0);
+    expect(Number(rig.get64(rig.device + DEV_STATS + 8 * DEVS_RX_RUNT))).toBe(frames.length);
   });
 });

@@ -40,6 +40,8 @@ const HENA_TCP_SYN: u64 = <u64>1 << 32;
 
 /** As far as one has to look into an untagged IPv4 packet to know everything about it but its checksums. */
 const FLOW_BYTES: u32 = 48;
+/** Bytes of a frame of no flow; no frame is as long, not even an empty one. */
+const NO_FLOW: u64 = -1;
 
 export function describe(device: u32, records: u32, count: u32): void {
   // Destination, EtherType, version and header length; then length, fragment, protocol, addresses
@@ -56,7 +58,7 @@ export function describe(device: u32, records: u32, count: u32): void {
    * What the last two frames had in common, and `plain`, `status`, `qw0` and `queue` follow from it: frames come in trains, and those of
    * one flow go the same way. No frame is ever taken for one of the flow that differs in a bit of the masks.
    */
-  let flowLength: u32 = 0;
+  let flowLength = NO_FLOW;
   let flow0 = i64x2.splat(0);
   let flow1 = i64x2.splat(0);
   let flow2 = i64x2.splat(0);
@@ -73,11 +75,11 @@ export function describe(device: u32, records: u32, count: u32): void {
     const word = load<u64>(record);
     const data = <u32>word;
     const length = <u32>(word >> 32);
-    if (length != flowLength || v128.any_true(v128.or(v128.or(
+    if (word >> 32 != flowLength || v128.any_true(v128.or(v128.or(
       v128.and(v128.xor(v128.load(data), flow0), mask0),
       v128.and(v128.xor(v128.load(data, 16), flow1), mask1)),
       v128.and(v128.xor(v128.load(data, 32), flow2), mask2)))) {
-      flowLength = 0;
+      flowLength = NO_FLOW;
       if (length < ETHERNET_HEADER_BYTES) {
         store<u32>(entry, SCRATCH_DISCARD + DEVS_RX_RUNT, SCRATCH_QUEUE);
         continue;
@@ -135,7 +137,7 @@ export function describe(device: u32, records: u32, count: u32): void {
       }
       qw0 |= <u64>hash << 32;
       if (hash == lastHash && l3 == ETHERNET_HEADER_BYTES && length >= FLOW_BYTES) {
-        flowLength = length;
+        flowLength = word >> 32;
         flow0 = v128.load(data);
         flow1 = v128.load(data, 16);
         flow2 = v128.load(data, 32);
