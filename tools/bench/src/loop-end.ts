@@ -18,6 +18,15 @@ export interface LoopEnd {
   readonly burst: number;
 }
 
+/**
+ * Descriptors of the driver's rings that hold the frames under way and two bursts: what is longer makes the loop go round more buffers, and
+ * those of 1500 bytes do not fit into the cache any more.
+ */
+export function ringsFor(inFlight: number, burst: number): { readonly rxDescriptors: number; readonly txDescriptors: number } {
+  const length = Math.ceil((inFlight + 2 * burst) / 32) * 32;
+  return { rxDescriptors: length, txDescriptors: length };
+}
+
 async function prime(port: Port, window: Window, { frameBytes, inFlight, content }: LoopEnd): Promise<void> {
   const sizes = typeof frameBytes === 'number' ? [frameBytes] : frameBytes;
   const { module, init } = port.datapath();

@@ -7,6 +7,7 @@ import { createInterface } from 'node:readline';
 import { attachWindow, Quiescence, Window } from '@emudev/dma';
 import { allocateBurst, LcorePool, type CreateDatapath, type Stream } from '@emudev/ethdev';
 import { BufferPool, deviceAt, IavfPort } from '@emudev/iavf-pmd';
+import { ringsFor } from './loop-end.ts';
 
 const [frameText = '60', inFlightText = '256', burstText = '64', ...sockets] = process.argv.slice(2);
 
@@ -15,7 +16,7 @@ const window = undo.use(Window.open());
 const bufferPool = undo.use(BufferPool.open({ queuePairs: sockets.length }));
 const ports: IavfPort[] = [];
 for (const [n, socket] of sockets.entries()) {
-  const port = await IavfPort.open(`net_iavf${n}`, deviceAt(`vfio-user:${socket}`), { pool: bufferPool });
+  const port = await IavfPort.open(`net_iavf${n}`, deviceAt(`vfio-user:${socket}`), { pool: bufferPool, ...ringsFor(Number(inFlightText), Number(burstText)) });
   if (!port.sharesBuffers) throw new Error(`${port.name} has buffers of its own`);
   undo.defer(() => port.close());
   await port.configure({ rxQueues: 1, txQueues: 1, peerTxCapabilities: 0 });
