@@ -107,6 +107,18 @@ describe.each(['wasm', 'twins'] as const)('%s', (which) => {
     });
   });
 
+  it.each([{ short: false }, { short: true }])('frames up to the end of the ring, then those behind it (%o)', (options) => {
+    ring({ ...options, posted: 2 });
+    rig.set(rig.rxBlock(0) + Q_HEAD, RING - 2);
+    const frames = [1, 2, 3, 4].map((n) => frameOf({ payload: 20 + n }).bytes);
+    expect([deliver(frames[0]!, frames[1]!), rig.head(rig.rxBlock(0))]).toEqual([2, 0]);
+    expect([deliver(frames[2]!, frames[3]!), rig.head(rig.rxBlock(0))]).toEqual([2, 2]);
+    expect([RING - 2, RING - 1, 0, 1].map((n, i) => buffer(n, frames[i]!.length))).toEqual(frames);
+    expect(stat(QS_PACKETS)).toBe(4);
+    expect(deliver(frames[0]!)).toBe(1);
+    expect([stat(QS_PACKETS), stat(QS_DISCARDS)]).toEqual([4, 1]);
+  });
+
   it('pads a short frame to 60 bytes', () => {
     ring();
     rig.u8.fill(0xee, guestOffset(bufferIova(0)), guestOffset(bufferIova(0)) + 64);
