@@ -145,6 +145,24 @@ describe('txBurst', () => {
     expect(u8.slice(second, second + BUFFER_BYTES)).toEqual(u8.slice(FRAMES + 64, FRAMES + 64 + BUFFER_BYTES));
   });
 
+  test('behind the end of the ring the next descriptor is the first, whatever lies there', () => {
+    fresh(true);
+    for (const [n, slot] of [SIZE - 1, 0, 1, SIZE, SIZE + 1].entries()) setDescriptor(slot, 1, 0, 200, 0x1000 + 256 * n);
+    setField(QUEUE_INDEX, SIZE - 1);
+    view.setUint16(RING + RING_HEAD, SIZE + 2, true);
+    writeFrames([60, 64, 68]);
+    const behind = RING + RING_DESCRIPTORS + SIZE * DESCRIPTOR_BYTES;
+    const before = u8.slice(behind, RING + 0x1000);
+    expect(kernels.txBurst(CELLS, QUEUE, RECORDS, 3)).toBe(3);
+    for (const [n, bytes] of [60, 64, 68].entries()) {
+      const [at, from] = [RING + 0x1000 + 256 * n, FRAMES + 64 * n];
+      expect(u8.slice(at, at + bytes)).toEqual(u8.slice(from, from + bytes));
+      expect(view.getBigUint64(RING + RING_DESCRIPTORS + [SIZE - 1, 0, 1][n]! * DESCRIPTOR_BYTES, true)).toBe(BigInt(bytes) << 32n);
+    }
+    expect(u8.slice(behind, RING + 0x1000)).toEqual(before);
+    expect([view.getUint16(RING + RING_TAIL, true), field(QUEUE_BURST_BYTES)]).toEqual([SIZE + 2, 192]);
+  });
+
   test('a server sends what fits before a buffer that cannot be, then gives up', () => {
     fresh(true);
     setDescriptor(0, 0, 0, 100, 0x1000);
