@@ -57,6 +57,9 @@ describe.each(['wasm', 'ts'] as const)('%s kernels', (kernels) => {
     ['Rx descriptors of 16 bytes, ring mapped, buffers by messages', split('mapped', 'remote'), 16],
   ])('%s: frames pass both ways', async (_what, kinds, descriptorBytes = 32) => {
     await using guest = await MixedGuest.start({ kinds, kernels, descriptorBytes });
+    const behind = guest.rxRing + guest.ringLength * descriptorBytes;
+    const others = new Uint8Array(2048).fill(0xee);
+    guest.write(behind, others);
     await guest.up(rxBuffers(63));
     const frames = Array.from({ length: 40 }, (_, n) => frame(n, 60 + n * 30));
     expect(await transmit(guest, frames)).toEqual(frames);
@@ -67,6 +70,7 @@ describe.each(['wasm', 'ts'] as const)('%s kernels', (kernels) => {
     const more = Array.from({ length: 40 }, (_, n) => frame(100 + n, 1500 - n));
     expect(await transmit(guest, more)).toEqual(more);
     expect(await receive(guest, more)).toEqual(more);
+    expect(guest.read(behind, others.length)).toEqual(others);
     expect([guest.stat('bounced_rings'), guest.stat('rx_q0_packets'), guest.stat('tx_q0_packets'), guest.stat('rx_q0_errors'), guest.stat('tx_q0_dropped')]).toEqual([2, 80, 80, 0, 0]);
     expect(guest.client.mostOutstanding).toBeLessThanOrEqual(2 * BOUNCE_MESSAGES);
   });

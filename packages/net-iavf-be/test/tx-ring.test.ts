@@ -223,9 +223,10 @@ describe.each(['wasm', 'twins'] as const)('%s', (which) => {
 
   it('tells packets apart whose checksums lie elsewhere', () => {
     const kinds = [
-      [{ protocol: 'tcp' }, IPV4_CSUM | TCP], [{ protocol: 'udp' }, IPV4_CSUM | UDP], [{ ip: 6, protocol: 'tcp' }, IPV6 | TCP], [{ ip: 6, protocol: 'udp', hopByHop: 8 }, IPV6 | UDP],
+      [{ protocol: 'tcp' }, IPV4_CSUM | TCP], [{ protocol: 'udp' }, IPV4_CSUM | UDP], [{ ip: 6, protocol: 'tcp' }, IPV6 | TCP],
+      [{ ip: 6, protocol: 'udp' }, IPV6 | UDP], [{ ip: 6, protocol: 'udp', hopByHop: 8 }, IPV6 | UDP],
     ] as const;
-    const frames = Array.from({ length: 24 }, (_, n) => ({ frame: frameOf({ ...kinds[(n >> 1) % 4]![0], payload: 50 * n, undone: 'checksum' }), cmd: kinds[(n >> 1) % 4]![1] }));
+    const frames = Array.from({ length: 24 }, (_, n) => ({ n, kind: kinds[(n >> 1) % kinds.length]! })).map(({ n, kind: [options, cmd] }) => ({ frame: frameOf({ ...options, payload: 50 * n, undone: 'checksum' }), cmd }));
     for (const { frame, cmd } of frames) send(frame.bytes, EOP | RS | cmd, { headers: frame });
     send(pattern(100));
     expect(burst() & 0xffff).toBe(frames.length + 1);
