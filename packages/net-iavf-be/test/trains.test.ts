@@ -38,7 +38,7 @@ function deliver(frames: readonly { readonly bytes: Uint8Array; readonly flags: 
 describe('a frame that differs from those before it in one bit', () => {
   /** Only a SYN is hashed. */
   const synOnly = 1n << 32n;
-  const kinds: readonly { readonly what: string; readonly options: FrameOptions; readonly vouched: number; readonly hena?: bigint }[] = [
+  const kinds: readonly { readonly what: string; readonly options: FrameOptions; readonly vouched: number; readonly hena?: bigint; readonly etherType?: number }[] = [
     { what: 'TCP', options: { protocol: 'tcp', payload: 20 }, vouched: 0 },
     { what: 'TCP, vouched for', options: { protocol: 'tcp', payload: 20 }, vouched: VOUCHED },
     { what: 'TCP, summed while it is copied', options: { protocol: 'tcp', payload: 300 }, vouched: 0 },
@@ -46,12 +46,14 @@ describe('a frame that differs from those before it in one bit', () => {
     { what: 'a SYN, which alone is hashed', options: { protocol: 'tcp', payload: 20, tcpFlags: 0x02 }, vouched: VOUCHED, hena: synOnly },
     { what: 'UDP', options: { protocol: 'udp', payload: 30 }, vouched: 0 },
     { what: 'tagged', options: { protocol: 'tcp', payload: 20, vlan: 5 }, vouched: 0 },
+    { what: 'of an unknown EtherType', options: { protocol: 'udp', payload: 30 }, vouched: 0, etherType: 0x88b5 },
     { what: 'IPv6', options: { ip: 6, protocol: 'udp', payload: 30 }, vouched: 0 },
   ];
-  it.each(kinds)('$what: is taken for what it is', ({ options, vouched, hena }) => {
+  it.each(kinds)('$what: is taken for what it is', ({ options, vouched, hena, etherType }) => {
     const frame = frameOf(options).bytes;
     let filtered = 0;
     for (let bit = 0; bit < HEADER_BITS; bit += BURST / 3) {
+      if (etherType !== undefined) frame.writeUInt16BE(etherType, 12);
       const frames = Array.from({ length: BURST }, (_, n) => {
         const bytes = Buffer.from(frame);
         const which = bit + Math.floor(n / 3);

@@ -38,15 +38,28 @@ const HENA_UDP_OTHER: u64 = 0b110 << 29;
 const HENA_TCP: u64 = <u64>1 << 33;
 const HENA_TCP_SYN: u64 = <u64>1 << 32;
 
-/** As far as one has to look into an untagged IPv4 packet to know everything about it but its checksums. */
+/** As far as one has to look into an untagged packet of IPv4, or of nothing we know, to know everything about it but its checksums. */
 const FLOW_BYTES: u32 = 48;
 /** Bytes of a frame of no flow; no frame is as long, not even an empty one. */
 const NO_FLOW: u64 = -1;
 
+/**
+ * What the last two frames had in common, and what follows from it: frames come in trains, and those of one flow go the same way. No frame
+ * is ever taken for one of the flow that differs in a bit of the masks. Not locals: frames of no flow would carry them along.
+ */
+let flow0: v128 = i64x2(0, 0);
+let flow1: v128 = i64x2(0, 0);
+let flow2: v128 = i64x2(0, 0);
+let mask1: v128 = i64x2(0, 0);
+let mask2: v128 = i64x2(0, 0);
+let flowPlain: u32 = 0;
+let flowQw0: u64 = 0;
+let flowStatus: u64 = 0;
+let flowQueue: u32 = 0;
+
 export function describe(device: u32, records: u32, count: u32): void {
-  // Destination, EtherType, version and header length; then length, fragment, protocol, addresses
+  // Destination, EtherType, version and header length
   const mask0 = i8x16(-1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, -1, -1, -1, 0);
-  const mask1 = i8x16(-1, -1, 0, 0, 0x3f, -1, 0, -1, 0, 0, -1, -1, -1, -1, -1, -1);
   const maxFrame = load<u32>(device, DEV_MAX_FRAME);
   const flags = load<u32>(device, DEV_FLAGS);
   const hena = load<u64>(device, DEV_HENA);
@@ -54,20 +67,8 @@ export function describe(device: u32, records: u32, count: u32): void {
   const pairs = load<u32>(device, DEV_QUEUE_PAIRS);
   /** The unicast address that was found in the filter last: mostly the guest has but one. */
   let accepted: u64 = -1;
-  /**
-   * What the last two frames had in common, and `plain`, `status`, `qw0` and `queue` follow from it: frames come in trains, and those of
-   * one flow go the same way. No frame is ever taken for one of the flow that differs in a bit of the masks.
-   */
+  /** Of the frames of the flow. */
   let flowLength = NO_FLOW;
-  let flow0 = i64x2.splat(0);
-  let flow1 = i64x2.splat(0);
-  let flow2 = i64x2.splat(0);
-  let mask2 = i64x2.splat(0);
-  let plain: u32 = 0;
-  let l3 = ETHERNET_HEADER_BYTES;
-  let qw0: u64 = 0;
-  let status: u64 = 0;
-  let queue: u32 = 0;
   let lastHash: u32 = 0;
   let entry = device + DEV_SCRATCH;
   const end = records + count * FRAME_RECORD_BYTES;
@@ -75,6 +76,11 @@ export function describe(device: u32, records: u32, count: u32): void {
     const word = load<u64>(record);
     const data = <u32>word;
     const length = <u32>(word >> 32);
+    let l3 = ETHERNET_HEADER_BYTES;
+    let plain: u32;
+    let qw0: u64;
+    let status: u64;
+    let queue: u32;
     if (word >> 32 != flowLength || v128.any_true(v128.or(v128.or(
       v128.and(v128.xor(v128.load(data), flow0), mask0),
       v128.and(v128.xor(v128.load(data, 16), flow1), mask1)),
@@ -97,7 +103,6 @@ export function describe(device: u32, records: u32, count: u32): void {
         }
         accepted = address;
       }
-      l3 = ETHERNET_HEADER_BYTES;
       let etherType: u32 = load<u16>(data, 12);
       qw0 = 0;
       status = DD | EOP | (<u64>cast << UMBCAST_SHIFT);
@@ -116,20 +121,23 @@ export function describe(device: u32, records: u32, count: u32): void {
       }
       const ip = data + l3;
       plain = etherType == ETHERTYPE_IPV4 ? plainIpv4(ip, length - l3) : 0;
-      if (plain == 0) {
-        describeOther(device, entry, record, l3, etherType, cast, qw0, status);
+      const isTcp = (plain >> 16) == PROTOCOL_TCP;
+      let hash: u32 = 0;
+      if (plain != 0) {
+        // The common packet: nothing of it goes through the globals of classify.ts
+        let types: u64 = cast == UNICAST ? HENA_UDP_UNICAST : HENA_UDP_OTHER;
+        if (isTcp) types = (load<u8>(ip, 33) & 0x12) == 0x02 ? HENA_TCP | HENA_TCP_SYN : HENA_TCP;
+        if ((types & hena) != 0) {
+          hash = toeplitz4(table, ip + 12, ip + 20);
+          status |= FLTSTAT_RSS;
+        }
+        status |= (isTcp ? PTYPE_IPV4_TCP : PTYPE_IPV4_UDP) << PTYPE_SHIFT;
+      } else if (isUnparsed(etherType)) {
+        status |= <u64>PTYPE_L2_PAYLOAD << PTYPE_SHIFT;
+      } else {
+        describeParsed(device, entry, record, l3, etherType, cast, qw0, status);
         continue;
       }
-      // The common packet: nothing of it goes through the globals of classify.ts
-      const isTcp = (plain >> 16) == PROTOCOL_TCP;
-      let types: u64 = cast == UNICAST ? HENA_UDP_UNICAST : HENA_UDP_OTHER;
-      if (isTcp) types = (load<u8>(ip, 33) & 0x12) == 0x02 ? HENA_TCP | HENA_TCP_SYN : HENA_TCP;
-      let hash: u32 = 0;
-      if ((types & hena) != 0) {
-        hash = toeplitz4(table, ip + 12, ip + 20);
-        status |= FLTSTAT_RSS;
-      }
-      status |= (isTcp ? PTYPE_IPV4_TCP : PTYPE_IPV4_UDP) << PTYPE_SHIFT;
       queue = load<u8>(device + (hash & (RSS_LUT_ENTRIES - 1)), DEV_LUT);
       if (queue >= pairs) {
         store<u32>(entry, SCRATCH_DISCARD + DEVS_RX_NO_QUEUE, SCRATCH_QUEUE);
@@ -138,23 +146,37 @@ export function describe(device: u32, records: u32, count: u32): void {
       qw0 |= <u64>hash << 32;
       if (hash == lastHash && l3 == ETHERNET_HEADER_BYTES && length >= FLOW_BYTES) {
         flowLength = word >> 32;
+        flowPlain = plain;
+        flowQw0 = qw0;
+        flowStatus = status;
+        flowQueue = queue;
         flow0 = v128.load(data);
         flow1 = v128.load(data, 16);
         flow2 = v128.load(data, 32);
-        // Ports; SYN and ACK
-        mask2 = i8x16(-1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
-        if (isTcp) mask2 = i8x16.replace_lane(mask2, 15, 0x12);
+        mask1 = i64x2.splat(0);
+        mask2 = i64x2.splat(0);
+        if (plain != 0) {
+          // Length, fragment, protocol, addresses; ports, SYN and ACK
+          mask1 = i8x16(-1, -1, 0, 0, 0x3f, -1, 0, -1, 0, 0, -1, -1, -1, -1, -1, -1);
+          mask2 = i8x16(-1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+          if (isTcp) mask2 = i8x16.replace_lane(mask2, 15, 0x12);
+        }
       }
       lastHash = hash;
+    } else {
+      plain = flowPlain;
+      qw0 = flowQw0;
+      status = flowStatus;
+      queue = flowQueue;
     }
     const frameFlags = load<u32>(record, FRAME_FLAGS);
     let sumFrom: u32 = 0;
     if ((frameFlags & FRAME_LENT) != 0) {
       // What is looked at lies in its head, and its checksum is summed up when it is copied; else it has to be whole
-      if (l3 + (plain & 0xffff) == length) sumFrom = SCRATCH_LENT;
+      if (plain == 0 || l3 + (plain & 0xffff) == length) sumFrom = SCRATCH_LENT;
       else makeWhole(record);
     }
-    const bits = plainVerdict(entry, data, length, l3, frameFlags, (plain & 0xffff) - 20, plain >> 16);
+    const bits = plain != 0 ? plainVerdict(entry, data, length, l3, frameFlags, (plain & 0xffff) - 20, plain >> 16) : 0;
     if ((bits & VERIFY_LATER) != 0) sumFrom |= l3 + 20;
     store<u64>(entry, qw0, SCRATCH_QW0);
     store<u64>(entry, status | (bits & ~VERIFY_LATER), SCRATCH_STATUS);
@@ -162,31 +184,25 @@ export function describe(device: u32, records: u32, count: u32): void {
   }
 }
 
-/** The rest of `describe` for a frame that `plainIpv4` has not found: ARP, IPv6, fragments and whatever else there is. */
-function describeOther(device: u32, entry: u32, record: u32, l3: u32, etherType: u32, cast: u32, qw0: u64, status: u64): void {
+/** The rest of `describe` for a frame that goes through classify.ts: ARP, IPv6, fragments and the like. */
+function describeParsed(device: u32, entry: u32, record: u32, l3: u32, etherType: u32, cast: u32, qw0: u64, status: u64): void {
+  makeWhole(record);
   const data = load<u32>(record);
   const length = load<u32>(record, FRAME_LENGTH);
-  const frameFlags = load<u32>(record, FRAME_FLAGS);
   const table = load<u32>(device, DEV_RSS_TABLE);
   let hash: u32 = 0;
   let sumFrom: u32 = 0;
-  if (isUnparsed(etherType)) {
-    status |= <u64>PTYPE_L2_PAYLOAD << PTYPE_SHIFT;
-    if ((frameFlags & FRAME_LENT) != 0) sumFrom = SCRATCH_LENT;
-  } else {
-    makeWhole(record);
-    classify(data, length, l3, etherType, cast);
-    if ((hashTypes & load<u64>(device, DEV_HENA)) != 0) {
-      const ports = l4 != 0 ? data + l4 : 0;
-      hash = isIpv6 ? toeplitz6(table, data + l3 + 8, ports) : toeplitz4(table, data + l3 + 12, ports);
-      status |= FLTSTAT_RSS;
-    }
-    status |= <u64>ptype << PTYPE_SHIFT;
-    if (l4 != 0 && !hasExtensions) {
-      const bits = verdict(entry, data, length, l3, frameFlags, l4, l4Bytes, protocol, isIpv6, ipv4HeaderBytes);
-      if ((bits & VERIFY_LATER) != 0) sumFrom = l4;
-      status |= bits & ~VERIFY_LATER;
-    }
+  classify(data, length, l3, etherType, cast);
+  if ((hashTypes & load<u64>(device, DEV_HENA)) != 0) {
+    const ports = l4 != 0 ? data + l4 : 0;
+    hash = isIpv6 ? toeplitz6(table, data + l3 + 8, ports) : toeplitz4(table, data + l3 + 12, ports);
+    status |= FLTSTAT_RSS;
+  }
+  status |= <u64>ptype << PTYPE_SHIFT;
+  if (l4 != 0 && !hasExtensions) {
+    const bits = verdict(entry, data, length, l3, load<u32>(record, FRAME_FLAGS), l4, l4Bytes, protocol, isIpv6, ipv4HeaderBytes);
+    if ((bits & VERIFY_LATER) != 0) sumFrom = l4;
+    status |= bits & ~VERIFY_LATER;
   }
   const queue = <u32>load<u8>(device + (hash & (RSS_LUT_ENTRIES - 1)), DEV_LUT);
   if (queue >= load<u32>(device, DEV_QUEUE_PAIRS)) {
