@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { RXS_DD, RXS_EOP, RX_LENGTH_SHIFT } from '../src/descriptors.ts';
-import { Q_ENABLED, RX_DESCRIPTOR_BYTES, RX_PATIENCE, TX_DESCRIPTOR_BYTES } from '../src/layout.ts';
+import { Q_ENABLED, Q_LENGTH, Q_TAIL, RX_DESCRIPTOR_BYTES, RX_PATIENCE, TX_DESCRIPTOR_BYTES } from '../src/layout.ts';
 import { rxBurstTwin } from '../src/twins/rx.ts';
 import { txBurstTwin } from '../src/twins/tx.ts';
 import {
@@ -70,6 +70,20 @@ describe('a frame sent by the pair it came from', () => {
     kernels.txBurst(QUEUE, RECORDS, 2);
     expect([sent(0), sent(1)]).toEqual([addressOf(0), addressOf(LENGTH + 1)]);
     expect(u8[BUFFERS + (LENGTH + 1) * STRIDE]).toBe(0x5a);
+    expectPermutation();
+  });
+
+  test('may come round the end of a ring that is shorter than the one it leaves by', () => {
+    const length = 8;
+    view.setUint32(PARTNER + Q_LENGTH, length, true);
+    view.setUint32(PARTNER + Q_TAIL, length - 1, true);
+    deviceSends(0, 6);
+    expect([receive(), kernels.txBurst(QUEUE, RECORDS, 6)]).toEqual([6, 6]);
+    expect(receive()).toBe(0);
+    deviceSends(6, 2);
+    deviceSends(0, 2);
+    expect([receive(), kernels.txBurst(QUEUE, RECORDS, 4)]).toEqual([4, 4]);
+    expect([6, 7, 8, 9].map(sent)).toEqual([6, 7, LENGTH, LENGTH + 1].map(addressOf));
     expectPermutation();
   });
 });
