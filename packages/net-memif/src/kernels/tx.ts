@@ -133,7 +133,8 @@ function scatterToPeer(cells: u32, ring: u32, mask: u32, index: u32, free: u32, 
     data += bytes;
     length -= bytes;
     // If the chain turns out too long, its descriptors still say how large their buffers are: all but the last are full.
-    store<u64>(descriptor, <u64>((region << 16) | (length == 0 ? 0 : DESCRIPTOR_NEXT)) | (<u64>bytes << 32));
+    store<u16>(descriptor, length == 0 ? 0 : DESCRIPTOR_NEXT, DESCRIPTOR_FLAGS);
+    store<u32>(descriptor, bytes, DESCRIPTOR_LENGTH);
     ++taken;
   } while (length != 0);
   return taken;

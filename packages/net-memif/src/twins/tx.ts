@@ -1,7 +1,7 @@
 /** The plain TypeScript twin of kernels/tx.ts: the oracle of its property test, written for reading, not for speed. */
 import { FRAME_DATA, FRAME_LENGTH, FRAME_RECORD_BYTES } from '@emudev/ethdev';
 import {
-  DESCRIPTOR_FLAGS_REGION, DESCRIPTOR_LENGTH, DESCRIPTOR_METADATA, DESCRIPTOR_NEXT, DESCRIPTOR_OFFSET, FAULT_BUFFER, FAULT_INDEX, OUTCOME_FAULT, OUTCOME_SIGNAL, QUEUE_BUFFERS,
+  DESCRIPTOR_FLAGS, DESCRIPTOR_FLAGS_REGION, DESCRIPTOR_LENGTH, DESCRIPTOR_METADATA, DESCRIPTOR_NEXT, DESCRIPTOR_OFFSET, FAULT_BUFFER, FAULT_INDEX, OUTCOME_FAULT, OUTCOME_SIGNAL, QUEUE_BUFFERS,
   QUEUE_BUFFERS_OFFSET, QUEUE_BUFFER_BYTES, QUEUE_BUFFER_STRIDE, QUEUE_FAULT, QUEUE_INDEX, QUEUE_MASK, QUEUE_RING, QUEUE_SERVER, QUEUE_STATE, QUEUE_UP, RING_FLAGS, RING_HEAD,
   RING_MASK_INTERRUPT, RING_TAIL,
 } from '../layout.ts';
@@ -21,7 +21,7 @@ function scatterToPeer({ view, u8 }: TwinMemory, cells: number, queue: number, i
     u8.copyWithin(to, data + done, data + done + bytes);
     done += bytes;
     view.setUint32(at + DESCRIPTOR_LENGTH, bytes, true);
-    view.setUint32(at + DESCRIPTOR_FLAGS_REGION, region * 0x10000 + (done === length ? 0 : DESCRIPTOR_NEXT), true);
+    view.setUint16(at + DESCRIPTOR_FLAGS, done === length ? 0 : DESCRIPTOR_NEXT, true);
     if (done === length) return taken + 1;
   }
   return 'no room';
