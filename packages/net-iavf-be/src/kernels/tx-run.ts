@@ -13,7 +13,7 @@ import {
 
 /** Of a burst's result. */
 export const RAISE: u32 = 1 << 16;
-/** No qw1: its type is a reserved one and nothing else is set. */
+/** No qw1 is at hand: whoever gets it fetches one. GUEST: a descriptor may well have this value, and is then fetched again. */
 export const NOTHING_FETCHED: u64 = 0;
 /** Bits of qw1 that make a packet more than one descriptor with perhaps checksums to insert: another type, no EOP, a tag, DUMMY. */
 const SIMPLE_MASK: u64 = 0x1f | (<u64>CMD_SPECIAL << 4);
