@@ -25,8 +25,6 @@ export interface Grant {
   readonly maxFrameBytes: number;
   readonly mac: Uint8Array;
   readonly vlan: VlanCaps | undefined;
-  /** Of the Rx rings, as RxDescriptorId; 0 as well where the device takes no notice of it. */
-  readonly rxdid: number;
   readonly shortRxDescriptors: boolean;
 }
 
@@ -79,7 +77,6 @@ export async function negotiate(mailbox: Mailbox, mayBeShort: boolean): Promise<
     maxFrameBytes: Math.min(maxFrame, MAX_FRAME_BYTES) - FCS_BYTES,
     mac: usableMac(vsi.mac),
     vlan,
-    rxdid: formats === undefined || shortRxDescriptors ? 0 : RxDescriptorId.LEGACY_32_BYTES,
     shortRxDescriptors,
   };
 }
@@ -115,12 +112,14 @@ export async function configureQueues(mailbox: Mailbox, grant: Grant, rings: Rin
     await mailbox.request(Opcode.CONFIG_RSS_LUT, encodeRssLut({ vsiId, lut: Uint8Array.from({ length: RSS_LUT_ENTRIES }, (_, i) => i % plan.rxQueues) }));
   }
   await configureVlanStripping(mailbox, grant, plan.vlanStrip);
+  // Where no formats are granted the device takes no notice of it, and 0 is what drivers say
+  const rxdid = granted(grant, Capability.RX_FLEX_DESC) && !grant.shortRxDescriptors ? RxDescriptorId.LEGACY_32_BYTES : RxDescriptorId.LEGACY_16_BYTES;
   const pairs = Array.from({ length: Math.max(plan.rxQueues, plan.txQueues) }, (_, queueId) => ({
     tx: queueId < plan.txQueues ? { vsiId, queueId, ringLength: rings.lengths.tx, ringAddress: rings.txAddress(queueId) } : { vsiId, queueId, ringLength: 0, ringAddress: 0n },
     rx:
       queueId < plan.rxQueues
-        ? { vsiId, queueId, ringLength: rings.lengths.rx, ringAddress: rings.rxAddress(queueId), bufferBytes: BUFFER_BYTES, maxPacketBytes: plan.maxFrameBytes + FCS_BYTES, rxdid: grant.rxdid }
-        : { vsiId, queueId, ringLength: 0, ringAddress: 0n, bufferBytes: 0, maxPacketBytes: plan.maxFrameBytes + FCS_BYTES, rxdid: grant.rxdid },
+        ? { vsiId, queueId, ringLength: rings.lengths.rx, ringAddress: rings.rxAddress(queueId), bufferBytes: BUFFER_BYTES, maxPacketBytes: plan.maxFrameBytes + FCS_BYTES, rxdid }
+        : { vsiId, queueId, ringLength: 0, ringAddress: 0n, bufferBytes: 0, maxPacketBytes: plan.maxFrameBytes + FCS_BYTES, rxdid },
   }));
   await mailbox.request(Opcode.CONFIG_VSI_QUEUES, encodeConfigVsiQueues({ vsiId, pairs }));
   // The rings are polled: all queues on vector 1, which is never armed, and the miscellaneous vector last, as every driver sends it.

@@ -6,14 +6,13 @@
  * checked when its turn comes. GUEST: a tail outside of the ring reads nothing.
  */
 import { DEV_PAUSED, DEV_QUEUE_PAIRS, DEV_RX_BLOCKS, DEV_TX_BLOCKS, Q_BYTES, Q_DOORBELL, Q_ENABLED, Q_HEAD, Q_LENGTH, Q_RING } from './layout';
-import { shiftOf } from './rx-write-back';
+import { LINE_BYTES, shiftOf } from './rx-write-back';
 
 /** Exported so that no compiler leaves the reads out. */
 export let prefetched: u32 = 0;
 
 /** Lines of a ring that are asked for. */
 const LINES: u32 = 4;
-const LINE_SHIFT: u32 = 6;
 const TX_SHIFT: u32 = 4;
 
 export function prefetch(device: u32, queue: u32): void {
@@ -40,7 +39,7 @@ function lines(ring: u32, head: u32, length: u32, count: u32, shift: u32): u32 {
   let at = head << shift;
   let sum = load<u32>(ring + at);
   for (let n: u32 = 1; n < LINES; ++n) {
-    at += 1 << LINE_SHIFT;
+    at += LINE_BYTES;
     if (at >= end) break;
     sum += load<u32>(ring + at);
   }

@@ -178,10 +178,15 @@ export function describe(device: u32, records: u32, count: u32): void {
     }
     const bits = plain != 0 ? plainVerdict(entry, data, length, l3, frameFlags, (plain & 0xffff) - 20, plain >> 16) : 0;
     if ((bits & VERIFY_LATER) != 0) sumFrom |= l3 + 20;
-    store<u64>(entry, qw0, SCRATCH_QW0);
-    store<u64>(entry, status | (bits & ~VERIFY_LATER), SCRATCH_STATUS);
-    store<u64>(entry, <u64>queue | (<u64>sumFrom << 32), SCRATCH_QUEUE);
+    answer(entry, qw0, status | (bits & ~VERIFY_LATER), queue, sumFrom);
   }
+}
+
+@inline
+function answer(entry: u32, qw0: u64, status: u64, queue: u32, sumFrom: u32): void {
+  store<u64>(entry, qw0, SCRATCH_QW0);
+  store<u64>(entry, status, SCRATCH_STATUS);
+  store<u64>(entry, <u64>queue | (<u64>sumFrom << 32), SCRATCH_QUEUE);
 }
 
 /** The rest of `describe` for a frame that goes through classify.ts: ARP, IPv6, fragments and the like. */
@@ -209,9 +214,7 @@ function describeParsed(device: u32, entry: u32, record: u32, l3: u32, etherType
     store<u32>(entry, SCRATCH_DISCARD + DEVS_RX_NO_QUEUE, SCRATCH_QUEUE);
     return;
   }
-  store<u64>(entry, qw0 | (<u64>hash << 32), SCRATCH_QW0);
-  store<u64>(entry, status, SCRATCH_STATUS);
-  store<u64>(entry, <u64>queue | (<u64>sumFrom << 32), SCRATCH_QUEUE);
+  answer(entry, qw0 | (<u64>hash << 32), status, queue, sumFrom);
 }
 
 /** A whole IPv4 packet without options in `bytes` bytes, with a whole TCP or UDP header in it: its length and, above, its protocol; else 0. */

@@ -20,13 +20,11 @@ import { makeEntryWhole } from './lent';
 import { publish } from './publish';
 import { DD, describe, EOP, L2TAG1P, PTYPE_SHIFT, UMBCAST_MASK, UMBCAST_SHIFT } from './rx-describe';
 import { piecesBytes, piecesFetched, piecesHead, placePieces } from './rx-pieces';
-import { clearRest, LENGTH_SHIFT, LONG_SHIFT, shiftOf, SHORT_SHIFT, writeBack } from './rx-write-back';
+import { clearRest, LENGTH_SHIFT, LINE_BYTES, LONG_SHIFT, shiftOf, SHORT_SHIFT, writeBack } from './rx-write-back';
 import { add, countCast, increment } from './statistics';
 import { copyVerified, lateVerdict } from './verify';
 
 const FCS_BYTES: u32 = 4;
-/** Of the cache. */
-const LINE_BYTES: u32 = 64;
 /** Bits of qw1. */
 const RXE: u64 = 1 << 19;
 
