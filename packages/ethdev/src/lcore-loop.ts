@@ -1,7 +1,7 @@
 /** The polling half of an lcore: everything here runs per loop or per burst. */
 import type { QuiescentReader } from '@emudev/dma';
 import type { Sys } from '@emudev/linux';
-import { FRAME_LENGTH, FRAME_RECORD_BYTES, type Burst } from './burst.ts';
+import { FRAME_DATA, FRAME_LENGTH, FRAME_RECORD_BYTES, type Burst } from './burst.ts';
 import { addCounter } from './counter.ts';
 import type { Engine } from './engines/engine.ts';
 import { EthdevError } from './errors.ts';
@@ -285,14 +285,44 @@ export class LcoreLoop {
       if (!(sent >= 0 && sent < toSend)) throw badCount('txBurst', sent, toSend);
       addCounter(u32, counters + STREAM_TX_BYTES / 4, bytes - bytesOf(u32, burst, sent, toSend));
       if (stream.holds && stream.tx.holding!(stream.txQueue)) {
-        stream.kept = toSend - sent;
-        stream.rest.records = burst.records + sent * FRAME_RECORD_BYTES;
+        this.#keep(stream, sent, toSend);
       } else {
         addCounter(u32, counters + STREAM_DROPPED / 4, toSend - sent);
       }
     }
     addCounter(u32, counters + STREAM_TX_PACKETS / 4, sent);
     return received + sent;
+  }
+
+  /**
+   * Records [from, to) of the burst. Frames that lie elsewhere move into its arena: memory of a port that is reset meanwhile, or whose far end
+   * goes, is no longer theirs. Those without room are dropped, and counted.
+   */
+  #keep(stream: RunningStream, from: number, to: number): void {
+    const { u32, u8 } = this.#context;
+    const { records, arena, arenaBytes } = stream.burst;
+    const first = (records + from * FRAME_RECORD_BYTES) >>> 2;
+    const end = (records + to * FRAME_RECORD_BYTES) >>> 2;
+    const isOwn = (data: number): boolean => data >= arena && data < arena + arenaBytes;
+    let free = arena;
+    for (let record = first; record < end; record += FRAME_RECORD_BYTES / 4) {
+      const data = u32[record + FRAME_DATA / 4]!;
+      if (isOwn(data)) free = Math.max(free, data + u32[record + FRAME_LENGTH / 4]!);
+    }
+    let record = first;
+    for (; record < end; record += FRAME_RECORD_BYTES / 4) {
+      const data = u32[record + FRAME_DATA / 4]!;
+      if (isOwn(data)) continue;
+      const bytes = u32[record + FRAME_LENGTH / 4]!;
+      free = Math.ceil(free / 64) * 64;
+      if (free + bytes > arena + arenaBytes) break;
+      u8.copyWithin(free, data, data + bytes);
+      u32[record + FRAME_DATA / 4] = free;
+      free += bytes;
+    }
+    stream.rest.records = first * 4;
+    stream.kept = (record - first) / (FRAME_RECORD_BYTES / 4);
+    addCounter(u32, stream.counters + STREAM_DROPPED / 4, to - from - stream.kept);
   }
 
   /** The rest of a burst. No frame is received before all of it is gone: the burst is still its memory. */

@@ -1,6 +1,6 @@
 /** A port that holds for a moment gets what was kept for it, whenever that moment ends. */
 import { expect, test } from 'vitest';
-import { allocateBurst, readCounter, type PortDatapath } from '@emudev/ethdev';
+import { FRAME_DATA, FRAME_LENGTH, FRAME_RECORD_BYTES, allocateBurst, readCounter, type Burst, type PortDatapath } from '@emudev/ethdev';
 import { Window, attachWindow, type QuiescentReader } from '@emudev/dma';
 import { createEngine } from '../src/engines/create.ts';
 import { LcoreLoop } from '../src/lcore-loop.ts';
@@ -8,10 +8,8 @@ import { LCORE_COMMAND, LCORE_CONTROL_BYTES, STREAM_COUNTERS_BYTES, STREAM_DROPP
 
 const FRAMES = 4;
 
-test.each([
-  ['before it is asked whether it does', false],
-  ['in the middle of a burst that it refuses', true],
-])('the moment ends %s', (_, inBurst) => {
+/** A loop over one stream, until `ends` says so after a loop. */
+function polled(port: PortDatapath, ends: (loops: number) => boolean, use: (given: { run(burst?: Partial<Burst>): void; counter(offset: number): bigint }) => void): void {
   using window = Window.open();
   using resources = new DisposableStack();
   const alloc = (bytes: number): number => resources.adopt(window.alloc(bytes, 64), (offset) => { window.free(offset); });
@@ -20,10 +18,29 @@ test.each([
   const counters = alloc(STREAM_COUNTERS_BYTES);
   const reader = { online: () => {}, offline: () => {}, checkpoint: () => {} } as unknown as QuiescentReader;
   const loop = new LcoreLoop(context, reader, { eventfdDrain: () => 0, pollIn: () => 0, yieldProcessor: () => {} }, { control, idleSpins: 1, idleLatencyUs: 100, wakeFd: -1 } as LcoreWorkerData);
+  let loops = 0;
+  const tick = (): number => {
+    if (ends(++loops)) Atomics.store(context.i32, (control >>> 2) + LCORE_COMMAND, 1);
+    return 0;
+  };
+  use({
+    run: (burst) => {
+      const timed = { ...port, tick };
+      loop.setPorts([timed], []);
+      loop.add({ id: 7, rx: timed, rxQueue: 0, tx: timed, txQueue: 0, engine: createEngine(context, { name: 'io' }), announced: false, burst: { ...resources.use(allocateBurst(window, 8)), ...burst }, counters });
+      loop.run();
+    },
+    counter: (offset) => readCounter(context.u32, (counters + offset) >>> 2),
+  });
+}
+
+test.each([
+  ['before it is asked whether it does', false],
+  ['in the middle of a burst that it refuses', true],
+])('the moment ends %s', (_, inBurst) => {
   let holds = false;
   let received = 0;
   let refusals = 0;
-  let loops = 0;
   const port: PortDatapath = {
     rxBurst: () => {
       if (received !== 0) return 0;
@@ -42,15 +59,66 @@ test.each([
       if (refusals === 2) holds = false;
       return answer;
     },
-    tick: () => {
-      if (++loops === 10) Atomics.store(context.i32, (control >>> 2) + LCORE_COMMAND, 1);
-      return 0;
-    },
   };
-  loop.setPorts([port], []);
-  loop.add({ id: 7, rx: port, rxQueue: 0, tx: port, txQueue: 0, engine: createEngine(context, { name: 'io' }), announced: false, burst: resources.use(allocateBurst(window, 8)), counters });
-  loop.run();
-  expect(refusals).toBe(2);
-  expect(readCounter(context.u32, (counters + STREAM_TX_PACKETS) >>> 2)).toBe(BigInt(FRAMES));
-  expect(readCounter(context.u32, (counters + STREAM_DROPPED) >>> 2)).toBe(0n);
+  polled(port, (loops) => loops === 10, ({ run, counter }) => {
+    run();
+    expect(refusals).toBe(2);
+    expect(counter(STREAM_TX_PACKETS)).toBe(BigInt(FRAMES));
+    expect(counter(STREAM_DROPPED)).toBe(0n);
+  });
+});
+
+const FRAME_BYTES = 1000;
+
+test.each([
+  ['all of them', 8192, FRAMES, 0n],
+  ['as many as the burst has room for', 2500, 2, 2n],
+])('kept frames are not touched by what becomes of the memory they were received in: %s', (_, arenaBytes, kept, dropped) => {
+  using window = Window.open();
+  const memory = window.alloc(FRAMES * FRAME_BYTES, 64);
+  using _memory = { [Symbol.dispose]: () => { window.free(memory); } };
+  let refused = false;
+  let holds = false;
+  let received = false;
+  const sent: number[][] = [];
+  const port: PortDatapath = {
+    rxBurst: (_queue, burst) => {
+      if (received) return 0;
+      received = true;
+      for (let i = 0; i < FRAMES; i++) {
+        // The first is in the burst's own memory, as what had to be put together is
+        const data = i === 0 ? burst.arena : memory + i * FRAME_BYTES;
+        window.u8.fill(i + 1, data, data + FRAME_BYTES);
+        window.u32[(burst.records + i * FRAME_RECORD_BYTES + FRAME_DATA) >>> 2] = data;
+        window.u32[(burst.records + i * FRAME_RECORD_BYTES + FRAME_LENGTH) >>> 2] = FRAME_BYTES;
+      }
+      return FRAMES;
+    },
+    txBurst: (_queue, burst, count) => {
+      if (!refused) {
+        refused = true;
+        holds = true;
+        return 0;
+      }
+      if (holds) return 0;
+      for (let i = 0; i < count; i++) {
+        const [data, bytes] = [FRAME_DATA, FRAME_LENGTH].map((field) => window.u32[(burst.records + i * FRAME_RECORD_BYTES + field) >>> 2]!);
+        sent.push([...new Set(window.u8.subarray(data!, data! + bytes!))]);
+      }
+      return count;
+    },
+    holding: () => holds,
+  };
+  const goesOn = (loops: number): boolean => {
+    // Another frame where those were: their port was reset, and its device has the buffers again
+    if (loops === 3) window.u8.fill(0xee, memory, memory + FRAMES * FRAME_BYTES);
+    if (loops === 5) holds = false;
+    return loops === 10;
+  };
+  polled(port, goesOn, ({ run, counter }) => {
+    run({ arenaBytes });
+    expect(sent).toEqual([[1], [2], [3], [4]].slice(0, kept));
+    expect(counter(STREAM_TX_PACKETS)).toBe(BigInt(kept));
+    expect(counter(STREAM_DROPPED)).toBe(dropped);
+  });
 });
