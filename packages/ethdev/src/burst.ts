@@ -30,6 +30,8 @@
  *   it holds no later than that, because afterwards the sender may have its memory back.
  * - Whoever decides anything decides by what is at `data`: the sender can change the rest at any time. So it is read once, by whoever
  *   delivers it, and a checksum over it is summed up in the pass that copies.
+ * - With FRAME_TX_L4_CSUM, that checksum is inserted where the frame is delivered: its field is at `data`, but the sum over it takes all of
+ *   the payload. It is put into the field at `data` only when the frame is made whole, and the record then says so.
  */
 
 /** Bytes of a record. */
@@ -87,7 +89,7 @@ export const FRAME_IPV6: number = 1 << 22;
 /** Insert vlanTci with TPID 0x8100. */
 export const FRAME_TX_VLAN: number = 1 << 23;
 
-/** All but the head of the frame is still in its sender's memory, see above; no other flag is set. */
+/** All but the head of the frame is still in its sender's memory, see above; of other flags, only FRAME_TX_L4_CSUM and FRAME_L4_TCP or FRAME_L4_UDP with it may be set. */
 export const FRAME_LENT: number = 1 << 24;
 /** So much of a lent frame is at `data`; it is more than 48 bytes longer. */
 export const LENT_HEAD_BYTES = 64;

@@ -92,8 +92,7 @@ export const Q_BAD_BUFFERS = 128; // u32: Rx: unmapped buffers met in a row; QFA
 export const Q_ITR = 132; // u32: window offset of the interval between two interrupts (guest-written, 12 bits, 2 us), 0 = none
 export const Q_RX_ADDRESSES = 136; // u64[5]: Rx: buffer addresses of the frame being written, fetched once (the kernels' own)
 export const Q_BOUNCED = 176; // u32: 1 = of a shadow ring: who brings the frames from there to the guest raises the vector, not the data path
-export const Q_LENT = 180; // u32: Tx: entries at STAGE_RETURNS: descriptors to be given back when the payload of the burst in hand has been copied
-export const Q_LEND_WAIT = 184; // u32: Tx: bursts until frames are lent again
+export const Q_LENT = 180; // u32: Tx: descriptors before Q_HEAD to be given back when the payload of the burst in hand has been copied
 export const Q_SHORT = 188; // u32: Rx: 1 = descriptors of SHORT_RX_DESCRIPTOR_BYTES
 export const Q_BYTES = 192;
 
@@ -131,18 +130,10 @@ export const STAGE_FRAME_BYTES: number = (1 << 18) + 1024;
 export const STAGE_DESCRIPTORS: number = STAGE_FRAME_BYTES;
 /** CRC32c table, filled at the first SCTP checksum (kernels own no data segment). */
 export const STAGE_CRC_TABLE: number = STAGE_DESCRIPTORS + 8192 * 16;
-/** Descriptors to be given back: u64 qw1 to be written, u32 window offset of where, u32 unused. */
-export const STAGE_RETURNS: number = STAGE_CRC_TABLE + 1024;
-/** Most frames of a burst in which some are lent. */
-export const MAX_LENT = 256;
 /** What Q_STAGE points to. */
-export const STAGE_BYTES: number = STAGE_RETURNS + MAX_LENT * 16;
-/** Longer frames are lent: what it takes to give them back later is worth a copy of some hundred bytes. */
+export const STAGE_BYTES: number = STAGE_CRC_TABLE + 1024;
+/** Longer frames are lent: what it takes to do so is worth a copy of some hundred bytes. */
 export const LEND_ABOVE_BYTES = 256;
-/** A burst that ended after fewer frames than this, because of a packet that is not lent, ... */
-export const LEND_LEAST = 16;
-/** ... is followed by so many in which none is. */
-export const LEND_PAUSE_BURSTS = 32;
 /** A guest's Tx frame is at least this long; shorter ones are padded to 60 on the way out. */
 export const MIN_TX_FRAME_BYTES = 17;
 export const PADDED_FRAME_BYTES = 60;

@@ -1,11 +1,11 @@
 /** Frames whose payload is copied straight from the sender's memory: what a hostile or busy guest can do between the two copies. */
 import { MISS_CELL_BYTES } from '@emudev/dma';
 import type { LcoreContext } from '@emudev/ethdev';
-import { FRAME_LENT } from '@emudev/ethdev';
+import { FRAME_LENT, FRAME_TX_L4_CSUM } from '@emudev/ethdev';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { createDatapath } from '../src/datapath.ts';
-import { DEV_LENDS, DEV_PAUSED, PAUSED_AWAY, PAUSED_FOR_NOW, Q_BOUNCED, Q_LENT, QS_DISCARDS, QS_PACKETS } from '../src/layout.ts';
-import { frameOf, MAC, verifyFrame } from './frames.ts';
+import { DEV_LENDS, DEV_PAUSED, PAUSED_AWAY, PAUSED_FOR_NOW, Q_BOUNCED, Q_HEAD, Q_LENT, QS_DISCARDS, QS_PACKETS } from '../src/layout.ts';
+import { frameOf, MAC, verifyFrame, type FrameOptions, type Layout } from './frames.ts';
 import { CHUNK_IOVA, guestOffset, READ, Rig, WRITE } from './rig.ts';
 
 const rig = new Rig();
@@ -15,6 +15,7 @@ const HEAD_BYTES = 64;
 const MISS_CELLS = 0x78000;
 /** Bits of qw1 of an Rx write-back. */
 const L3L4P = 1n << 3n;
+const IPE = 1n << 22n;
 const L4E = 1n << 23n;
 const isDone = (slot: number): boolean => (rig.get64(rig.txDescriptor(0, slot) + 8) & 0xfn) === 0xfn;
 
@@ -39,15 +40,24 @@ describe.each(['wasm', 'ts'] as const)('%s', (kernels) => {
     rig.setTail(rig.rxBlock(0), 63);
   });
 
-  /** Returns where it lies. */
-  function post(bytes: Uint8Array): number {
+  /** `work`: more bits of qw1. Returns where it lies. */
+  function post(bytes: Uint8Array, work = 0n): number {
     const tail = rig.tail(rig.txBlock(0));
     const iova = CHUNK_IOVA + BigInt(tail * 2048);
     rig.write(guestOffset(iova), bytes);
     rig.set64(rig.txDescriptor(0, tail), iova);
-    rig.set64(rig.txDescriptor(0, tail) + 8, 0x30n | (BigInt(bytes.length) << 34n));
+    rig.set64(rig.txDescriptor(0, tail) + 8, 0x30n | work | (BigInt(bytes.length) << 34n));
     rig.setTail(rig.txBlock(0), tail + 1);
     return guestOffset(iova);
+  }
+  function checksumWork({ l2, l3, l4 }: Layout, { ip = 4, protocol = 'tcp' }: FrameOptions): bigint {
+    return (ip === 4 ? 0x600n : 0x200n) | (protocol === 'tcp' ? 0x1000n : 0x3000n) | (BigInt((l2 / 2) | ((l3 / 4) << 7) | ((l4 / 4) << 14)) << 16n);
+  }
+  /** The card is asked for the checksums. */
+  function postUndone(options: FrameOptions, change: (bytes: Buffer) => void = () => {}): { readonly at: number; readonly layout: Layout } {
+    const layout = frameOf({ payload: 1431, ...options, undone: 'checksum' });
+    change(layout.bytes);
+    return { at: post(layout.bytes, checksumWork(layout, options)), layout };
   }
 
   it('gives descriptors back after the frames have been taken, and none of a run before', () => {
@@ -182,5 +192,198 @@ describe.each(['wasm', 'ts'] as const)('%s', (kernels) => {
     post(large.bytes);
     datapath.rxBurst(0, rig.burst, 32);
     expect([rig.frameFlags(0), isDone(1)]).toEqual([0, true]);
+  });
+
+  describe('with checksums to insert', () => {
+    const UNDONE = FRAME_LENT | FRAME_TX_L4_CSUM;
+    const flagsOf = (n: number): number => rig.frameFlags(n) & UNDONE;
+    const allGood = { ip: true, l4: true };
+
+    it.each<[string, FrameOptions, number]>([
+      ['TCP', {}, UNDONE],
+      ['TCP with options', { tcpOptions: 12 }, UNDONE],
+      ['TCP of an odd length', { payload: 1430 }, UNDONE],
+      ['TCP with a tag', { vlan: 7 }, UNDONE],
+      ['UDP', { protocol: 'udp' }, UNDONE],
+      // Whose checksum does not lie in the part that is copied, or might not
+      ['TCP over IPv6', { ip: 6 }, 0],
+      ['UDP over IPv6', { ip: 6, protocol: 'udp' }, 0],
+    ])('delivers %s with the right ones, and says so', (_, options, flags) => {
+      const { layout } = postUndone(options);
+      datapath.rxBurst(0, rig.burst, 32);
+      expect(flagsOf(0)).toBe(flags);
+      datapath.txBurst(0, rig.burst, 1);
+      datapath.takeBack!(0, rig.burst, 0);
+      const complete = frameOf({ payload: 1431, ...options });
+      expect(received(0)).toEqual(complete.bytes);
+      expect(verifyFrame(received(0), layout)).toMatchObject(allGood);
+      expect(statusOf(0) & (L3L4P | L4E)).toBe(L3L4P);
+    });
+
+    it('gives each of several receivers the right ones', () => {
+      const { layout } = postUndone({});
+      datapath.rxBurst(0, rig.burst, 32);
+      for (let n = 0; n < 3; n++) {
+        datapath.txBurst(0, rig.burst, 1);
+        expect(verifyFrame(received(n), layout)).toMatchObject(allGood);
+      }
+      datapath.takeBack!(0, rig.burst, 0);
+      // To all of them, and with a tag to be stripped: the first one needs it whole
+      rig.setFlags(8);
+      const options = { vlan: 9, payload: 1431, destination: Buffer.alloc(6, 0xff) };
+      postUndone(options);
+      datapath.rxBurst(0, rig.burst, 32);
+      expect(flagsOf(0)).toBe(UNDONE);
+      const { bytes } = frameOf(options);
+      for (const n of [3, 4]) {
+        datapath.txBurst(0, rig.burst, 1);
+        expect(received(n)).toEqual(Buffer.concat([bytes.subarray(0, 12), bytes.subarray(16)]));
+        expect(statusOf(n) & (L3L4P | L4E)).toBe(L3L4P);
+      }
+    });
+
+    it.each<[string, (bytes: Buffer) => void]>([
+      ['has left a wrong sum', (bytes) => { bytes[50]! ^= 0x40; }],
+      ['has left none', (bytes) => { bytes.fill(0, 50, 52); }],
+      ['has left the sum of another address', (bytes) => { bytes[29]! ^= 0x03; }],
+    ])('vouches for none that is wrong because the driver %s', (_, change) => {
+      const { layout } = postUndone({}, change);
+      datapath.rxBurst(0, rig.burst, 32);
+      expect(flagsOf(0)).toBe(UNDONE);
+      datapath.txBurst(0, rig.burst, 1);
+      expect(verifyFrame(received(0), layout)).toMatchObject({ ip: true, l4: false });
+      expect(statusOf(0) & (L3L4P | L4E)).toBe(L3L4P | L4E);
+    });
+
+    it.each<[string, FrameOptions, number]>([
+      ['where TCP has it, into UDP', { protocol: 'udp' }, 20],
+      ['into a header that would begin later', {}, 24],
+    ])('inserts one %s, as asked for, and judges what comes of it', (_, options, l3) => {
+      const layout = frameOf({ payload: 1431, ...options, undone: 'checksum' });
+      const work = checksumWork({ ...layout, l3 }, {});
+      rig.set(rig.device + DEV_LENDS, 0);
+      post(layout.bytes, work);
+      datapath.rxBurst(0, rig.burst, 32);
+      datapath.txBurst(0, rig.burst, 1);
+      rig.set(rig.device + DEV_LENDS, 1);
+      post(layout.bytes, work);
+      datapath.rxBurst(0, rig.burst, 32);
+      expect(flagsOf(0)).toBe(UNDONE);
+      datapath.txBurst(0, rig.burst, 1);
+      expect(received(1)).toEqual(received(0));
+      expect(received(1)).not.toEqual(layout.bytes);
+      expect(statusOf(1)).toBe(statusOf(0));
+    });
+
+    it('takes the sum of the payload that it delivers, and the headers it has judged by', () => {
+      const { at, layout } = postUndone({});
+      datapath.rxBurst(0, rig.burst, 32);
+      rig.u8.fill(0xff, at, at + HEAD_BYTES);
+      for (const n of [HEAD_BYTES, 700, 1484]) rig.u8[at + n]! ^= 0x5a;
+      datapath.txBurst(0, rig.burst, 1);
+      expect(received(0).subarray(0, 50)).toEqual(frameOf({ payload: 1431 }).bytes.subarray(0, 50));
+      expect(received(0)[700]).toBe(layout.bytes[700]! ^ 0x5a);
+      expect(verifyFrame(received(0), layout)).toMatchObject(allGood);
+      expect(statusOf(0) & (L3L4P | L4E)).toBe(L3L4P);
+    });
+
+    it('keeps frames with the right ones', () => {
+      const { at, layout } = postUndone({});
+      datapath.rxBurst(0, rig.burst, 32);
+      rig.set(rig.device + DEV_PAUSED, PAUSED_FOR_NOW);
+      datapath.txBurst(0, rig.burst, 1);
+      datapath.takeBack!(0, rig.burst, 1);
+      rig.u8.fill(0, at, at + 2048);
+      rig.set(rig.device + DEV_PAUSED, 0);
+      expect(rig.frameFlags(0)).toBe(0);
+      expect(verifyFrame(rig.frame(0), layout)).toMatchObject(allGood);
+      datapath.txBurst(0, rig.burst, 1);
+      expect(verifyFrame(received(0), layout)).toMatchObject(allGood);
+      expect(statusOf(0) & (L3L4P | L4E)).toBe(L3L4P);
+    });
+
+    it.each([
+      ['TCP', 'tcp', 50, 0],
+      ['UDP, for which zero means none', 'udp', 40, 0xffff],
+    ] as const)('that are zero: %s', (_, protocol, field, onWire) => {
+      // What is missing to make the sum over everything 0xffff is put into the payload
+      const complete = frameOf({ payload: 1430, protocol });
+      const { at } = postUndone({ payload: 1430, protocol });
+      const sum = complete.bytes.readUInt16BE(field);
+      const old = complete.bytes.readUInt16BE(100);
+      rig.view.setUint16(at + 100, (old + sum) % 0xffff);
+      datapath.rxBurst(0, rig.burst, 32);
+      datapath.txBurst(0, rig.burst, 1);
+      expect(received(0).readUInt16BE(field)).toBe(onWire);
+      expect(statusOf(0) & (L3L4P | L4E)).toBe(L3L4P);
+    });
+
+    it('leaves those of IPv4 alone unless it is asked for them', () => {
+      const layout = frameOf({ payload: 1431, undone: 'checksum' });
+      post(layout.bytes, checksumWork(layout, {}) & ~0x200n);
+      datapath.rxBurst(0, rig.burst, 32);
+      datapath.txBurst(0, rig.burst, 1);
+      expect(verifyFrame(received(0), layout)).toMatchObject({ ip: false, l4: true });
+      expect(statusOf(0) & (L3L4P | IPE | L4E)).toBe(L3L4P | IPE);
+    });
+  });
+
+  describe('whatever lies among them', () => {
+    const EOP_RS = 0x30n;
+    const RS = 0x20n;
+
+    it('keeps every descriptor behind the first, of packets of any kind', () => {
+      const short = frameOf();
+      post(short.bytes);
+      post(large.bytes);
+      post(short.bytes);
+      // In two buffers, of which each has RS
+      post(large.bytes.subarray(0, 100));
+      rig.set64(rig.txDescriptor(0, 3) + 8, RS | (100n << 34n));
+      post(large.bytes.subarray(100));
+      // Neither data nor context, and too short
+      post(short.bytes);
+      rig.set64(rig.txDescriptor(0, 5) + 8, EOP_RS | 3n);
+      post(short.bytes.subarray(0, 16));
+      post(short.bytes.subarray(0, 54));
+      post(large.bytes);
+      expect(datapath.rxBurst(0, rig.burst, 32)).toBe(6);
+      const all = [0, 1, 2, 3, 4, 5, 6, 7, 8];
+      expect(all.map(isDone)).toEqual(all.map((n) => n === 0));
+      datapath.txBurst(0, rig.burst, 6);
+      datapath.takeBack!(0, rig.burst, 0);
+      expect(all.map(isDone)).toEqual(all.map(() => true));
+      expect([0, 1, 2, 3, 5].map(received)).toEqual([short.bytes, large.bytes, short.bytes, large.bytes, large.bytes]);
+    });
+
+    it('gives nothing back that has no RS, nor a context descriptor', () => {
+      post(large.bytes);
+      rig.set64(rig.txDescriptor(0, 0) + 8, rig.get64(rig.txDescriptor(0, 0) + 8) & ~RS);
+      // TSYN where data descriptors have RS
+      post(large.bytes);
+      const context = RS | 1n;
+      rig.set64(rig.txDescriptor(0, 1) + 8, context);
+      post(large.bytes);
+      expect(datapath.rxBurst(0, rig.burst, 32)).toBe(2);
+      datapath.txBurst(0, rig.burst, 2);
+      datapath.takeBack!(0, rig.burst, 0);
+      expect([0, 1, 2].map(isDone)).toEqual([false, false, true]);
+      expect(rig.get64(rig.txDescriptor(0, 1) + 8)).toBe(context);
+    });
+
+    it('gives descriptors back beyond the end of the ring', () => {
+      rig.set(rig.txBlock(0) + Q_HEAD, 62);
+      rig.setTail(rig.txBlock(0), 62);
+      post(large.bytes);
+      post(frameOf().bytes);
+      rig.setTail(rig.txBlock(0), 0);
+      post(large.bytes);
+      post(large.bytes);
+      expect(datapath.rxBurst(0, rig.burst, 3)).toBe(3);
+      expect([62, 63, 0, 1].map(isDone)).toEqual([false, false, false, false]);
+      datapath.txBurst(0, rig.burst, 3);
+      datapath.takeBack!(0, rig.burst, 0);
+      expect([62, 63, 0, 1].map(isDone)).toEqual([true, true, true, false]);
+    });
   });
 });

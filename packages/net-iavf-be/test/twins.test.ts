@@ -5,8 +5,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
-  DEV_BYTES, Q_BAD_BUFFERS, Q_FAULT, Q_HEAD, Q_LENGTH, Q_RING, Q_STAGE, Q_STATS, Q_TSO_TOTAL, STAGE_BYTES,
+  DEV_BYTES, DEV_LENDS, Q_BAD_BUFFERS, Q_FAULT, Q_HEAD, Q_LENGTH, Q_RING, Q_STAGE, Q_STATS, Q_TSO_TOTAL, STAGE_BYTES,
 } from '../src/layout.ts';
+import type { Kernels } from '../src/twins/index.ts';
 import { bothWays, implementations } from './both-ways.ts';
 import { CHUNK_IOVA, GUEST, GUEST_BYTES, READ, Rig, WRITE } from './rig.ts';
 
@@ -14,6 +15,7 @@ const rig = new Rig();
 const both = implementations(rig);
 const PAGES_IOVA = CHUNK_IOVA + 0x200000n;
 const FLAT = 0xfffff;
+const LENT = 1 << 18;
 
 /** A generator of its own for bulk content, seeded by fast-check: arbitraries for every byte would be slow. */
 function random(seed: number): () => number {
@@ -180,6 +182,12 @@ function chunkIsWritable(): boolean {
   return (rig.get(rig.entryOf(CHUNK_IOVA) + 8) & WRITE) !== 0;
 }
 
+/** A burst, after which all loans have ended. */
+function receive(kernels: Kernels, max: number, bytes: number): number[] {
+  const received = kernels.rxBurst(rig.device, 0, rig.burst.records, max, rig.burst.arena, bytes);
+  return [received, received & LENT ? kernels.takeBack(rig.device, 0, rig.burst.records, received & 0xffff) : 0];
+}
+
 const arenaBytes = (next: () => number): number => choose(next, [rig.burst.arenaBytes, rig.burst.arenaBytes, 16384, 3000, 40]);
 
 describe('guest Tx ring', () => {
@@ -191,6 +199,7 @@ describe('guest Tx ring', () => {
         mapRandomly(next);
         const length = choose(next, [64, 96, 512]);
         rig.enableTx(0, { length });
+        rig.set(rig.device + DEV_LENDS, next() & 1);
         rig.setPeerCaps(choose(next, [0, 0, FLAT << 16, next()]));
         const head = next() % length;
         rig.set(rig.txBlock(0) + Q_HEAD, head);
@@ -207,7 +216,7 @@ describe('guest Tx ring', () => {
         bothWays(rig, both, (kernels) =>
           tails.flatMap((tail) => {
             rig.setTail(rig.txBlock(0), tail);
-            return [kernels.rxBurst(rig.device, 0, rig.burst.records, max, rig.burst.arena, bytes)];
+            return receive(kernels, max, bytes);
           }),
         );
       }),
@@ -223,14 +232,15 @@ describe('guest Tx ring', () => {
         mapRandomly(next);
         const length = choose(next, [64, 512]);
         rig.enableTx(0, { length });
+        rig.set(rig.device + DEV_LENDS, next() & 1);
         for (let n = 0; n < length; n++) {
           txDescriptor(n, anIova(next), (BigInt(next()) << 32n) | BigInt((next() & ~0xf) | choose(next, [0, 0, 0, 1, next() & 0xf])));
         }
         const tails = Array.from({ length: 4 }, () => (chance(next, 10) ? next() : next() % length));
         const { before, after } = bothWays(rig, both, (kernels) =>
-          tails.map((tail) => {
+          tails.flatMap((tail) => {
             rig.setTail(rig.txBlock(0), tail);
-            return kernels.rxBurst(rig.device, 0, rig.burst.records, 64, rig.burst.arena, rig.burst.arenaBytes);
+            return receive(kernels, 64, rig.burst.arenaBytes);
           }),
         );
         rig.setTail(rig.txBlock(0), before.readUInt32LE(0x4000));

@@ -137,6 +137,13 @@ export function fold(sum: u64): u32 {
   return (word + rotl<u32>(word, 16)) >> 16;
 }
 
+/** Puts the checksum of TCP or UDP into its header; UDP's zero means that there is none. */
+@inline
+export function insertL4(at: u32, sum: u32, isTcp: bool): void {
+  if (isTcp) store<u16>(at, sum, 16);
+  else store<u16>(at, sum == 0 ? 0xffff : sum, 6);
+}
+
 @inline
 export function swap16(value: u32): u32 {
   return ((value & 0xff) << 8) | ((value >> 8) & 0xff);

@@ -1,19 +1,29 @@
 /** Lent frames (FRAME_LENT) on their way to whoever takes them. */
-import { FRAME_FLAGS, FRAME_LENGTH, FRAME_LENT, FRAME_LOAN, LENT_HEAD_BYTES, SCRATCH_LENT, SCRATCH_SUM_FROM } from './layout';
-import { copyBlocksSummed, sumOf } from './checksum';
+import {
+  FRAME_FLAGS, FRAME_L2_LENGTH, FRAME_L3_LENGTH, FRAME_L4_TCP, FRAME_LENGTH, FRAME_LENT, FRAME_LOAN, FRAME_TX_L4_CSUM, LENT_HEAD_BYTES, SCRATCH_LENT,
+  SCRATCH_SUM_FROM,
+} from './layout';
+import { copyBlocksSummed, fold, insertL4, sumOf } from './checksum';
 import { copyBlock, copyFrame } from '../../../../tools/kernels/src/kernels/copy';
 
-/** Nothing where it is whole already. */
+/** With its checksum. Nothing where it is whole already. */
 export function makeWhole(record: u32): void {
-  const flags = load<u32>(record, FRAME_FLAGS);
-  if ((flags & FRAME_LENT) == 0) return;
-  copyFrame(load<u32>(record) + LENT_HEAD_BYTES, load<u32>(record, FRAME_LOAN), load<u32>(record, FRAME_LENGTH) - LENT_HEAD_BYTES);
-  store<u32>(record, flags & ~FRAME_LENT, FRAME_FLAGS);
+  if ((load<u32>(record, FRAME_FLAGS) & FRAME_LENT) == 0) return;
+  copyLent(load<u32>(record), record, load<u32>(record, FRAME_LENGTH));
+  store<u64>(record, 0, FRAME_FLAGS);
+  store<u64>(record, 0, FRAME_L2_LENGTH);
   store<u32>(record, 0, FRAME_LOAN);
 }
 
-/** Copies a lent frame to where it is delivered. */
+/** Copies a lent frame to where it is delivered, and inserts the checksum that has been left to us. */
 export function copyLent(to: u32, record: u32, bytes: u32): void {
+  const flags = load<u32>(record, FRAME_FLAGS);
+  if ((flags & FRAME_TX_L4_CSUM) != 0) {
+    const from = <u32>load<u16>(record, FRAME_L2_LENGTH) + load<u16>(record, FRAME_L3_LENGTH);
+    // The driver has left the pseudo-header sum in the field, so the sum over everything is the sum to invert
+    insertL4(to + from, fold(copyLentSummed(to, record, bytes, from)) ^ 0xffff, (flags & FRAME_L4_TCP) != 0);
+    return;
+  }
   copyBlock(to, load<u32>(record));
   copyFrame(to + LENT_HEAD_BYTES, load<u32>(record, FRAME_LOAN), bytes - LENT_HEAD_BYTES);
 }

@@ -4,8 +4,8 @@
  */
 import {
   DEV_FLAGS, DEV_HENA, DEV_LUT, DEV_MAX_FRAME, DEV_QUEUE_PAIRS, DEV_RSS_TABLE, DEV_SCRATCH, DEVF_VLAN_STRIP, DEVS_RX_FILTERED,
-  DEVS_RX_NO_QUEUE, DEVS_RX_OVERSIZE, DEVS_RX_RUNT, FRAME_FLAGS, FRAME_LENGTH, FRAME_LENT, FRAME_RECORD_BYTES, RSS_LUT_ENTRIES, SCRATCH_DISCARD,
-  SCRATCH_ENTRY_BYTES, SCRATCH_LENT, SCRATCH_QUEUE, SCRATCH_QW0, SCRATCH_STATUS,
+  DEVS_RX_NO_QUEUE, DEVS_RX_OVERSIZE, DEVS_RX_RUNT, FRAME_FLAGS, FRAME_L2_LENGTH, FRAME_L4_TCP, FRAME_LENGTH, FRAME_LENT, FRAME_RECORD_BYTES,
+  FRAME_TX_L4_CSUM, RSS_LUT_ENTRIES, SCRATCH_DISCARD, SCRATCH_ENTRY_BYTES, SCRATCH_LENT, SCRATCH_QUEUE, SCRATCH_QW0, SCRATCH_STATUS,
 } from './layout';
 import { swap16 } from './checksum';
 import {
@@ -169,17 +169,28 @@ export function describe(device: u32, records: u32, count: u32): void {
       status = flowStatus;
       queue = flowQueue;
     }
-    const frameFlags = load<u32>(record, FRAME_FLAGS);
+    let frameFlags = load<u32>(record, FRAME_FLAGS);
     let sumFrom: u32 = 0;
     if ((frameFlags & FRAME_LENT) != 0) {
       // What is looked at lies in its head, and its checksum is summed up when it is copied; else it has to be whole
-      if (plain == 0 || l3 + (plain & 0xffff) == length) sumFrom = SCRATCH_LENT;
-      else makeWhole(record);
+      if ((frameFlags & FRAME_TX_L4_CSUM) != 0 ? isAsAsked(record, frameFlags, l3, plain, length) : plain == 0 || l3 + (plain & 0xffff) == length) {
+        sumFrom = SCRATCH_LENT;
+      } else {
+        makeWhole(record);
+        frameFlags = 0;
+      }
     }
     const bits = plain != 0 ? plainVerdict(entry, data, length, l3, frameFlags, (plain & 0xffff) - 20, plain >> 16) : 0;
     if ((bits & VERIFY_LATER) != 0) sumFrom |= l3 + 20;
     answer(entry, qw0, status | (bits & ~VERIFY_LATER), queue, sumFrom);
   }
+}
+
+/** Whether the checksum that has been left to us is this packet's, of all of it. */
+@inline
+function isAsAsked(record: u32, flags: u32, l3: u32, plain: u32, length: u32): bool {
+  return plain != 0 && l3 + (plain & 0xffff) == length && load<u32>(record, FRAME_L2_LENGTH) == (l3 | (20 << 16)) &&
+    ((flags & FRAME_L4_TCP) != 0) == (plain >> 16 == PROTOCOL_TCP);
 }
 
 @inline

@@ -1,6 +1,6 @@
 /** Offloads of frames that are not segmented: IPv4 header checksum, L4 checksum, VLAN tag. Works on our copy of the frame. */
 import { FRAME_L4_TCP, FRAME_L4_UDP, FRAME_TX_L4_CSUM } from './layout';
-import { crc32c, fold, sum16, sumIpv4Header } from './checksum';
+import { crc32c, fold, insertL4, sum16, sumIpv4Header } from './checksum';
 import { CMD_IIPT, CMD_IIPT_IPV4_CSUM, CMD_L4T, CMD_L4T_SCTP, CMD_L4T_TCP, CMD_L4T_UDP } from './tx-descriptor';
 
 const ETHERNET_HEADER_BYTES: u32 = 14;
@@ -33,9 +33,7 @@ export function finishChecksums(frame: u32, cmd: u32, l2: u32, l3: u32, bytes: u
   }
   if (caps & FRAME_TX_L4_CSUM) return FRAME_TX_L4_CSUM | (l4t == CMD_L4T_TCP ? FRAME_L4_TCP : FRAME_L4_UDP);
   // The driver has left the pseudo-header sum in the field, so the sum over everything is the sum to invert
-  const sum = sum16(at, covered) ^ 0xffff;
-  if (l4t == CMD_L4T_TCP) store<u16>(at, sum, 16);
-  else store<u16>(at, sum == 0 ? 0xffff : sum, 6);
+  insertL4(at, sum16(at, covered) ^ 0xffff, l4t == CMD_L4T_TCP);
   return 0;
 }
 

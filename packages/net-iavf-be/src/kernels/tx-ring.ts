@@ -4,8 +4,8 @@
  */
 import {
   DEV_IOTLB, DEV_MAX_FRAME, DEV_PAUSED, DEV_PEER_TX_CAPS, DEV_QUEUE_PAIRS, DEV_TX_BLOCKS, FRAME_IPV6, FRAME_L4_TCP,
-  FRAME_RECORD_BYTES, FRAME_TX_L4_CSUM, FRAME_TX_TSO, FRAME_TX_VLAN, IOTLB_READ, MIN_TX_FRAME_BYTES, PADDED_FRAME_BYTES, Q_BYTES, Q_DOORBELL,
-  Q_ENABLED, Q_FAULT, Q_HEAD, Q_LENGTH, Q_RING, Q_STAGE, Q_STATS, Q_TSO_TOTAL, QFAULT_NEVER_EOP, QFAULT_TAIL, QS_BYTES, QS_ERRORS, QS_PACKETS,
+  FRAME_RECORD_BYTES, FRAME_TX_L4_CSUM, FRAME_TX_TSO, FRAME_TX_VLAN, IOTLB_READ, LEND_ABOVE_BYTES, MIN_TX_FRAME_BYTES, PADDED_FRAME_BYTES, Q_BYTES, Q_DOORBELL,
+  Q_ENABLED, Q_FAULT, Q_HEAD, Q_LENGTH, Q_LENT, Q_RING, Q_STAGE, Q_STATS, Q_TSO_TOTAL, QFAULT_NEVER_EOP, QFAULT_TAIL, QS_BYTES, QS_ERRORS, QS_PACKETS,
   QS_UNICAST, STAGE_CRC_TABLE, STAGE_DESCRIPTORS, TSO_HANDOVER_IP_BYTES, TSOF_TAG, TSOF_TAG_PEER,
 } from './layout';
 import { copy } from '../../../../tools/kernels/src/kernels/copy';
@@ -22,15 +22,17 @@ import {
   packetFirst, packetMalformed, packetOrdinary, QW1_EOP, QW1_RS, sizeOf, tag1Of,
 } from './tx-descriptor';
 import { finishChecksums, headersFit, insertTag } from './tx-offload';
-import { isLendable, lentBytes, lentFrames, lentGroup, lentHead, takeLent, wholeLimit } from './tx-lent';
+import { hasSumInHead, lends } from './tx-lent';
 import { piecesEnd, takePieces } from './tx-pieces';
 import {
-  isPlain, isSimple, NOTHING_FETCHED, RAISE, runBytes, runCursor, runFrames, runGroup, runHead, runRaise, takePlain, takeSummed,
+  isPlain, isSimple, lendPlain, lendSummed, NOTHING_FETCHED, RAISE, runBytes, runCursor, runFrames, runGroup, runHead, runRaise, takePlain, takeSummed,
 } from './tx-run';
 
 const MISS: u32 = 1 << 17;
 const LENT: u32 = 1 << 18;
 const MAX_BURST: u32 = 0xffff;
+/** No packet's place: none has been lent. */
+const NONE: u32 = u32.MAX_VALUE;
 /**
  * Packets this burst has refused. One may have cost as much as a good one (a quarter of a megabyte gathered before its last buffer
  * is found missing), so a burst ends at `max` of them, too. Not a local: the common path would carry it along.
@@ -64,9 +66,10 @@ export function rxBurst(device: u32, queue: u32, records: u32, max: u32, arena: 
   let cursor = arena;
   let produced: u32 = 0;
   let raise: u32 = 0;
-  let lent: u32 = 0;
+  /** Where the first lent packet is: from there on, no descriptor goes back before `takeBack`. */
+  let lent = NONE;
   // Counters of the common packets, added at the end: three loads and stores less for each
-  let plain: u32 = 0;
+  let plainFrames: u32 = 0;
   let plainBytes: u32 = 0;
   let unicast: u32 = 0;
   let head = load<u32>(block, Q_HEAD);
@@ -76,40 +79,37 @@ export function rxBurst(device: u32, queue: u32, records: u32, max: u32, arena: 
     if (load<u32>(block, Q_TSO_TOTAL) != 0) return produced;
   }
   if (head != tail && produced < max) lookAhead(device, ring, length, head, min<u32>(tail > head ? tail - head : tail + length - head, max - produced), 4);
-  /** Longer plain packets are lent. */
-  const limit = head != tail && produced < max ? wholeLimit(device, block, maxFrame) : maxFrame;
+  /** Longer packets are lent if they can be. */
+  const whole = lends(device, block) ? min<u32>(LEND_ABOVE_BYTES, maxFrame) : maxFrame;
   while (head != tail && produced < max) {
     let qw1 = load<u64>(ring + (head << 4), 8); // GUEST: fetched once
     if (isSimple(qw1)) {
       const available = tail > head ? tail - head : tail + length - head;
       const count = min<u32>(available, max - produced);
       const record = records + produced * FRAME_RECORD_BYTES;
-      qw1 = isPlain(qw1)
-        ? takePlain(ring, length, head, count, record, cursor, end, limit, queue, qw1)
-        : takeSummed(ring, length, head, count, record, cursor, end, sumsForPeer ? 0 : maxFrame, queue, qw1);
+      const plain = isPlain(qw1);
+      const most: u32 = !plain && sumsForPeer ? 0 : maxFrame;
+      const copied = plain || hasSumInHead(qw1) ? min<u32>(whole, most) : most;
+      if (lent != NONE || (sizeOf(qw1) > copied && copied < most)) {
+        qw1 = plain
+          ? lendPlain(ring, length, head, count, record, cursor, end, most, copied, queue, qw1)
+          : lendSummed(ring, length, head, count, record, cursor, end, most, copied, queue, qw1);
+        if (lent == NONE && runFrames != 0) lent = head;
+      } else {
+        qw1 = plain
+          ? takePlain(ring, length, head, count, record, cursor, end, copied, queue, qw1)
+          : takeSummed(ring, length, head, count, record, cursor, end, copied, queue, qw1);
+      }
       produced += runFrames;
-      plain += runFrames;
+      plainFrames += runFrames;
       plainBytes += runBytes;
       unicast += runFrames - runGroup;
       raise |= runRaise;
       head = runHead;
       cursor = runCursor;
       if (runGroup != 0) countGroup(stats, records + (produced - runFrames) * FRAME_RECORD_BYTES, runFrames);
-      if (qw1 == NOTHING_FETCHED) continue;
-      if (limit != maxFrame && isLendable(qw1)) {
-        const first = records + produced * FRAME_RECORD_BYTES;
-        qw1 = takeLent(block, ring, length, head, min<u32>(tail > head ? tail - head : tail + length - head, max - produced), first, cursor, end, maxFrame, queue, qw1);
-        if (lentFrames != 0) {
-          produced += lentFrames;
-          plain += lentFrames;
-          plainBytes += lentBytes;
-          unicast += lentFrames - lentGroup;
-          head = lentHead;
-          if (lentGroup != 0) countGroup(stats, first, lentFrames);
-          lent = LENT;
-          break;
-        }
-      }
+      // The next run may lend what this one has stopped at
+      if (qw1 == NOTHING_FETCHED || (runFrames != 0 && isSimple(qw1) && sizeOf(qw1) > whole)) continue;
     }
     const descriptor = ring + (head << 4);
     const cmd = cmdOf(qw1);
@@ -125,7 +125,7 @@ export function rxBurst(device: u32, queue: u32, records: u32, max: u32, arena: 
       if (!valid || !fits || !fetch(cursor, load<u64>(descriptor), bytes)) {
         if (missed) break;
         increment(stats + (QS_ERRORS << 3));
-        if ((qw1 & QW1_RS) != 0) {
+        if (lent == NONE && (qw1 & QW1_RS) != 0) {
           publish(descriptor + 8, qw1 | 0xf);
           raise = RAISE;
         }
@@ -146,10 +146,10 @@ export function rxBurst(device: u32, queue: u32, records: u32, max: u32, arena: 
       if (cast == UNICAST) ++unicast;
       else increment(stats + ((QS_UNICAST + cast) << 3));
       plainBytes += bytes;
-      ++plain;
+      ++plainFrames;
       ++produced;
       cursor = min<u32>((cursor + bytes + 63) & ~63, end);
-      if ((qw1 & QW1_RS) != 0) {
+      if (lent == NONE && (qw1 & QW1_RS) != 0) {
         publish(descriptor + 8, qw1 | 0xf);
         raise = RAISE;
       }
@@ -160,7 +160,7 @@ export function rxBurst(device: u32, queue: u32, records: u32, max: u32, arena: 
     if (type != DTYPE_DATA && type != DTYPE_CONTEXT) {
       if (type != DTYPE_DONE) {
         increment(stats + (QS_ERRORS << 3));
-        if ((qw1 & QW1_RS) != 0) {
+        if (lent == NONE && (qw1 & QW1_RS) != 0) {
           publish(descriptor + 8, qw1 | 0xf);
           raise = RAISE;
         }
@@ -177,7 +177,7 @@ export function rxBurst(device: u32, queue: u32, records: u32, max: u32, arena: 
     if (packetOrdinary && takePieces(block, queue, records + produced * FRAME_RECORD_BYTES, caps, maxFrame, cursor, end)) {
       ++produced;
       cursor = piecesEnd;
-      raise |= completeLast(ring, length, head, load<u32>(block, Q_STAGE) + STAGE_DESCRIPTORS);
+      if (lent == NONE) raise |= completeLast(ring, length, head, load<u32>(block, Q_STAGE) + STAGE_DESCRIPTORS);
       head += packetDescriptors;
       if (head >= length) head -= length;
       continue;
@@ -186,7 +186,7 @@ export function rxBurst(device: u32, queue: u32, records: u32, max: u32, arena: 
     produced += assemble(device, block, queue, records + produced * FRAME_RECORD_BYTES, caps, maxFrame, cursor, end, produced == 0);
     if (outcome == NO_ROOM) break;
     cursor = frameEnd;
-    raise |= complete(ring, length, head, load<u32>(block, Q_STAGE) + STAGE_DESCRIPTORS);
+    if (lent == NONE) raise |= complete(ring, length, head, load<u32>(block, Q_STAGE) + STAGE_DESCRIPTORS);
     head += packetDescriptors;
     if (head >= length) head -= length;
     if (outcome == REFUSED && ++refused >= max) break;
@@ -197,10 +197,12 @@ export function rxBurst(device: u32, queue: u32, records: u32, max: u32, arena: 
     }
   }
   store<u32>(block, head, Q_HEAD);
-  add(stats + (QS_PACKETS << 3), plain);
+  add(stats + (QS_PACKETS << 3), plainFrames);
   add(stats + (QS_BYTES << 3), plainBytes);
   add(stats + (QS_UNICAST << 3), unicast);
-  return produced | raise | lent | (missed ? MISS : 0);
+  if (lent == NONE) return produced | raise | (missed ? MISS : 0);
+  store<u32>(block, head >= lent ? head - lent : head + length - lent, Q_LENT);
+  return produced | raise | LENT | (missed ? MISS : 0);
 }
 
 /** Some of these frames go to a group. */

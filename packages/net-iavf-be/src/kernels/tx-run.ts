@@ -1,10 +1,13 @@
 /**
  * Runs of Tx packets that are one descriptor each, to copy out of one piece of memory: nearly all. The loops are compiled once for packets
- * to send as they are and once for those with a checksum to insert, so that each keeps its variables in registers.
+ * to send as they are and once for those with a checksum to insert, and each of them once more for where long ones are lent, so that each
+ * keeps its variables in registers.
  */
-import { CHUNK_BYTES, FRAME_RECORD_BYTES, PADDED_FRAME_BYTES } from './layout';
-import { copySummed, fold, MAX_SKIPPED, sumIpv4Header } from './checksum';
-import { copyFrame } from '../../../../tools/kernels/src/kernels/copy';
+import {
+  CHUNK_BYTES, FRAME_L4_TCP, FRAME_L4_UDP, FRAME_LENT, FRAME_RECORD_BYTES, FRAME_TX_L4_CSUM, LENT_HEAD_BYTES, PADDED_FRAME_BYTES,
+} from './layout';
+import { copySummed, fold, insertL4, MAX_SKIPPED, sumIpv4Header } from './checksum';
+import { copyBlock, copyFrame } from '../../../../tools/kernels/src/kernels/copy';
 import { isWholeChunk, span, translate } from './iotlb';
 import { publish } from './publish';
 import {
@@ -44,24 +47,42 @@ export function isPlain(qw1: u64): bool {
 export function takePlain(
   ring: u32, length: u32, head: u32, count: u32, record: u32, cursor: u32, end: u32, maxFrame: u32, queue: u32, qw1: u64,
 ): u64 {
-  return takeRun(false, ring, length, head, count, record, cursor, end, maxFrame, queue, qw1);
+  return takeRun(false, false, ring, length, head, count, record, cursor, end, maxFrame, maxFrame, queue, qw1);
 }
 
 /** As `takePlain`, those with TCP's or UDP's checksum to insert, as long as they have it in the same place. */
 export function takeSummed(
   ring: u32, length: u32, head: u32, count: u32, record: u32, cursor: u32, end: u32, maxFrame: u32, queue: u32, qw1: u64,
 ): u64 {
-  return takeRun(true, ring, length, head, count, record, cursor, end, maxFrame, queue, qw1);
+  return takeRun(true, false, ring, length, head, count, record, cursor, end, maxFrame, maxFrame, queue, qw1);
+}
+
+/** As `takePlain`, those longer than `whole` are lent, and no descriptor goes back. */
+export function lendPlain(
+  ring: u32, length: u32, head: u32, count: u32, record: u32, cursor: u32, end: u32, maxFrame: u32, whole: u32, queue: u32, qw1: u64,
+): u64 {
+  return takeRun(false, true, ring, length, head, count, record, cursor, end, maxFrame, whole, queue, qw1);
+}
+
+/** As `takeSummed`, those longer than `whole` are lent, and no descriptor goes back. */
+export function lendSummed(
+  ring: u32, length: u32, head: u32, count: u32, record: u32, cursor: u32, end: u32, maxFrame: u32, whole: u32, queue: u32, qw1: u64,
+): u64 {
+  return takeRun(true, true, ring, length, head, count, record, cursor, end, maxFrame, whole, queue, qw1);
 }
 
 @inline
 function takeRun(
-  summed: bool, ring: u32, length: u32, head: u32, count: u32, record: u32, cursor: u32, end: u32, maxFrame: u32, queue: u32, qw1: u64,
+  summed: bool, lends: bool, ring: u32, length: u32, head: u32, count: u32, record: u32, cursor: u32, end: u32, maxFrame: u32, whole: u32, queue: u32,
+  qw1: u64,
 ): u64 {
-  const second = i64x2.replace_lane(i64x2.splat(0), 1, <u64>queue << 32);
   // Of those with checksums, all of a run have this in common
   const kind = summed ? qw1 & (WORK_MASK | OFFSETS_MASK) : 0;
   const least = summed ? leastBytes(qw1) : PADDED_FRAME_BYTES;
+  const second = i64x2.replace_lane(i64x2.splat(0), 1, <u64>queue << 32);
+  /** Of the records of lent ones: flags in the upper half of the first, header lengths in the lower half of the second. */
+  const lentFirst = i64x2.splat(summed ? undoneFlags(kind) : FRAME_LENT);
+  const lentSecond = i64x2.splat(summed ? <u64>(l2Of(kind) | (l3Of(kind) << 16)) | (<u64>l4Of(kind) << 32) : 0);
   const first = record;
   // As far as the end of the ring: behind it, another run begins
   const last = record + min<u32>(count, length - head) * FRAME_RECORD_BYTES;
@@ -95,13 +116,24 @@ function takeRun(
       inside = within <= <u64>size && <u32>within + bytes <= size;
       if (!inside) break;
       const from = base + <u32>within;
-      if (summed) copyAndInsert(cursor, from, bytes, kind);
-      else copyFrame(cursor, from, bytes);
-      v128.store(record, i64x2.replace_lane(i64x2.splat(0), 0, <u64>cursor | (<u64>bytes << 32)));
-      v128.store(record, second, 16);
+      const isLent = lends && bytes > whole;
+      if (isLent) {
+        // GUEST: what anybody decides by is copied now, and read from the copy
+        copyBlock(cursor, from);
+        if (summed) insertIpv4(cursor, from, kind);
+        v128.store(record, i64x2.replace_lane(lentFirst, 0, <u64>cursor | (<u64>bytes << 32)));
+        v128.store(record, i64x2.replace_lane(lentSecond, 1, <u64>(from + LENT_HEAD_BYTES) | (<u64>queue << 32)), 16);
+      } else {
+        if (summed) copyAndInsert(cursor, from, bytes, kind);
+        else copyFrame(cursor, from, bytes);
+        v128.store(record, i64x2.replace_lane(i64x2.splat(0), 0, <u64>cursor | (<u64>bytes << 32)));
+        v128.store(record, second, 16);
+      }
       sums += <u64>bytes | ((load<u64>(cursor) & 1) << 32);
-      cursor = (cursor + bytes + 63) & ~63;
-      if ((qw1 & QW1_RS) != 0) {
+      // Heads lie an odd number of lines apart: else all of them are in the same few sets of the cache
+      if (isLent) cursor += ((bytes + 63) | 64) & ~63;
+      else cursor = (cursor + bytes + 63) & ~63;
+      if (!lends && (qw1 & QW1_RS) != 0) {
         publish(descriptor + 8, qw1 | 0xf);
         sums += <u64>1 << 48;
       }
@@ -111,11 +143,11 @@ function takeRun(
     base = translate(iova);
     if (base == 0 || span < sizeOf(qw1)) break;
     // What is not a whole chunk may have been looked up ahead, packet by packet
-    const whole = isWholeChunk(iova);
-    const within = whole ? <u32>iova & (CHUNK_BYTES - 1) : 0;
+    const isWhole = isWholeChunk(iova);
+    const within = isWhole ? <u32>iova & (CHUNK_BYTES - 1) : 0;
     start = iova - within;
     base -= within;
-    size = whole ? CHUNK_BYTES : sizeOf(qw1);
+    size = isWhole ? CHUNK_BYTES : sizeOf(qw1);
     outside = descriptor;
     record -= FRAME_RECORD_BYTES;
     descriptor -= 16;
@@ -129,6 +161,12 @@ function takeRun(
   runHead = head == length ? 0 : head;
   runCursor = min<u32>(cursor, end);
   return qw1;
+}
+
+/** FRAME_* of a lent frame whose checksum is left to whoever copies it. */
+@inline
+function undoneFlags(kind: u64): u64 {
+  return FRAME_LENT | FRAME_TX_L4_CSUM | ((cmdOf(kind) & CMD_L4T) == CMD_L4T_TCP ? FRAME_L4_TCP : FRAME_L4_UDP);
 }
 
 /** Bytes of the shortest packet that these checksums can be inserted into; no packet is as long if they are none of `takeSummed`'s. */
@@ -150,10 +188,15 @@ function copyAndInsert(to: u32, from: u32, bytes: u32, kind: u64): void {
   const l3 = l3Of(kind);
   // The driver has left the pseudo-header sum in the field, so the sum over everything is the sum to invert
   const sum = fold(copySummed(to, from, bytes, l2 + l3)) ^ 0xffff;
-  if ((cmdOf(kind) & CMD_IIPT) == CMD_IIPT_IPV4_CSUM) {
-    const ip = from + l2;
-    store<u16>(to + l2, fold(sumIpv4Header(ip, l3) + (load<u16>(ip, 10) ^ 0xffff)) ^ 0xffff, 10);
-  }
-  if ((cmdOf(kind) & CMD_L4T) == CMD_L4T_TCP) store<u16>(to + l2 + l3, sum, 16);
-  else store<u16>(to + l2 + l3, sum == 0 ? 0xffff : sum, 6);
+  insertIpv4(to, from, kind);
+  insertL4(to + l2 + l3, sum, (cmdOf(kind) & CMD_L4T) == CMD_L4T_TCP);
+}
+
+/** The checksum of the IPv4 header, if `kind` says so. */
+@inline
+function insertIpv4(to: u32, from: u32, kind: u64): void {
+  if ((cmdOf(kind) & CMD_IIPT) != CMD_IIPT_IPV4_CSUM) return;
+  const l2 = l2Of(kind);
+  const ip = from + l2;
+  store<u16>(to + l2, fold(sumIpv4Header(ip, l3Of(kind)) + (load<u16>(ip, 10) ^ 0xffff)) ^ 0xffff, 10);
 }

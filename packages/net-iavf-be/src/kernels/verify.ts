@@ -1,5 +1,5 @@
 /** Rx checksum verdict of a classified frame, as bits of qw1 of the write-back. */
-import { FRAME_RX_IP_BAD, FRAME_RX_IP_GOOD, FRAME_RX_L4_BAD, FRAME_RX_L4_GOOD, SCRATCH_LENT, SCRATCH_SEED, SCRATCH_SUM_FROM } from './layout';
+import { FRAME_RX_IP_BAD, FRAME_RX_IP_GOOD, FRAME_RX_L4_BAD, FRAME_RX_L4_GOOD, FRAME_TX_L4_CSUM, SCRATCH_LENT, SCRATCH_SEED, SCRATCH_SUM_FROM } from './layout';
 import { copySummed, fold, sumIpv4Header, sumOf, sumWords, swap16, MAX_SKIPPED } from './checksum';
 import { copyLent, copyLentSummed } from './lent';
 import { PROTOCOL_SCTP, PROTOCOL_UDP } from './classify';
@@ -29,7 +29,7 @@ export function verdict(
   if (flags & FRAME_RX_L4_GOOD) return bits;
   if (protocol == PROTOCOL_SCTP) return 0;
   const addresses = isIpv6 ? sumWords(frame + l3 + 8, 32) : <u64>load<u32>(frame + l3, 12) + load<u32>(frame + l3, 16);
-  return verdictOfL4(bits, entry, frame, length, l4, l4Bytes, protocol, isIpv6, addresses);
+  return verdictOfL4(bits, entry, frame, length, l4, l4Bytes, protocol, isIpv6, addresses, false);
 }
 
 /** As `verdict`, of a packet that `plainIpv4` has found, if it is long enough and its `flags` are the common ones. */
@@ -41,20 +41,22 @@ export function plainVerdict(entry: u32, frame: u32, length: u32, l3: u32, flags
   const ip = frame + l3;
   const addresses = <u64>load<u32>(ip, 12) + load<u32>(ip, 16);
   const bits = isGood(addresses + load<u32>(ip) + load<u32>(ip, 4) + load<u32>(ip, 8)) ? L3L4P : L3L4P | IPE;
-  return verdictOfL4(bits, entry, frame, length, l3 + 20, l4Bytes, protocol, false, addresses);
+  return verdictOfL4(bits, entry, frame, length, l3 + 20, l4Bytes, protocol, false, addresses, (flags & FRAME_TX_L4_CSUM) != 0);
 }
 
 @inline
 function verdictOfL4(
-  bits: u32, entry: u32, frame: u32, length: u32, l4: u32, l4Bytes: u32, protocol: u32, isIpv6: bool, addresses: u64,
+  bits: u32, entry: u32, frame: u32, length: u32, l4: u32, l4Bytes: u32, protocol: u32, isIpv6: bool, addresses: u64, undone: bool,
 ): u32 {
   const at = frame + l4;
   if (protocol == PROTOCOL_UDP) {
     // A length that disagrees with IP's is for the driver to judge; so is a zero checksum in IPv6 (RFC 6936)
     if (swap16(load<u16>(at, 4)) != l4Bytes) return 0;
-    if (load<u16>(at, 6) == 0) return isIpv6 ? 0 : bits;
+    if (load<u16>(at, 6) == 0 && !undone) return isIpv6 ? 0 : bits;
   }
   const seed = addresses + (protocol << 8) + swap16(l4Bytes);
+  // It will be right if the sum to go on from, which the sender's driver has left in the field, is right
+  if (undone) return isGood(seed + (load<u16>(at + (protocol == PROTOCOL_UDP ? 6 : 16)) ^ 0xffff)) ? bits : bits | L4E;
   if (l4Bytes >= LATER_BYTES && l4 + l4Bytes == length && l4 <= MAX_SKIPPED) {
     store<u64>(entry, seed, SCRATCH_SEED);
     return bits | VERIFY_LATER;

@@ -39,10 +39,6 @@ export class TxBurst {
     this.#queue = queue;
     this.#stats = block + Q_STATS;
   }
-  /** Frames it still takes. */
-  get room(): number {
-    return this.#max - this.produced;
-  }
   isFull(): boolean {
     return this.produced >= this.#max;
   }
@@ -75,6 +71,13 @@ export class TxBurst {
     countFrame(memory, this.#stats, this.cursor, meta.wirePackets ?? 1, meta.wireBytes ?? bytes);
     this.produced++;
     this.cursor = Math.min(Math.ceil((this.cursor + bytes) / 64) * 64, this.#end);
+  }
+  /** Likewise, of one that is lent: heads lie an odd number of cache lines apart. */
+  emitLent(bytes: number, meta: FrameMeta): void {
+    const lines = Math.ceil(bytes / 64);
+    const next = this.cursor + 64 * (lines % 2 === 0 ? lines + 1 : lines);
+    this.emit(bytes, meta);
+    this.cursor = Math.min(next, this.#end);
   }
 }
 

@@ -3,7 +3,7 @@ import { IOTLB_READ } from '@emudev/dma';
 import { FRAME_IPV6, FRAME_L4_TCP, FRAME_L4_UDP, FRAME_TX_L4_CSUM, FRAME_TX_TSO, FRAME_TX_VLAN } from '@emudev/ethdev';
 import {
   DEV_IOTLB, DEV_MAX_FRAME, DEV_PAUSED, DEV_PEER_TX_CAPS, DEV_QUEUE_PAIRS, DEV_TX_BLOCKS, MIN_TX_FRAME_BYTES, PADDED_FRAME_BYTES,
-  Q_BYTES, Q_DOORBELL, Q_ENABLED, Q_FAULT, Q_HEAD, Q_LENGTH, Q_RING, Q_STAGE, Q_STATS, Q_TSO_TOTAL, QFAULT_NEVER_EOP, QFAULT_TAIL,
+  Q_BYTES, Q_DOORBELL, Q_ENABLED, Q_FAULT, Q_HEAD, Q_LENGTH, Q_LENT, Q_RING, Q_STAGE, Q_STATS, Q_TSO_TOTAL, QFAULT_NEVER_EOP, QFAULT_TAIL,
   QS_ERRORS, STAGE_CRC_TABLE, STAGE_DESCRIPTORS, TSO_HANDOVER_IP_BYTES, TSOF_TAG, TSOF_TAG_PEER,
 } from '../layout.ts';
 import { crc32c, foldSum, setIpv4Checksum, sumBytes } from './checksum.ts';
@@ -11,9 +11,9 @@ import { TwinIotlb, type MissState } from './iotlb.ts';
 import type { TwinMemory } from './memory.ts';
 import { emitSegments, startSegments, tsoFits } from './tso.ts';
 import { insertTag, TxBurst } from './tx-burst.ts';
-import { isLendable, lends, takeLent } from './tx-lent.ts';
+import { giveBack, lend, lends } from './tx-lent.ts';
 import {
-  CMD_DUMMY, CMD_EOP, CMD_IL2TAG1, CMD_RS, cmdOf, DTYPE_CONTEXT, DTYPE_DATA, DTYPE_DONE, dtypeOf, fetchDescriptor, IIPT_IPV4_CSUM,
+  CMD_DUMMY, CMD_EOP, CMD_IL2TAG1, cmdOf, DTYPE_CONTEXT, DTYPE_DATA, DTYPE_DONE, dtypeOf, fetchDescriptor, IIPT_IPV4_CSUM,
   IIPT_IPV6, L4T_SCTP, L4T_TCP, L4T_UDP, packetOf, sizeOf, type TxDescriptor, type TxPacket,
 } from './tx-descriptor.ts';
 
@@ -40,17 +40,21 @@ export function rxBurst(
   if (memory.u32(block + Q_TSO_TOTAL) !== 0 && !emitSegments(memory, block, burst)) return burst.produced;
 
   let raise = false;
-  let lent = false;
   let head = memory.u32(block + Q_HEAD);
-  const lending = head !== tail && !burst.isFull() && lends(memory, device, block);
+  const lending = lends(memory, device, block);
+  /** Descriptors that are not given back before the payload has been copied: those of the first lent packet and whatever comes behind it. */
+  let kept = 0;
+  const goOn = (descriptors: readonly TxDescriptor[], isLent: boolean): void => {
+    if (isLent || kept > 0) kept += descriptors.length;
+    else raise = giveBack(memory, ring, descriptors) || raise;
+    head = (head + descriptors.length) % length;
+  };
   while (head !== tail && !burst.isFull()) {
     const available = (tail - head + length) % length;
     const first = fetchDescriptor(memory, ring, head);
-    if (lending && isLendable(first)) {
-      const frames = takeLent(memory, iotlb, device, block, ring, length, available, burst, first);
-      head = (head + frames) % length;
-      lent = frames > 0;
-      if (lent) break;
+    if (lending && lend(memory, iotlb, device, burst, first)) {
+      goOn([first], true);
+      continue;
     }
     let descriptors: TxDescriptor[] = [first];
     if (dtypeOf(first) === DTYPE_DATA || dtypeOf(first) === DTYPE_CONTEXT) {
@@ -62,18 +66,17 @@ export function rxBurst(
       }
       const outcome = assemble(memory, iotlb, device, block, burst, packetOf(descriptors));
       if (outcome === 'no room') break;
-      raise = complete(memory, ring, descriptors) || raise;
-      head = (head + descriptors.length) % length;
+      goOn(descriptors, false);
       if (outcome === 'refused' && burst.refuse()) break;
       if (outcome === 'staged' && !emitSegments(memory, block, burst)) break;
     } else {
       if (dtypeOf(first) !== DTYPE_DONE) memory.count(block + Q_STATS + 8 * QS_ERRORS);
-      raise = complete(memory, ring, descriptors) || raise;
-      head = (head + 1) % length;
+      goOn(descriptors, false);
     }
   }
   memory.setU32(block + Q_HEAD, head);
-  return burst.produced | (raise ? 1 << 16 : 0) | (lent ? LENT : 0) | (iotlb.missed ? MISS : 0);
+  if (kept > 0) memory.setU32(block + Q_LENT, kept);
+  return burst.produced | (raise ? 1 << 16 : 0) | (kept > 0 ? LENT : 0) | (iotlb.missed ? MISS : 0);
 }
 
 const endsPacket = (d: TxDescriptor): boolean => dtypeOf(d) === DTYPE_DATA && (cmdOf(d) & CMD_EOP) !== 0;
@@ -184,15 +187,4 @@ function gather(memory: TwinMemory, iotlb: TwinIotlb, p: TxPacket, to: number): 
     to += sizeOf(d);
   }
   return true;
-}
-
-/** Writes 0xF back where RS was set; true = there was one. */
-function complete(memory: TwinMemory, ring: number, descriptors: readonly TxDescriptor[]): boolean {
-  let any = false;
-  for (const d of descriptors) {
-    if (!(cmdOf(d) & CMD_RS) || dtypeOf(d) === DTYPE_CONTEXT || dtypeOf(d) === DTYPE_DONE) continue;
-    memory.publish(ring + 16 * d.index + 8, d.low | 0xf, d.high);
-    any = true;
-  }
-  return any;
 }
