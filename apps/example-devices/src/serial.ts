@@ -5,6 +5,9 @@
 import { BasicPciDevice, IRQ_MSI, IRQ_MSIX, registers, type Register } from '@emudev/pci';
 import { Uart16550 } from './uart-16550.ts';
 
+/** So many bytes are on their way back at most: those that a guest sends without ever reading are lost, and its receiver says so. */
+const MAX_ECHO_BYTES = 4096;
+
 export interface SerialOptions {
   /** 'msi' by default. */
   readonly interrupts?: 'intx' | 'msi' | 'msix';
@@ -14,18 +17,36 @@ export interface SerialOptions {
 
 export class Serial extends BasicPciDevice {
   readonly uart: Uart16550;
+  /** On its way back to the receiver, which has no room yet. */
+  readonly #echo: number[];
 
   constructor(options: SerialOptions = {}) {
     const kind = options.interrupts ?? 'msi';
+    // A driver may fill the transmitter again before it has emptied the receiver (Linux does where it doubts the transmitter's interrupt).
+    const echo: number[] = [];
+    const comeBack = (): void => {
+      while (echo.length > 0 && (uart.room > 0 || echo.length > MAX_ECHO_BYTES)) uart.receive(echo.shift()!);
+    };
     const uart: Uart16550 = new Uart16550({
-      transmit: options.transmit ?? ((byte) => { uart.receive(byte); }),
+      transmit: options.transmit ?? ((byte) => {
+        echo.push(byte);
+        comeBack();
+      }),
       interrupt: (asserted) => {
         if (kind === 'intx') this.setIntx(asserted);
         // Messages are edges: the driver asks for causes until there is none, so a new one always comes with a new edge.
         else if (asserted) this.host?.trigger(kind === 'msi' ? IRQ_MSI : IRQ_MSIX, 0);
       },
     });
-    const register = (at: number): Register => ({ bytes: 1, read: () => uart.read(at), write: (value) => { uart.write(at, value); } });
+    const register = (at: number): Register => ({
+      bytes: 1,
+      read: () => {
+        const value = uart.read(at);
+        comeBack();
+        return value;
+      },
+      write: (value) => { uart.write(at, value); },
+    });
     super({
       name: `serial-${kind}`,
       // 8250_pci takes MSI and MSI-X for few ids only; this is one of them, with the subsystem ids of a card with a single port.
@@ -35,9 +56,11 @@ export class Serial extends BasicPciDevice {
       ...(kind === 'intx' ? { intx: true } : kind === 'msi' ? { msi: { vectors: 1 } } : { msix: { vectors: 1, bar: 1 } }),
     });
     this.uart = uart;
+    this.#echo = echo;
   }
 
   protected override onReset(): void {
+    this.#echo.length = 0;
     this.uart.reset();
   }
 }

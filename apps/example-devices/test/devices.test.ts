@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { linux } from '@emudev/linux';
 import { NUM_REGIONS, REGION_CONFIG } from '@emudev/pci';
-import { EXAMPLES, GpioDevice, InterruptDevice, LspciFixture, NullDevice, ShadowIoeventfdDevice, type InterruptKind } from '../src/index.ts';
+import { EXAMPLES, GpioDevice, InterruptDevice, LspciFixture, NullDevice, Serial, ShadowIoeventfdDevice, type InterruptKind } from '../src/index.ts';
 import { MemoryHost, read, read32, write32 } from './host.ts';
 
 const BUS_MASTER = 0x0004;
@@ -13,6 +13,50 @@ async function attached<D extends { attach(host: MemoryHost): Promise<void> | vo
   await device.attach(host);
   return { device, host };
 }
+
+describe('serial', () => {
+  const BAR = 0;
+  const LSR = 5;
+  const DATA_READY = 1;
+  const OVERRUN = 2;
+  async function echoed(device: Serial): Promise<{ bytes: number[]; overrun: boolean }> {
+    const bytes: number[] = [];
+    let overrun = false;
+    for (;;) {
+      const status = (await read(device, BAR, LSR, 1))[0]!;
+      overrun ||= (status & OVERRUN) !== 0;
+      if ((status & DATA_READY) === 0) return { bytes, overrun };
+      bytes.push((await read(device, BAR, 0, 1))[0]!);
+    }
+  }
+  async function send(device: Serial, count: number): Promise<number[]> {
+    await device.write(BAR, 2, Uint8Array.of(1)); // FCR: FIFOs of 16
+    const bytes = Array.from({ length: count }, (_, n) => n & 0xff);
+    for (const byte of bytes) await device.write(BAR, 0, Uint8Array.of(byte));
+    return bytes;
+  }
+
+  it('brings back all of what is sent before any of it is read, far more than its receiver holds', async () => {
+    const { device } = await attached(new Serial());
+    const sent = await send(device, 2000);
+    expect(await echoed(device)).toEqual({ bytes: sent, overrun: false });
+  });
+
+  it('says that bytes were lost where nobody reads for ever', async () => {
+    const { device } = await attached(new Serial());
+    await send(device, 10_000);
+    const { bytes, overrun } = await echoed(device);
+    expect(overrun).toBe(true);
+    expect(bytes.length).toBeLessThan(5000);
+  });
+
+  it('has nothing on its way after a reset', async () => {
+    const { device } = await attached(new Serial());
+    await send(device, 100);
+    await device.reset();
+    expect(await echoed(device)).toEqual({ bytes: [], overrun: false });
+  });
+});
 
 describe('gpio', () => {
   const pin = async (device: GpioDevice, offset: number): Promise<number> => (await read(device, 2, offset, 1))[0]!;
