@@ -1,4 +1,4 @@
-/* Guest Rx, as DELIVER, of frames of one buffer or (LARGE) of several: by the preprocessor, because gcc makes less of it with a flag. */
+/* Guest Rx, as DELIVER, of frames of one buffer, whole or (IS_LENT) lent, or (LARGE) of several: by the preprocessor, because gcc makes less of it with a flag. */
 static u32 DELIVER(u32 device, u32 records, u32 count) {
   if (acquire(device + DEV_PAUSED) != 0) count = 0;
   use_iotlb(get32(device + DEV_IOTLB), IOTLB_WRITE);
@@ -16,6 +16,11 @@ static u32 DELIVER(u32 device, u32 records, u32 count) {
     }
     u16 type = get16(data + 12);
     u32 ip = data + 14, hash = 0;
+    if (((get32(record + FRAME_FLAGS) & FRAME_LENT) != 0) != IS_LENT) rare("lent");
+#if IS_LENT
+    u32 ip_length = 0;
+    int is_tcp = 0;
+#endif
     u64 status = 3;
     if (type == 0x0008) {
       u32 start = get32(ip), ip_bytes = swap16(start >> 16);
@@ -28,7 +33,13 @@ static u32 DELIVER(u32 device, u32 records, u32 count) {
         hash = toeplitz_word(rss, get32(ip + 12)) ^ toeplitz_word(rss + 4096, get32(ip + 16)) ^ toeplitz_word(rss + 8192, get32(ip + 20));
         status |= 3 << 12;
       }
-      status |= (u64)(tcp ? 26 : 24) << 30 | verdict(ip, ip + 20, ip_bytes - 20, tcp, get32(record + FRAME_FLAGS));
+      status |= (u64)(tcp ? 26 : 24) << 30;
+#if IS_LENT
+      ip_length = ip_bytes;
+      is_tcp = tcp;
+#else
+      status |= verdict(ip, ip + 20, ip_bytes - 20, tcp, get32(record + FRAME_FLAGS));
+#endif
     } else if (type == 0x0081 || type == 0xdd86 || type == 0x0608 || type == 0xcc88 || type == 0xf788) {
       rare("ethertype");
     } else {
@@ -46,7 +57,12 @@ static u32 DELIVER(u32 device, u32 records, u32 count) {
 #else
     u32 shift = 5 - get32(block + Q_SHORT), descriptor = ring + (head << shift), to = translate(get64(descriptor));
     if (unlikely(to == 0 || span < length)) rare("pieces");
+#if IS_LENT
+    if (ip_length == 0) rare("no IPv4");
+    status |= deliver_lent(to, record, length, ip_length, is_tcp);
+#else
     copy(to, data, length);
+#endif
     set64(descriptor, (u64)hash << 32);
     clear_rest(descriptor, shift);
     publish(descriptor + 8, status | (u64)length << 38);

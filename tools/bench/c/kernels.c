@@ -3,7 +3,7 @@
  * memory image, compiled by gcc -O3 -march=native. What is rarer (buffers in pieces, IPv6) is not here; the checks that tell it apart
  * are, and end the program. layout.h is made of layout.ts.
  *
- * KERNEL: guest-tx, guest-tx-large (several descriptors, segments), guest-rx, guest-rx-large (several buffers).
+ * KERNEL: guest-tx, guest-tx-large (several descriptors, segments), guest-tx-lent, guest-rx, guest-rx-large (several buffers), guest-rx-lent.
  * ARGUMENTS: DEVICE RECORDS FRAMES ARENA ARENA_BYTES.
  */
 #include "memory.h"
@@ -138,12 +138,21 @@ static void place(u32 block, u32 ring, u32 ring_length, u32 head, u32 tail, u32 
   set32(block + Q_HEAD, next >= ring_length ? next - ring_length : next);
   set32(block + Q_BAD_BUFFERS, 0);
 }
+#include "lent.h"
 #define LARGE 0
+#define IS_LENT 0
 #define DELIVER tx_burst
 #include "deliver.h"
+#undef IS_LENT
+#undef DELIVER
+#define IS_LENT 1
+#define DELIVER tx_burst_lent
+#include "deliver.h"
 #undef LARGE
+#undef IS_LENT
 #undef DELIVER
 #define LARGE 1
+#define IS_LENT 0
 #define DELIVER tx_burst_large
 #include "deliver.h"
 #include "large.h"
@@ -152,6 +161,12 @@ static u32 burst(const char *kernel, u32 call, const u32 *arguments) {
   u32 device = arguments[0], records = arguments[1], frames = arguments[2], arena = arguments[3], arena_bytes = arguments[4];
   if (strcmp(kernel, "guest-tx") == 0) return rx_burst(device, 0, records, frames, arena, arena_bytes) & 0xffff;
   if (strcmp(kernel, "guest-tx-large") == 0) return rx_burst_large(device, 0, records, frames, arena, arena_bytes) & 0xffff;
+  if (strcmp(kernel, "guest-tx-lent") == 0) {
+    frames = rx_burst_lent(device, 0, records, frames, arena, arena_bytes);
+    take_back(device, 0);
+    return frames;
+  }
+  if (strcmp(kernel, "guest-rx-lent") == 0) return tx_burst_lent(device, records, frames);
   if (strcmp(kernel, "guest-rx-large") == 0) return tx_burst_large(device, records, frames);
   return tx_burst(device, records, frames);
 }

@@ -89,13 +89,31 @@ class GuestCases {
       () => this.#kernels.rxBurst(rig.device, 0, records, frames, arena, arenaBytes) & 0xffff);
   }
 
-  tx(who: string, bytes: number, command: bigint, tcp: boolean): KernelCase {
-    return this.#case(who, 'guest-tx', bytes, () => this.#tx(BURST * BURSTS, BURST, () => {
+  #txBursts(bytes: number, command: bigint, tcp: boolean): Setup {
+    return this.#tx(BURST * BURSTS, BURST, () => {
       for (let n = 0; n < RING; n++) {
         this.#rig.write(guestOffset(address(n)), frame(bytes, n, tcp));
         this.#descriptor(n, address(n), EOP | RS | command | (BigInt(bytes) << 34n));
       }
-    }));
+    });
+  }
+
+  tx(who: string, bytes: number, command: bigint, tcp: boolean): KernelCase {
+    return this.#case(who, 'guest-tx', bytes, () => this.#txBursts(bytes, command, tcp));
+  }
+
+  /** To somebody who takes lent frames, and gives them back at once. */
+  txLent(who: string, bytes: number, command: bigint): KernelCase {
+    return this.#case(who, 'guest-tx-lent', bytes, () => {
+      const setup = this.#txBursts(bytes, command, true);
+      this.#rig.set(this.#rig.device + layout.DEV_LENDS, 1);
+      const call = (): number => {
+        const frames = setup.call(0);
+        this.#kernels.takeBack(this.#rig.device, 0, this.#rig.burst.records, 0);
+        return frames;
+      };
+      return { ...setup, call };
+    });
   }
 
   /** 64 KiB in one context descriptor and five data descriptors. */
@@ -128,6 +146,25 @@ class GuestCases {
     }), calls);
   }
 
+  /** `undone`: more flags of the records, of frames of TCP over IPv4. */
+  rxLent(who: string, bytes: number, undone: number): KernelCase {
+    const whole = this.rx(who, bytes, undone | ethdev.FRAME_LENT);
+    const prepare = (): Setup => {
+      const setup = whole.prepare();
+      const rig = this.#rig;
+      for (let n = 0; n < BURST; n++) {
+        // Behind the receiver's buffers
+        const loan = guestOffset(address(RING + n)) + ethdev.LENT_HEAD_BYTES;
+        rig.write(loan, rig.frame(n).subarray(ethdev.LENT_HEAD_BYTES));
+        rig.set(rig.record(n) + ethdev.FRAME_L2_LENGTH, 14 | (20 << 16));
+        rig.set(rig.record(n) + ethdev.FRAME_L4_LENGTH, 20);
+        rig.set(rig.record(n) + ethdev.FRAME_LOAN, loan);
+      }
+      return setup;
+    };
+    return { ...whole, kernel: 'guest-rx-lent', prepare };
+  }
+
   rx(who: string, bytes: number, flags: number, { buffer = BUFFER_BYTES, flows = BURST }: { buffer?: number; flows?: number } = {}): KernelCase {
     const calls = bytes > buffer ? 5 : BURSTS;
     return this.#case(who, bytes > buffer ? 'guest-rx-large' : 'guest-rx', bytes, () => {
@@ -151,6 +188,8 @@ export function guestCases(): readonly KernelCase[] {
     guest.tx('guest Tx 64, checksums', 64, TCP_CHECKSUM, true),
     guest.tx('guest Tx 1500', 1500, 0n, false),
     guest.tx('guest Tx 1500, checksums', 1500, TCP_CHECKSUM, true),
+    guest.txLent('guest Tx 1500, lent', 1500, 0n),
+    guest.txLent('guest Tx 1500, lent, checksums', 1500, TCP_CHECKSUM),
     guest.txPieces('guest Tx 1500 in 3 buffers', 1500),
     guest.cut('guest Tx 64 KiB, a segment'),
     guest.rx('guest Rx 64, vouched for', 64, VOUCHED),
@@ -158,6 +197,8 @@ export function guestCases(): readonly KernelCase[] {
     guest.rx('guest Rx 64, verified', 64, 0),
     guest.rx('guest Rx 1500, vouched for', 1500, VOUCHED),
     guest.rx('guest Rx 1500, verified', 1500, 0),
+    guest.rxLent('guest Rx 1500, lent, verified', 1500, 0),
+    guest.rxLent('guest Rx 1500, lent, checksums', 1500, ethdev.FRAME_TX_L4_CSUM | ethdev.FRAME_L4_TCP),
     guest.rx('guest Rx 1500 in 3 buffers', 1500, VOUCHED, { buffer: 512 }),
   ];
 }
