@@ -1,7 +1,7 @@
 /** Runs something on the kernels and on the twins from the same state, and tells where results or memory differ. */
 import { loadKernels } from '@emudev/dma';
 import { KERNELS_WASM_BASE64 } from '../src/kernels.gen.ts';
-import { DEV_BYTES, DEV_SCRATCH, Q_BYTES, Q_RX_ADDRESSES } from '../src/layout.ts';
+import { DEV_BYTES, DEV_SCRATCH, Q_BYTES, Q_RX_ADDRESSES, Q_STAGE, STAGE_CRC_TABLE, STAGE_DESCRIPTORS } from '../src/layout.ts';
 import { createTwins, TwinMemory, type Kernels } from '../src/twins/index.ts';
 import { RIG_BYTES, type Rig } from './rig.ts';
 
@@ -32,6 +32,8 @@ export function bothWays(rig: Rig, { wasm, twins }: Implementations, run: (kerne
   wasmMemory.fill(0, rig.device + DEV_SCRATCH, rig.device + DEV_BYTES);
   for (let q = 0; q < 16; q++) {
     wasmMemory.fill(0, rig.rxBlock(0) + q * Q_BYTES + Q_RX_ADDRESSES, rig.rxBlock(0) + q * Q_BYTES + Q_RX_ADDRESSES + 40);
+    const stage = rig.get(rig.txBlock(0) + q * Q_BYTES + Q_STAGE);
+    if (stage !== 0) wasmMemory.fill(0, stage + STAGE_DESCRIPTORS, stage + STAGE_CRC_TABLE);
   }
   if (wasmMemory.compare(after) !== 0) {
     const at = wasmMemory.findIndex((byte, n) => byte !== after[n]);

@@ -74,8 +74,6 @@ export let packetFirst: u64 = 0;
 /** qw1 of the last context descriptor, 0 = none. */
 export let packetContext: u64 = 0;
 export let packetMalformed: bool = false;
-/** Data descriptors only, none but the last with RS, no tag to insert: nearly all packets of several descriptors. */
-export let packetOrdinary: bool = false;
 
 /**
  * Copies descriptors from `head` on to `copy` until one ends the packet; false = it does not end within `available`. `qw1` is
@@ -87,8 +85,6 @@ export function collect(ring: u32, length: u32, head: u32, available: u32, qw1: 
   let bytes: u32 = 0;
   let started = false;
   let malformed = false;
-  /** Bits set in any descriptor but the last. */
-  let before: u64 = 0;
   let count: u32 = 0;
   while (true) {
     store<u64>(copy, load<u64>(ring + (head << 4)));
@@ -106,7 +102,6 @@ export function collect(ring: u32, length: u32, head: u32, available: u32, qw1: 
       malformed = true;
     }
     if (count == available) return false;
-    before |= qw1;
     copy += 16;
     if (++head == length) head = 0;
     qw1 = load<u64>(ring + (head << 4), 8); // GUEST: fetched once
@@ -116,6 +111,5 @@ export function collect(ring: u32, length: u32, head: u32, available: u32, qw1: 
   packetFirst = first;
   packetContext = context;
   packetMalformed = malformed;
-  packetOrdinary = (before & (DTYPE_MASK | QW1_RS)) == 0 && (cmdOf(first) & CMD_SPECIAL) == 0;
   return true;
 }

@@ -19,11 +19,11 @@ import { emitSegments, segmentsEnd, startSegments, tsoFits } from './tso';
 import {
   CMD_DUMMY, CMD_IIPT, CMD_IIPT_IPV6, CMD_IL2TAG1, CMD_L4T, CMD_L4T_TCP, CMD_SPECIAL, cmdOf, collect, CONTEXT_IL2TAG2, CONTEXT_TSO,
   DTYPE_CONTEXT, DTYPE_DATA, DTYPE_DONE, dtypeOf, l2Of, l3Of, l4Of, mssOf, packetBytes, packetContext, packetDescriptors,
-  packetFirst, packetMalformed, packetOrdinary, QW1_EOP, QW1_RS, sizeOf, tag1Of,
+  packetFirst, packetMalformed, QW1_EOP, QW1_RS, sizeOf, tag1Of,
 } from './tx-descriptor';
 import { finishChecksums, headersFit, insertTag } from './tx-offload';
 import { hasSumInHead, lends } from './tx-lent';
-import { piecesEnd, takePieces } from './tx-pieces';
+import { isInPieces, piecesBytes, piecesCursor, piecesFrames, piecesGroup, piecesHead, piecesRaise, takePieces } from './tx-pieces';
 import {
   isPlain, isSimple, lendPlain, lendSummed, NOTHING_FETCHED, RAISE, runBytes, runCursor, runFrames, runGroup, runHead, runRaise, takePlain, takeSummed,
 } from './tx-run';
@@ -169,18 +169,27 @@ export function rxBurst(device: u32, queue: u32, records: u32, max: u32, arena: 
       continue;
     }
     const available = tail > head ? tail - head : tail + length - head;
+    if (isInPieces(qw1)) {
+      const record = records + produced * FRAME_RECORD_BYTES;
+      takePieces(
+        block, queue, ring, length, head, available, record, max - produced, caps, maxFrame, cursor, end, lent == NONE ? QW1_RS : 0, qw1,
+      );
+      if (piecesFrames != 0) {
+        produced += piecesFrames;
+        plainFrames += piecesFrames;
+        plainBytes += piecesBytes;
+        unicast += piecesFrames - piecesGroup;
+        raise |= piecesRaise;
+        head = piecesHead;
+        cursor = piecesCursor;
+        if (piecesGroup != 0) countGroup(stats, record, piecesFrames);
+        continue;
+      }
+    }
     if (!collect(ring, length, head, available, qw1, load<u32>(block, Q_STAGE) + STAGE_DESCRIPTORS)) {
       // The rest is yet to come, unless the guest has no descriptor left to post
       if (available == length - 1) store<u32>(block, QFAULT_NEVER_EOP, Q_FAULT);
       break;
-    }
-    if (packetOrdinary && takePieces(block, queue, records + produced * FRAME_RECORD_BYTES, caps, maxFrame, cursor, end)) {
-      ++produced;
-      cursor = piecesEnd;
-      if (lent == NONE) raise |= completeLast(ring, length, head, load<u32>(block, Q_STAGE) + STAGE_DESCRIPTORS);
-      head += packetDescriptors;
-      if (head >= length) head -= length;
-      continue;
     }
     outcome = DROPPED;
     produced += assemble(device, block, queue, records + produced * FRAME_RECORD_BYTES, caps, maxFrame, cursor, end, produced == 0);
@@ -339,15 +348,4 @@ function complete(ring: u32, length: u32, head: u32, descriptors: u32): u32 {
     if (++head == length) head = 0;
   }
   return raise;
-}
-
-/** As `complete`, of a packet none but whose last descriptor may have RS. */
-@inline
-function completeLast(ring: u32, length: u32, head: u32, descriptors: u32): u32 {
-  const qw1 = load<u64>(descriptors + ((packetDescriptors - 1) << 4), 8);
-  if ((qw1 & QW1_RS) == 0) return 0;
-  head += packetDescriptors - 1;
-  if (head >= length) head -= length;
-  publish(ring + (head << 4) + 8, qw1 | 0xf);
-  return RAISE;
 }

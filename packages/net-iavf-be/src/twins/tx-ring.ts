@@ -4,7 +4,7 @@ import { FRAME_IPV6, FRAME_L4_TCP, FRAME_L4_UDP, FRAME_TX_L4_CSUM, FRAME_TX_TSO,
 import {
   DEV_IOTLB, DEV_MAX_FRAME, DEV_PAUSED, DEV_PEER_TX_CAPS, DEV_QUEUE_PAIRS, DEV_TX_BLOCKS, MIN_TX_FRAME_BYTES, PADDED_FRAME_BYTES,
   Q_BYTES, Q_DOORBELL, Q_ENABLED, Q_FAULT, Q_HEAD, Q_LENGTH, Q_LENT, Q_RING, Q_STAGE, Q_STATS, Q_TSO_TOTAL, QFAULT_NEVER_EOP, QFAULT_TAIL,
-  QS_ERRORS, STAGE_CRC_TABLE, STAGE_DESCRIPTORS, TSO_HANDOVER_IP_BYTES, TSOF_TAG, TSOF_TAG_PEER,
+  QS_ERRORS, STAGE_CRC_TABLE, TSO_HANDOVER_IP_BYTES, TSOF_TAG, TSOF_TAG_PEER,
 } from '../layout.ts';
 import { crc32c, foldSum, setIpv4Checksum, sumBytes } from './checksum.ts';
 import { TwinIotlb, type MissState } from './iotlb.ts';
@@ -58,7 +58,7 @@ export function rxBurst(
     }
     let descriptors: TxDescriptor[] = [first];
     if (dtypeOf(first) === DTYPE_DATA || dtypeOf(first) === DTYPE_CONTEXT) {
-      descriptors = collect(memory, ring, length, available, first, memory.u32(block + Q_STAGE) + STAGE_DESCRIPTORS);
+      descriptors = collect(memory, ring, length, available, first);
       if (!endsPacket(descriptors.at(-1)!)) {
         // The rest is yet to come, unless the guest has no descriptor left to post
         if (available === length - 1) memory.setU32(block + Q_FAULT, QFAULT_NEVER_EOP);
@@ -81,20 +81,10 @@ export function rxBurst(
 
 const endsPacket = (d: TxDescriptor): boolean => dtypeOf(d) === DTYPE_DATA && (cmdOf(d) & CMD_EOP) !== 0;
 
-/** A packet of a single descriptor without tag needs no private copy; all others leave one at `copy`, as the kernels do. */
-function collect(memory: TwinMemory, ring: number, length: number, available: number, first: TxDescriptor, copy: number): TxDescriptor[] {
+function collect(memory: TwinMemory, ring: number, length: number, available: number, first: TxDescriptor): TxDescriptor[] {
   const descriptors = [first];
   while (!endsPacket(descriptors.at(-1)!) && descriptors.length < available) {
     descriptors.push(fetchDescriptor(memory, ring, (first.index + descriptors.length) % length));
-  }
-  const plain = endsPacket(first) && (cmdOf(first) & (CMD_IL2TAG1 | CMD_DUMMY)) === 0;
-  if (!plain) {
-    descriptors.forEach((d, n) => {
-      memory.setU32(copy + 16 * n, d.addressLow);
-      memory.setU32(copy + 16 * n + 4, d.addressHigh);
-      memory.setU32(copy + 16 * n + 8, d.low);
-      memory.setU32(copy + 16 * n + 12, d.high);
-    });
   }
   return descriptors;
 }
