@@ -1,7 +1,7 @@
 /**
  * A burst of frames: an array of fixed records plus an arena for their bytes, both in the DMA window, so that kernels and
- * TypeScript of every port read and write the same memory. A burst belongs to one forwarding stream of one lcore and is reused
- * for ever: the hot path allocates nothing.
+ * TypeScript of every port read and write the same memory. All forwarding streams of an lcore take turns with one burst, which is reused
+ * for ever: the hot path allocates nothing, and with many ports the memory that every frame goes through is in the nearest cache.
  *
  * Life of a frame: a port's `rxBurst` fills records from index 0 (bytes in the arena, or anywhere in the window that stays valid
  * until the next `rxBurst` on the same queue); an engine may look at and change them; another port's `txBurst` consumes them

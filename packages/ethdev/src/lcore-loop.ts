@@ -1,9 +1,8 @@
 /** The polling half of an lcore: everything here runs per loop or per burst. */
 import type { QuiescentReader } from '@emudev/dma';
 import type { Sys } from '@emudev/linux';
-import { FRAME_DATA, FRAME_LENGTH, FRAME_RECORD_BYTES, type Burst } from './burst.ts';
+import { FRAME_LENGTH, FRAME_RECORD_BYTES, type Burst } from './burst.ts';
 import { addCounter } from './counter.ts';
-import type { Engine } from './engines/engine.ts';
 import { EthdevError } from './errors.ts';
 import {
   LCORE_ATTENTIVE,
@@ -20,6 +19,7 @@ import {
   type LcoreWorkerData,
 } from './lcore-protocol.ts';
 import { EAGER_MS, EAGER_SLEEP_NS, FRUITLESS_SLEEP_NS, IDLE_SPIN_MS, MAX_EAGER_SLEEP_MS, MAX_FRUITLESS_WAKES, MAX_HOLD_MS, PREFETCH_STREAMS } from './limits.ts';
+import { RunningStream, type LoopStream } from './loop-stream.ts';
 import type { LcoreContext, PortDatapath } from './port.ts';
 
 /** Loops between two additions to the loop counter: the cell is shared, the count need not be exact. */
@@ -27,61 +27,6 @@ const LOOPS_PER_UPDATE = 1024;
 const FOR_EVER = -1;
 /** Empty loops between two looks at the clock while spinning; a power of two. */
 const LOOPS_PER_CLOCK = 8;
-
-/** What the worker hands in. */
-export interface LoopStream {
-  readonly id: number;
-  readonly rx: PortDatapath;
-  readonly rxQueue: number;
-  readonly tx: PortDatapath;
-  readonly txQueue: number;
-  readonly engine: Engine;
-  readonly announced: boolean;
-  readonly burst: Burst;
-  readonly counters: number;
-}
-
-/** A stream and its kept frames: those of its burst that the Tx port did not take while it was holding. */
-class RunningStream {
-  readonly given: LoopStream;
-  readonly rx: PortDatapath;
-  readonly rxQueue: number;
-  readonly tx: PortDatapath;
-  readonly txQueue: number;
-  readonly engine: Engine;
-  readonly burst: Burst;
-  /** u32 index. */
-  readonly counters: number;
-  readonly holds: boolean;
-  /** What is to be sent is as long as what was received. */
-  readonly keepsLengths: boolean;
-  readonly prefetches: boolean;
-  readonly lends: boolean;
-  /** Not looked at between two sleeps: a descriptor ends the sleep when there is something. */
-  readonly announced: boolean;
-  /** The kept part of the burst. */
-  readonly rest: { records: number; readonly capacity: number; readonly arena: number; readonly arenaBytes: number };
-  kept = 0;
-  /** performance.now() when the Tx port began to hold; 0: it does not. */
-  heldSince = 0;
-
-  constructor(given: LoopStream) {
-    this.given = given;
-    this.rx = given.rx;
-    this.rxQueue = given.rxQueue;
-    this.tx = given.tx;
-    this.txQueue = given.txQueue;
-    this.engine = given.engine;
-    this.burst = given.burst;
-    this.counters = given.counters >>> 2;
-    this.holds = given.tx.holding !== undefined;
-    this.keepsLengths = given.engine.keepsLengths === true;
-    this.lends = given.rx.takeBack !== undefined;
-    this.prefetches = given.rx.prefetch !== undefined && given.engine.receives;
-    this.announced = given.announced && given.engine.receives;
-    this.rest = { ...given.burst };
-  }
-}
 
 /** The system calls of the loop itself. */
 export type LoopSys = Pick<Sys, 'pollIn' | 'eventfdDrain' | 'yieldProcessor'>;
@@ -137,7 +82,9 @@ export class LcoreLoop {
   }
 
   add(stream: LoopStream): void {
-    this.#streams.push(new RunningStream(stream));
+    // One object for one burst: those of many streams are not all near.
+    const burst = this.#streams.find(({ burst: { records } }) => records === stream.burst.records)?.burst ?? stream.burst;
+    this.#streams.push(new RunningStream({ ...stream, burst }));
   }
 
   /** Frames it has kept are dropped, and counted. */
@@ -178,13 +125,14 @@ export class LcoreLoop {
         this.#reader.checkpoint();
         let moved = 0;
         this.#held = false;
-        for (let s = 0; s < streams.length; s++) {
-          if (s % PREFETCH_STREAMS === 0 && streams.length > 1) this.#prefetch(s, glance);
-          const stream = streams[s]!;
-          if (glance && stream.announced) continue;
-          this.current = s;
-          moved += stream.kept === 0 ? this.#poll(stream) : this.#sendKept(stream);
-          if (stream.lends) stream.rx.takeBack!(stream.rxQueue, stream.rest, stream.kept);
+        for (let first = 0; first < streams.length; first += PREFETCH_STREAMS) {
+          for (let ready = this.#ready(first, glance), s = first; ready !== 0; ready >>>= 1, s++) {
+            if ((ready & 1) === 0) continue;
+            this.current = s;
+            const stream = streams[s]!;
+            moved += stream.kept === 0 ? this.#poll(stream) : this.#sendKept(stream);
+            if (stream.lends) stream.rx.takeBack!(stream.rxQueue, stream.rest, stream.kept);
+          }
         }
         this.current = -1;
         const dueUs = this.#tick();
@@ -233,17 +181,23 @@ export class LcoreLoop {
     return now - this.#idleSince < IDLE_SPIN_MS;
   }
 
-  /** For the streams from `first` on. */
-  #prefetch(first: number, glance: boolean): void {
+  /** Of up to PREFETCH_STREAMS streams from `first` on, those that are worth a poll: bit n is stream `first` + n. */
+  #ready(first: number, glance: boolean): number {
     const streams = this.#streams;
+    const isOnly = streams.length === 1;
     const end = Math.min(first + PREFETCH_STREAMS, streams.length);
+    let ready = 0;
     for (let s = first; s < end; s++) {
       const stream = streams[s]!;
-      if (!stream.prefetches || (glance && stream.announced)) continue;
-      // It reads what a guest may take away: if that throws, it is this stream's fault.
-      this.current = s;
-      stream.rx.prefetch!(stream.rxQueue);
+      if (glance && stream.announced) continue;
+      if (stream.prefetches && !isOnly && stream.kept === 0) {
+        // It reads what a guest may take away: if that throws, it is this stream's fault.
+        this.current = s;
+        if (!stream.rx.prefetch!(stream.rxQueue)) continue;
+      }
+      ready |= 1 << (s - first);
     }
+    return ready;
   }
 
   /** Microseconds until the first data path wants to be called again; 0: none does. */
@@ -285,7 +239,7 @@ export class LcoreLoop {
       if (!(sent >= 0 && sent < toSend)) throw badCount('txBurst', sent, toSend);
       addCounter(u32, counters + STREAM_TX_BYTES / 4, bytes - bytesOf(u32, burst, sent, toSend));
       if (stream.holds && stream.tx.holding!(stream.txQueue)) {
-        this.#keep(stream, sent, toSend);
+        stream.keep(this.#context, sent, toSend);
       } else {
         addCounter(u32, counters + STREAM_DROPPED / 4, toSend - sent);
       }
@@ -294,38 +248,7 @@ export class LcoreLoop {
     return received + sent;
   }
 
-  /**
-   * Records [from, to) of the burst. Frames that lie elsewhere move into its arena: memory of a port that is reset meanwhile, or whose far end
-   * goes, is no longer theirs. Those without room are dropped, and counted.
-   */
-  #keep(stream: RunningStream, from: number, to: number): void {
-    const { u32, u8 } = this.#context;
-    const { records, arena, arenaBytes } = stream.burst;
-    const first = (records + from * FRAME_RECORD_BYTES) >>> 2;
-    const end = (records + to * FRAME_RECORD_BYTES) >>> 2;
-    const isOwn = (data: number): boolean => data >= arena && data < arena + arenaBytes;
-    let free = arena;
-    for (let record = first; record < end; record += FRAME_RECORD_BYTES / 4) {
-      const data = u32[record + FRAME_DATA / 4]!;
-      if (isOwn(data)) free = Math.max(free, data + u32[record + FRAME_LENGTH / 4]!);
-    }
-    let record = first;
-    for (; record < end; record += FRAME_RECORD_BYTES / 4) {
-      const data = u32[record + FRAME_DATA / 4]!;
-      if (isOwn(data)) continue;
-      const bytes = u32[record + FRAME_LENGTH / 4]!;
-      free = Math.ceil(free / 64) * 64;
-      if (free + bytes > arena + arenaBytes) break;
-      u8.copyWithin(free, data, data + bytes);
-      u32[record + FRAME_DATA / 4] = free;
-      free += bytes;
-    }
-    stream.rest.records = first * 4;
-    stream.kept = (record - first) / (FRAME_RECORD_BYTES / 4);
-    addCounter(u32, stream.counters + STREAM_DROPPED / 4, to - from - stream.kept);
-  }
-
-  /** The rest of a burst. No frame is received before all of it is gone: the burst is still its memory. */
+  /** What was kept of a burst. No frame is received before all of it is gone: it is the stream's only memory. */
   #sendKept(stream: RunningStream): number {
     const u32 = this.#context.u32;
     const counters = stream.counters;

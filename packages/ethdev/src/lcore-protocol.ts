@@ -68,7 +68,10 @@ export interface StreamOnLcore {
   readonly engine: EngineSpec;
   /** A descriptor announces what it receives. */
   readonly announced: boolean;
+  /** Into which it receives, as other streams of the lcore do. */
   readonly burst: Burst;
+  /** Of its own, as large: for frames that are kept. */
+  readonly keeping: Burst;
   readonly counters: number;
 }
 

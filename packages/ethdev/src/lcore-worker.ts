@@ -84,7 +84,7 @@ async function add(stream: StreamOnLcore): Promise<void> {
     throw error;
   }
   portsOfStream.set(stream.id, stream);
-  loop.add({ id: stream.id, rx: rx.datapath, rxQueue: stream.rxQueue, tx: tx.datapath, txQueue: stream.txQueue, engine, announced: stream.announced, burst: stream.burst, counters: stream.counters });
+  loop.add({ id: stream.id, rx: rx.datapath, rxQueue: stream.rxQueue, tx: tx.datapath, txQueue: stream.txQueue, engine, announced: stream.announced, burst: stream.burst, keeping: stream.keeping, counters: stream.counters });
   refreshPorts();
 }
 

@@ -2,6 +2,8 @@ import { channel } from 'node:diagnostics_channel';
 import { Worker } from 'node:worker_threads';
 import type { Quiescence, ReaderCells, Window } from '@emudev/dma';
 import { linux, type Sys } from '@emudev/linux';
+import type { Burst } from './burst.ts';
+import { SharedBursts } from './burst-memory.ts';
 import { readCounter } from './counter.ts';
 import { EthdevError } from './errors.ts';
 import {
@@ -80,6 +82,7 @@ export class Lcore {
   readonly #control: number;
   readonly #wakeFd: number;
   readonly #readerCells: ReaderCells;
+  readonly #bursts: SharedBursts;
   readonly #streams = new Map<number, RunningStream>();
   readonly #pending = new Map<number, { resolve(): void; reject(error: Error): void }>();
   readonly #observers = new Set<(event: LcoreEvent) => void>();
@@ -108,6 +111,7 @@ export class Lcore {
     requireInteger('cpu', options.cpu, 0, MAX_CPU);
     this.id = id;
     this.#window = resources.window;
+    this.#bursts = new SharedBursts(resources.window);
     this.#quiescence = resources.quiescence;
     this.#sys = resources.sys ?? linux;
     this.#control = this.#window.alloc(LCORE_CONTROL_BYTES, 64);
@@ -178,9 +182,9 @@ export class Lcore {
     }
     const rx = onLcore(spec.rxPort);
     const tx = onLcore(spec.txPort);
-    const stream = new RunningStream(this.#window, this.#nextStream++, this.id, spec);
+    const stream = new RunningStream(this.#window, this.#bursts, this.#nextStream++, this.id, spec);
     this.#streams.set(stream.id, stream);
-    const { records, capacity, arena, arenaBytes } = stream.burst;
+    const plain = ({ records, capacity, arena, arenaBytes }: Burst): Burst => ({ records, capacity, arena, arenaBytes });
     try {
       await this.#request((request) => ({
         kind: 'add',
@@ -193,7 +197,8 @@ export class Lcore {
           txQueue: spec.txQueue,
           engine: spec.engine,
           announced: stream.announced,
-          burst: { records, capacity, arena, arenaBytes },
+          burst: plain(stream.burst),
+          keeping: plain(stream.keeping),
           counters: stream.counters,
         },
       }));

@@ -127,9 +127,10 @@ export interface PortDatapath {
   rxBurst(queue: number, burst: Burst, max: number): number;
   /**
    * Asks for the cache lines that the next `rxBurst` of this queue is going to wait for, and waits for none: an lcore with several streams
-   * calls it for some of them in a row, so that their lines come together. Changes nothing, never blocks, never throws.
+   * calls it for some of them in a row, so that their lines come together. False: that `rxBurst` would have nothing to do, and this loop leaves
+   * it out. Changes nothing that anybody sees, never blocks, never throws.
    */
-  prefetch?(queue: number): void;
+  prefetch?(queue: number): boolean;
   /**
    * Sends records [0, count) of the burst on `queue`; returns how many were taken (the first ones). Never blocks, never throws. May
    * change the records, but neither the bytes of a frame nor those around it: a switch sends one frame to several ports.

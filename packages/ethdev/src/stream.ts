@@ -1,7 +1,6 @@
 /** A direction of forwarding as the control thread sees it: its burst, its counters, its state. */
 import type { Window } from '@emudev/dma';
-import { DEFAULT_ARENA_BYTES, DEFAULT_BURST } from './burst.ts';
-import { allocateBurst, type OwnedBurst } from './burst-memory.ts';
+import { allocateBurst, type OwnedBurst, type SharedBursts } from './burst-memory.ts';
 import { addCounter, readCounter } from './counter.ts';
 import type { EngineSpec } from './engines/engine.ts';
 import type { EthdevError } from './errors.ts';
@@ -54,7 +53,10 @@ export class RunningStream implements Stream {
   readonly id: number;
   readonly lcore: number;
   readonly spec: StreamSpec;
+  /** Into which it receives, as others do. */
   readonly burst: OwnedBurst;
+  /** For frames that are kept. */
+  readonly keeping: OwnedBurst;
   readonly counters: number;
   /** A descriptor announces what it receives. */
   readonly announced: boolean;
@@ -62,9 +64,10 @@ export class RunningStream implements Stream {
   /** What hears of its ports' links. */
   readonly links: Disposable[] = [];
   readonly #window: Window;
+  readonly #memory: DisposableStack;
   #last: StreamStats | undefined;
 
-  constructor(window: Window, id: number, lcore: number, spec: StreamSpec) {
+  constructor(window: Window, bursts: SharedBursts, id: number, lcore: number, spec: StreamSpec) {
     this.#window = window;
     this.id = id;
     this.lcore = lcore;
@@ -72,13 +75,11 @@ export class RunningStream implements Stream {
     const { wakeFds = [], arrivals } = spec.rxPort.datapath();
     this.announced = wakeFds.length > 0;
     this.#arrivals = arrivals;
-    this.burst = allocateBurst(window, spec.burst ?? DEFAULT_BURST, spec.arenaBytes ?? DEFAULT_ARENA_BYTES);
-    try {
-      this.counters = window.alloc(STREAM_COUNTERS_BYTES, 64);
-    } catch (error) {
-      this.burst[Symbol.dispose]();
-      throw error;
-    }
+    using memory = new DisposableStack();
+    this.burst = memory.use(bursts.use(spec.burst, spec.arenaBytes));
+    this.keeping = memory.use(allocateBurst(window, spec.burst, spec.arenaBytes));
+    this.counters = memory.adopt(window.alloc(STREAM_COUNTERS_BYTES, 64), (counters) => { window.free(counters); });
+    this.#memory = memory.move();
   }
 
   /** May frames come at any moment that nothing but looking finds? */
@@ -115,7 +116,6 @@ export class RunningStream implements Stream {
     if (this.#last !== undefined) return;
     for (const link of this.links.splice(0)) link[Symbol.dispose]();
     this.#last = this.stats();
-    this.#window.free(this.counters);
-    this.burst[Symbol.dispose]();
+    this.#memory.dispose();
   }
 }

@@ -8,8 +8,8 @@ import { LCORE_COMMAND, LCORE_CONTROL_BYTES, STREAM_COUNTERS_BYTES, STREAM_DROPP
 
 const FRAMES = 4;
 
-/** A loop over one stream, until `ends` says so after a loop. */
-function polled(port: PortDatapath, ends: (loops: number) => boolean, use: (given: { run(burst?: Partial<Burst>): void; counter(offset: number): bigint }) => void): void {
+/** A loop over one stream, or over one of another port besides, until `ends` says so after a loop. */
+function polled(port: PortDatapath, ends: (loops: number) => boolean, use: (given: { run(burst?: Partial<Burst>): void; counter(offset: number): bigint }) => void, other?: PortDatapath): void {
   using window = Window.open();
   using resources = new DisposableStack();
   const alloc = (bytes: number): number => resources.adopt(window.alloc(bytes, 64), (offset) => { window.free(offset); });
@@ -27,7 +27,14 @@ function polled(port: PortDatapath, ends: (loops: number) => boolean, use: (give
     run: (burst) => {
       const timed = { ...port, tick };
       loop.setPorts([timed], []);
-      loop.add({ id: 7, rx: timed, rxQueue: 0, tx: timed, txQueue: 0, engine: createEngine(context, { name: 'io' }), announced: false, burst: { ...resources.use(allocateBurst(window, 8)), ...burst }, counters });
+      const shared: Burst = { ...resources.use(allocateBurst(window, 8)), ...burst };
+      const keeping: Burst = { ...resources.use(allocateBurst(window, 8)), ...burst };
+      const engine = createEngine(context, { name: 'io' });
+      loop.add({ id: 7, rx: timed, rxQueue: 0, tx: timed, txQueue: 0, engine, announced: false, burst: shared, keeping, counters });
+      if (other !== undefined) {
+        const none = resources.use(allocateBurst(window, 8));
+        loop.add({ id: 8, rx: other, rxQueue: 0, tx: other, txQueue: 0, engine, announced: false, burst: shared, keeping: none, counters: alloc(STREAM_COUNTERS_BYTES) });
+      }
       loop.run();
     },
     counter: (offset) => readCounter(context.u32, (counters + offset) >>> 2),
@@ -115,10 +122,19 @@ test.each([
     if (loops === 5) holds = false;
     return loops === 10;
   };
+  // Its frames use the same memory of the lcore
+  const other: PortDatapath = {
+    rxBurst: (_queue, burst) => {
+      window.u8.fill(0xdd, burst.arena, burst.arena + burst.arenaBytes);
+      window.u8.fill(0xdd, burst.records, burst.records + burst.capacity * FRAME_RECORD_BYTES);
+      return 0;
+    },
+    txBurst: (_queue, _burst, count) => count,
+  };
   polled(port, goesOn, ({ run, counter }) => {
     run({ arenaBytes });
     expect(sent).toEqual([[1], [2], [3], [4]].slice(0, kept));
     expect(counter(STREAM_TX_PACKETS)).toBe(BigInt(kept));
     expect(counter(STREAM_DROPPED)).toBe(dropped);
-  });
+  }, other);
 });

@@ -1,29 +1,97 @@
-/** Whose fault it is when asking for cache lines throws: of the stream whose guest has taken its memory away, not of the lcore. */
+/** Asking for cache lines: which streams are polled then, and whose fault it is when that throws. */
 import { expect, test } from 'vitest';
 import { allocateBurst, type PortDatapath } from '@emudev/ethdev';
 import { Window, attachWindow, type QuiescentReader } from '@emudev/dma';
 import { createEngine } from '../src/engines/create.ts';
 import { LcoreLoop } from '../src/lcore-loop.ts';
-import { LCORE_CONTROL_BYTES, STREAM_COUNTERS_BYTES, type LcoreWorkerData } from '../src/lcore-protocol.ts';
+import { LCORE_COMMAND, LCORE_CONTROL_BYTES, STREAM_COUNTERS_BYTES, type LcoreWorkerData } from '../src/lcore-protocol.ts';
 
 const reader = { online: () => {}, offline: () => {}, checkpoint: () => {} } as unknown as QuiescentReader;
 const sys = { eventfdDrain: () => 0, pollIn: () => 0, yieldProcessor: () => {} };
 
-test.each([[0, 7], [1, 8], [2, 9]])('stream %d of three', (failing, id) => {
-  using window = Window.open();
-  using resources = new DisposableStack();
+/** A loop over a stream for each port, whose memory lives as long as the stack. */
+function looped(resources: DisposableStack, ports: readonly PortDatapath[]): { loop: LcoreLoop; stop(): void } {
+  const window = resources.use(Window.open());
   const alloc = (bytes: number): number => resources.adopt(window.alloc(bytes, 64), (offset) => { window.free(offset); });
   const context = { ...attachWindow(window.memory, window.base), lcore: 0 };
-  const loop = new LcoreLoop(context, reader, sys, { control: alloc(LCORE_CONTROL_BYTES), idleSpins: 1, idleLatencyUs: 100, wakeFd: -1 } as LcoreWorkerData);
-  for (let n = 0; n < 3; n++) {
-    const port: PortDatapath = {
-      prefetch: () => { if (n === failing) throw new WebAssembly.RuntimeError('memory access out of bounds'); },
-      rxBurst: () => 0,
-      txBurst: (_queue, _burst, count) => count,
-    };
-    const burst = resources.use(allocateBurst(window, 8));
-    loop.add({ id: 7 + n, rx: port, rxQueue: 0, tx: port, txQueue: 0, engine: createEngine(context, { name: 'rxonly' }), announced: false, burst, counters: alloc(STREAM_COUNTERS_BYTES) });
+  const control = alloc(LCORE_CONTROL_BYTES);
+  const loop = new LcoreLoop(context, reader, sys, { control, idleSpins: 1, idleLatencyUs: 100, wakeFd: -1 } as LcoreWorkerData);
+  const burst = resources.use(allocateBurst(window, 8));
+  for (const [n, port] of ports.entries()) {
+    const keeping = resources.use(allocateBurst(window, 8));
+    loop.add({ id: 7 + n, rx: port, rxQueue: 0, tx: port, txQueue: 0, engine: createEngine(context, { name: 'io' }), announced: false, burst, keeping, counters: alloc(STREAM_COUNTERS_BYTES) });
   }
+  return { loop, stop: () => { Atomics.store(context.i32, (control >>> 2) + LCORE_COMMAND, 1); } };
+}
+
+// Of the stream whose guest has taken its memory away, not of the lcore
+test.each([[0, 7], [1, 8], [2, 9]])('stream %d of three throws: it is its own fault', (failing, id) => {
+  using resources = new DisposableStack();
+  const ports = Array.from({ length: 3 }, (_, n): PortDatapath => ({
+    prefetch: () => {
+      if (n === failing) throw new WebAssembly.RuntimeError('memory access out of bounds');
+      return true;
+    },
+    rxBurst: () => 0,
+    txBurst: (_queue, _burst, count) => count,
+  }));
+  const { loop } = looped(resources, ports);
   expect(() => { loop.run(); }).toThrow(/out of bounds/);
   expect(loop.currentId).toBe(id);
+});
+
+// More than are asked together
+test.each([1, 2, 19])('of %d streams those are polled that may have something, and an only one is', (count) => {
+  using resources = new DisposableStack();
+  const polls = new Array<number>(count).fill(0);
+  const hasSome = (n: number): boolean => n % 3 === 1;
+  let loops = 0;
+  const ports = Array.from({ length: count }, (_, n): PortDatapath => ({
+    prefetch: () => hasSome(n),
+    rxBurst: () => {
+      polls[n]!++;
+      return 0;
+    },
+    txBurst: (_queue, _burst, sent) => sent,
+    tick: () => {
+      if (++loops === 5) stop();
+      return 0;
+    },
+  }));
+  const { loop, stop } = looped(resources, ports);
+  loop.setPorts([ports[0]!], []);
+  loop.run();
+  expect(polls).toEqual(polls.map((_, n) => (count === 1 || hasSome(n) ? 5 : 0)));
+});
+
+test('what a stream keeps is sent, though nothing comes', () => {
+  using resources = new DisposableStack();
+  let held = true;
+  let waiting = 3;
+  let sent = 0;
+  let loops = 0;
+  const busy: PortDatapath = {
+    prefetch: () => waiting !== 0,
+    rxBurst: () => {
+      const count = waiting;
+      waiting = 0;
+      return count;
+    },
+    txBurst: (_queue, _burst, count) => {
+      if (held) return 0;
+      sent += count;
+      return count;
+    },
+    holding: () => held,
+    tick: () => {
+      held = ++loops < 3;
+      if (loops === 6) stop();
+      return 0;
+    },
+  };
+  const quiet: PortDatapath = { rxBurst: () => 0, txBurst: () => 0 };
+  const { loop, stop } = looped(resources, [busy, quiet]);
+  loop.setPorts([busy], []);
+  loop.run();
+  expect(sent).toBe(3);
 });

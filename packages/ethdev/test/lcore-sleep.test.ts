@@ -91,7 +91,8 @@ function sleeps(times: number, beforeSleep: (number: number) => void = () => {})
   const context = { ...attachWindow(window.memory, window.base), lcore: 0, wakeUps };
   const loop = new LcoreLoop(context, reader, sys, { control, idleSpins: IDLE_SPINS, idleLatencyUs: IDLE_LATENCY_US, wakeFd: -1 } as LcoreWorkerData);
   using burst = allocateBurst(window, 8);
-  loop.add({ id: 1, rx: port, rxQueue: 0, tx: port, txQueue: 0, engine: createEngine(context, ENGINE), announced: false, burst, counters: alloc(STREAM_COUNTERS_BYTES) });
+  using keeping = allocateBurst(window, 8);
+  loop.add({ id: 1, rx: port, rxQueue: 0, tx: port, txQueue: 0, engine: createEngine(context, ENGINE), announced: false, burst, keeping, counters: alloc(STREAM_COUNTERS_BYTES) });
   loop.setPorts([port], []);
   loop.run();
   return asked;

@@ -48,9 +48,11 @@ class IavfDatapath implements PortDatapath {
     return count;
   }
 
-  prefetch(queue: number): void {
+  prefetch(queue: number): boolean {
     const rx = this.#rxBlocks[queue]!;
-    this.#kernels.prefetch(rx, this.#txBlocks[queue] ?? rx);
+    if (this.#kernels.prefetch(rx, this.#txBlocks[queue] ?? rx) !== 0) return true;
+    polls = (polls + 1) | 0;
+    return false;
   }
 
   txBurst(queue: number, burst: Burst, count: number): number {

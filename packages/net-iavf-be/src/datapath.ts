@@ -98,7 +98,7 @@ export function createDatapath(context: LcoreContext, init: IavfDatapathInit, si
   };
 
   return {
-    prefetch: (queue: number): void => { kernels.prefetch(device, queue); },
+    prefetch: (queue: number): boolean => kernels.prefetch(device, queue) !== 0,
     /** A miss ends the burst; its answer is there in some later loop, and other queues have their turn meanwhile. */
     rxBurst(queue: number, burst: Burst, max: number): number {
       if (misses !== undefined && misses.mustWait(queue)) return 0;

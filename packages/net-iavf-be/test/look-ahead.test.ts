@@ -1,6 +1,6 @@
 /** Kernels that only ask for cache lines: they change nothing, wherever the guest's words point. */
 import { describe, expect, it } from 'vitest';
-import { DEV_BYTES, DEV_PAUSED, DEV_SCRATCH, MAX_RX_BUFFERS, Q_ENABLED, Q_RING, Q_RX_ADDRESSES } from '../src/layout.ts';
+import { DEV_BYTES, DEV_PAUSED, DEV_SCRATCH, MAX_RX_BUFFERS, Q_ENABLED, Q_HEAD, Q_RING, Q_RX_ADDRESSES, Q_TSO_TOTAL } from '../src/layout.ts';
 import { implementations } from './both-ways.ts';
 import { frameOf, MAC } from './frames.ts';
 import { CHUNK_IOVA, GUEST, READ, Rig, RIG_BYTES, WRITE } from './rig.ts';
@@ -32,6 +32,28 @@ describe('prefetch', () => {
     rig.write(0, before);
     wasm.prefetch(rig.device, 0);
     expect(rig.bytes(0, RIG_BYTES).equals(before)).toBe(true);
+  });
+});
+
+describe('prefetch tells whether rxBurst has something to do', () => {
+  it.each([
+    ['nothing', 5, 0, 0],
+    ['descriptors', 6, 0, 1],
+    ['descriptors beyond the end of the ring', 4, 0, 1],
+    ['a frame that is being cut into segments', 5, 1000, 1],
+    ['a tail that is a fault', RING, 0, 1],
+  ])('%s', (_, tail, staged, expected) => {
+    rig.reset();
+    rig.mapGuest();
+    rig.enableTx(0, { length: RING });
+    rig.enableRx(0, { length: RING });
+    rig.set(rig.txBlock(0) + Q_HEAD, 5);
+    rig.set(rig.txBlock(0) + Q_TSO_TOTAL, staged);
+    rig.setTail(rig.txBlock(0), tail);
+    expect(wasm.prefetch(rig.device, 0)).toBe(expected);
+    expect(wasm.prefetch(rig.device, 1)).toBe(0);
+    rig.set(rig.device + DEV_PAUSED, 1);
+    expect(wasm.prefetch(rig.device, 0)).toBe(0);
   });
 });
 

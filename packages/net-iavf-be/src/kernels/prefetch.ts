@@ -5,7 +5,7 @@
  * What is read is not used, nor does anything wait for it but the branches, which the processor guesses: every field is fetched and
  * checked when its turn comes. GUEST: a tail outside of the ring reads nothing.
  */
-import { DEV_PAUSED, DEV_QUEUE_PAIRS, DEV_RX_BLOCKS, DEV_TX_BLOCKS, Q_BYTES, Q_DOORBELL, Q_ENABLED, Q_HEAD, Q_LENGTH, Q_RING } from './layout';
+import { DEV_PAUSED, DEV_QUEUE_PAIRS, DEV_RX_BLOCKS, DEV_TX_BLOCKS, Q_BYTES, Q_DOORBELL, Q_ENABLED, Q_HEAD, Q_LENGTH, Q_RING, Q_TSO_TOTAL } from './layout';
 import { LINE_BYTES, shiftOf } from './rx-write-back';
 
 /** Exported so that no compiler leaves the reads out. */
@@ -15,15 +15,17 @@ export let prefetched: u32 = 0;
 const LINES: u32 = 4;
 const TX_SHIFT: u32 = 4;
 
-export function prefetch(device: u32, queue: u32): void {
-  if (load<u32>(device, DEV_PAUSED) != 0 || queue >= load<u32>(device, DEV_QUEUE_PAIRS)) return;
+/** 0 = the next rxBurst would have nothing to do. */
+export function prefetch(device: u32, queue: u32): u32 {
+  if (load<u32>(device, DEV_PAUSED) != 0 || queue >= load<u32>(device, DEV_QUEUE_PAIRS)) return 0;
   const tx = load<u32>(device, DEV_TX_BLOCKS) + queue * Q_BYTES;
   const rx = load<u32>(device, DEV_RX_BLOCKS) + queue * Q_BYTES;
-  if (load<u32>(tx, Q_ENABLED) == 0 || load<u32>(tx, Q_RING) == 0) return;
+  if (load<u32>(tx, Q_ENABLED) == 0 || load<u32>(tx, Q_RING) == 0) return 0;
   const head = load<u32>(tx, Q_HEAD);
   const length = load<u32>(tx, Q_LENGTH);
   const tail = load<u32>(load<u32>(tx, Q_DOORBELL));
-  if (tail == head || tail >= length) return;
+  if (tail == head) return <u32>(load<u32>(tx, Q_TSO_TOTAL) != 0);
+  if (tail >= length) return 1;
   const count = tail > head ? tail - head : tail + length - head;
   let sum = lines(load<u32>(tx, Q_RING), head, length, count, TX_SHIFT);
   // What is received goes back to the same card, or to one like it
@@ -31,6 +33,7 @@ export function prefetch(device: u32, queue: u32): void {
     sum += load<u32>(load<u32>(rx, Q_DOORBELL)) + lines(load<u32>(rx, Q_RING), load<u32>(rx, Q_HEAD), load<u32>(rx, Q_LENGTH), count, shiftOf(rx));
   }
   prefetched = sum;
+  return 1;
 }
 
 @inline

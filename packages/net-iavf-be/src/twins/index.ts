@@ -22,8 +22,11 @@ export interface Kernels {
    * descriptors of this queue back. 1 = raise its vector, 0 = none wanted it.
    */
   takeBack(device: number, queue: number, records: number, count: number): number;
-  /** Asks for the lines that the next rxBurst of this queue, and what it sends to the same one, will need: see ../kernels/prefetch.ts. */
-  prefetch(device: number, queue: number): void;
+  /**
+   * Asks for the lines that the next rxBurst of this queue, and what it sends to the same one, will need: see ../kernels/prefetch.ts. 0 = that
+   * rxBurst would have nothing to do.
+   */
+  prefetch(device: number, queue: number): number;
   /** 1 = the processor keeps the order of plain stores: see ../kernels/publish.ts. Once, before the first burst. */
   setStoreOrder(ordered: number): void;
   /** Whether a burst ends (bit 17) at an address that the IOTLB does not have; else such an address is a fault. Off at first. */
@@ -49,7 +52,7 @@ export function createTwins(memory: TwinMemory): Kernels {
     },
     missHigh: () => misses.high,
     missLow: () => misses.low,
-    prefetch: () => {},
+    prefetch: () => 1,
     setStoreOrder: () => {},
   };
 }
