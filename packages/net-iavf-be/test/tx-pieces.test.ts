@@ -1,7 +1,7 @@
 /** Runs of Tx packets of several descriptors: what makes a packet one of a run, what ends the run, and that whatever ends it is dealt with all the same. */
 import { FRAME_RECORD_BYTES } from '@emudev/ethdev';
 import { beforeEach, describe, expect, it } from 'vitest';
-import { DEV_MAX_FRAME, Q_HEAD, QFAULT_NEVER_EOP, QS_BYTES, QS_ERRORS, QS_MULTICAST, QS_PACKETS, QS_UNICAST } from '../src/layout.ts';
+import { DEV_LENDS, DEV_MAX_FRAME, Q_HEAD, QFAULT_NEVER_EOP, QS_BYTES, QS_ERRORS, QS_MULTICAST, QS_PACKETS, QS_UNICAST } from '../src/layout.ts';
 import { implementations } from './both-ways.ts';
 import { frameOf, MAC, verifyFrame, type Layout } from './frames.ts';
 import { CHUNK_IOVA, GUEST, READ, Rig } from './rig.ts';
@@ -17,6 +17,7 @@ const TAG1 = 0x8;
 const DUMMY = 0x10;
 const IPV4_CSUM_TCP = 0x160;
 const RAISE = 1 << 16;
+const LENT = 1 << 18;
 
 interface Part {
   readonly iova: bigint;
@@ -237,6 +238,18 @@ describe.each(['wasm', 'twins'] as const)('%s', (which) => {
     expect(frames(2)).toEqual(sent.slice(1, 3));
     expect(burst(64, 320 + 299)).toBe(1 | RAISE);
     expect(frames(1)).toEqual([sent[3]!]);
+  });
+
+  it('leave packets of one buffer to be lent, and go back with them', () => {
+    rig.set(rig.device + DEV_LENDS, 1);
+    const before = post(inParts(pattern(300, 0), [100]));
+    const lent = post(inParts(pattern(1000, 1), []));
+    const behind = post(inParts(pattern(300, 2), [100]));
+    expect(burst()).toBe(3 | RAISE | LENT);
+    expect([before, lent, behind].map(isDone)).toEqual([true, false, false]);
+    both[which].takeBack(rig.device, 0, rig.burst.records, 3);
+    expect([before, lent, behind].map(isDone)).toEqual([true, true, true]);
+    expect(frames(3)).toEqual([pattern(300, 0), pattern(1000, 1), pattern(300, 2)]);
   });
 
   it('get the checksums that the first descriptor of each asks for', () => {

@@ -40,26 +40,8 @@ const HENA_TCP_SYN: u64 = <u64>1 << 32;
 
 /** As far as one has to look into an untagged packet of IPv4, or of nothing we know, to know everything about it but its checksums. */
 const FLOW_BYTES: u32 = 48;
-/** Bytes of a frame of no flow; no frame is as long, not even an empty one. */
-const NO_FLOW: u64 = -1;
-
-/**
- * What the last two frames had in common, and what follows from it: frames come in trains, and those of one flow go the same way. No frame
- * is ever taken for one of the flow that differs in a bit of the masks. Not locals: frames of no flow would carry them along.
- */
-let flow0: v128 = i64x2(0, 0);
-let flow1: v128 = i64x2(0, 0);
-let flow2: v128 = i64x2(0, 0);
-let mask1: v128 = i64x2(0, 0);
-let mask2: v128 = i64x2(0, 0);
-let flowPlain: u32 = 0;
-let flowQw0: u64 = 0;
-let flowStatus: u64 = 0;
-let flowQueue: u32 = 0;
 
 export function describe(device: u32, records: u32, count: u32): void {
-  // Destination, EtherType, version and header length
-  const mask0 = i8x16(-1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, -1, -1, -1, 0);
   const maxFrame = load<u32>(device, DEV_MAX_FRAME);
   const flags = load<u32>(device, DEV_FLAGS);
   const hena = load<u64>(device, DEV_HENA);
@@ -67,8 +49,6 @@ export function describe(device: u32, records: u32, count: u32): void {
   const pairs = load<u32>(device, DEV_QUEUE_PAIRS);
   /** The unicast address that was found in the filter last: mostly the guest has but one. */
   let accepted: u64 = -1;
-  /** Of the frames of the flow. */
-  let flowLength = NO_FLOW;
   let lastHash: u32 = 0;
   let entry = device + DEV_SCRATCH;
   const end = records + count * FRAME_RECORD_BYTES;
@@ -77,113 +57,126 @@ export function describe(device: u32, records: u32, count: u32): void {
     const data = <u32>word;
     const length = <u32>(word >> 32);
     let l3 = ETHERNET_HEADER_BYTES;
-    let plain: u32;
-    let qw0: u64;
-    let status: u64;
-    let queue: u32;
-    if (word >> 32 != flowLength || v128.any_true(v128.or(v128.or(
+    if (length < ETHERNET_HEADER_BYTES) {
+      store<u32>(entry, SCRATCH_DISCARD + DEVS_RX_RUNT, SCRATCH_QUEUE);
+      continue;
+    }
+    if (length > maxFrame) {
+      store<u32>(entry, SCRATCH_DISCARD + DEVS_RX_OVERSIZE, SCRATCH_QUEUE);
+      continue;
+    }
+    const address = load<u64>(data) & MAC_MASK;
+    const cast = castOf(address);
+    if (address != accepted) {
+      if (!isAddressed(device, flags, address, cast)) {
+        store<u32>(entry, SCRATCH_DISCARD + DEVS_RX_FILTERED, SCRATCH_QUEUE);
+        continue;
+      }
+      accepted = address;
+    }
+    let etherType: u32 = load<u16>(data, 12);
+    let qw0: u64 = 0;
+    let status: u64 = DD | EOP | (<u64>cast << UMBCAST_SHIFT);
+    if (etherType == ETHERTYPE_VLAN && length >= ETHERNET_HEADER_BYTES + 4) {
+      const tci = swap16(load<u16>(data, 14));
+      etherType = load<u16>(data, 16);
+      l3 = ETHERNET_HEADER_BYTES + 4;
+      if (isPruned(device, flags, tci & 0xfff)) {
+        store<u32>(entry, SCRATCH_DISCARD + DEVS_RX_FILTERED, SCRATCH_QUEUE);
+        continue;
+      }
+      if ((flags & DEVF_VLAN_STRIP) != 0) {
+        status |= L2TAG1P;
+        qw0 = <u64>tci << 16;
+      }
+    }
+    const ip = data + l3;
+    const plain = etherType == ETHERTYPE_IPV4 ? plainIpv4(ip, length - l3) : 0;
+    const isTcp = (plain >> 16) == PROTOCOL_TCP;
+    let hash: u32 = 0;
+    if (plain != 0) {
+      // The common packet: nothing of it goes through the globals of classify.ts
+      let types: u64 = cast == UNICAST ? HENA_UDP_UNICAST : HENA_UDP_OTHER;
+      if (isTcp) types = (load<u8>(ip, 33) & 0x12) == 0x02 ? HENA_TCP | HENA_TCP_SYN : HENA_TCP;
+      if ((types & hena) != 0) {
+        hash = toeplitz4(table, ip + 12, ip + 20);
+        status |= FLTSTAT_RSS;
+      }
+      status |= (isTcp ? PTYPE_IPV4_TCP : PTYPE_IPV4_UDP) << PTYPE_SHIFT;
+    } else if (isUnparsed(etherType)) {
+      status |= <u64>PTYPE_L2_PAYLOAD << PTYPE_SHIFT;
+    } else {
+      describeParsed(device, entry, record, l3, etherType, cast, qw0, status);
+      continue;
+    }
+    const queue = <u32>load<u8>(device + (hash & (RSS_LUT_ENTRIES - 1)), DEV_LUT);
+    if (queue >= pairs) {
+      store<u32>(entry, SCRATCH_DISCARD + DEVS_RX_NO_QUEUE, SCRATCH_QUEUE);
+      continue;
+    }
+    qw0 |= <u64>hash << 32;
+    conclude(entry, record, data, length, l3, plain, qw0, status, queue);
+    if (hash == lastHash && l3 == ETHERNET_HEADER_BYTES && length >= FLOW_BYTES) {
+      const more = describeFlow(entry, record, end, plain, qw0, status, queue);
+      record += more * FRAME_RECORD_BYTES;
+      entry += more * SCRATCH_ENTRY_BYTES;
+    }
+    lastHash = hash;
+  }
+}
+
+/**
+ * The frames behind `record` as far as they are of its flow; their number. Frames come in trains, and those of one flow go the same way. No frame is
+ * ever taken for one of the flow that differs in a bit of the masks. Where no two in a row have a hash in common, nobody gets here.
+ */
+function describeFlow(entry: u32, record: u32, end: u32, plain: u32, qw0: u64, status: u64, queue: u32): u32 {
+  // Destination, EtherType, version and header length
+  const mask0 = i8x16(-1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, -1, -1, -1, 0);
+  let mask1 = i64x2.splat(0);
+  let mask2 = i64x2.splat(0);
+  if (plain != 0) {
+    // Length, fragment, protocol, addresses; ports, SYN and ACK
+    mask1 = i8x16(-1, -1, 0, 0, 0x3f, -1, 0, -1, 0, 0, -1, -1, -1, -1, -1, -1);
+    mask2 = i8x16(-1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+    if (plain >> 16 == PROTOCOL_TCP) mask2 = i8x16.replace_lane(mask2, 15, 0x12);
+  }
+  const first = record;
+  const model = load<u32>(record);
+  const length = load<u32>(record, FRAME_LENGTH);
+  const flow0 = v128.load(model);
+  const flow1 = v128.load(model, 16);
+  const flow2 = v128.load(model, 32);
+  while (true) {
+    record += FRAME_RECORD_BYTES;
+    entry += SCRATCH_ENTRY_BYTES;
+    if (record == end || load<u32>(record, FRAME_LENGTH) != length) break;
+    const data = load<u32>(record);
+    if (v128.any_true(v128.or(v128.or(
       v128.and(v128.xor(v128.load(data), flow0), mask0),
       v128.and(v128.xor(v128.load(data, 16), flow1), mask1)),
-      v128.and(v128.xor(v128.load(data, 32), flow2), mask2)))) {
-      flowLength = NO_FLOW;
-      if (length < ETHERNET_HEADER_BYTES) {
-        store<u32>(entry, SCRATCH_DISCARD + DEVS_RX_RUNT, SCRATCH_QUEUE);
-        continue;
-      }
-      if (length > maxFrame) {
-        store<u32>(entry, SCRATCH_DISCARD + DEVS_RX_OVERSIZE, SCRATCH_QUEUE);
-        continue;
-      }
-      const address = load<u64>(data) & MAC_MASK;
-      const cast = castOf(address);
-      if (address != accepted) {
-        if (!isAddressed(device, flags, address, cast)) {
-          store<u32>(entry, SCRATCH_DISCARD + DEVS_RX_FILTERED, SCRATCH_QUEUE);
-          continue;
-        }
-        accepted = address;
-      }
-      let etherType: u32 = load<u16>(data, 12);
-      qw0 = 0;
-      status = DD | EOP | (<u64>cast << UMBCAST_SHIFT);
-      if (etherType == ETHERTYPE_VLAN && length >= ETHERNET_HEADER_BYTES + 4) {
-        const tci = swap16(load<u16>(data, 14));
-        etherType = load<u16>(data, 16);
-        l3 = ETHERNET_HEADER_BYTES + 4;
-        if (isPruned(device, flags, tci & 0xfff)) {
-          store<u32>(entry, SCRATCH_DISCARD + DEVS_RX_FILTERED, SCRATCH_QUEUE);
-          continue;
-        }
-        if ((flags & DEVF_VLAN_STRIP) != 0) {
-          status |= L2TAG1P;
-          qw0 = <u64>tci << 16;
-        }
-      }
-      const ip = data + l3;
-      plain = etherType == ETHERTYPE_IPV4 ? plainIpv4(ip, length - l3) : 0;
-      const isTcp = (plain >> 16) == PROTOCOL_TCP;
-      let hash: u32 = 0;
-      if (plain != 0) {
-        // The common packet: nothing of it goes through the globals of classify.ts
-        let types: u64 = cast == UNICAST ? HENA_UDP_UNICAST : HENA_UDP_OTHER;
-        if (isTcp) types = (load<u8>(ip, 33) & 0x12) == 0x02 ? HENA_TCP | HENA_TCP_SYN : HENA_TCP;
-        if ((types & hena) != 0) {
-          hash = toeplitz4(table, ip + 12, ip + 20);
-          status |= FLTSTAT_RSS;
-        }
-        status |= (isTcp ? PTYPE_IPV4_TCP : PTYPE_IPV4_UDP) << PTYPE_SHIFT;
-      } else if (isUnparsed(etherType)) {
-        status |= <u64>PTYPE_L2_PAYLOAD << PTYPE_SHIFT;
-      } else {
-        describeParsed(device, entry, record, l3, etherType, cast, qw0, status);
-        continue;
-      }
-      queue = load<u8>(device + (hash & (RSS_LUT_ENTRIES - 1)), DEV_LUT);
-      if (queue >= pairs) {
-        store<u32>(entry, SCRATCH_DISCARD + DEVS_RX_NO_QUEUE, SCRATCH_QUEUE);
-        continue;
-      }
-      qw0 |= <u64>hash << 32;
-      if (hash == lastHash && l3 == ETHERNET_HEADER_BYTES && length >= FLOW_BYTES) {
-        flowLength = word >> 32;
-        flowPlain = plain;
-        flowQw0 = qw0;
-        flowStatus = status;
-        flowQueue = queue;
-        flow0 = v128.load(data);
-        flow1 = v128.load(data, 16);
-        flow2 = v128.load(data, 32);
-        mask1 = i64x2.splat(0);
-        mask2 = i64x2.splat(0);
-        if (plain != 0) {
-          // Length, fragment, protocol, addresses; ports, SYN and ACK
-          mask1 = i8x16(-1, -1, 0, 0, 0x3f, -1, 0, -1, 0, 0, -1, -1, -1, -1, -1, -1);
-          mask2 = i8x16(-1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
-          if (isTcp) mask2 = i8x16.replace_lane(mask2, 15, 0x12);
-        }
-      }
-      lastHash = hash;
-    } else {
-      plain = flowPlain;
-      qw0 = flowQw0;
-      status = flowStatus;
-      queue = flowQueue;
-    }
-    let frameFlags = load<u32>(record, FRAME_FLAGS);
-    let sumFrom: u32 = 0;
-    if ((frameFlags & FRAME_LENT) != 0) {
-      // What is looked at lies in its head, and its checksum is summed up when it is copied; else it has to be whole
-      if ((frameFlags & FRAME_TX_L4_CSUM) != 0 ? isAsAsked(record, frameFlags, l3, plain, length) : plain == 0 || l3 + (plain & 0xffff) == length) {
-        sumFrom = SCRATCH_LENT;
-      } else {
-        makeWhole(record);
-        frameFlags = 0;
-      }
-    }
-    const bits = plain != 0 ? plainVerdict(entry, data, length, l3, frameFlags, (plain & 0xffff) - 20, plain >> 16) : 0;
-    if ((bits & VERIFY_LATER) != 0) sumFrom |= l3 + 20;
-    answer(entry, qw0, status | (bits & ~VERIFY_LATER), queue, sumFrom);
+      v128.and(v128.xor(v128.load(data, 32), flow2), mask2)))) break;
+    conclude(entry, record, data, length, ETHERNET_HEADER_BYTES, plain, qw0, status, queue);
   }
+  return (record - first) / FRAME_RECORD_BYTES - 1;
+}
+
+/** What else there is to say of a frame for `queue`: of its checksums, and whether it can stay lent. `plain`: what plainIpv4 has found. */
+@inline
+function conclude(entry: u32, record: u32, data: u32, length: u32, l3: u32, plain: u32, qw0: u64, status: u64, queue: u32): void {
+  let frameFlags = load<u32>(record, FRAME_FLAGS);
+  let sumFrom: u32 = 0;
+  if ((frameFlags & FRAME_LENT) != 0) {
+    // What is looked at lies in its head, and its checksum is summed up when it is copied; else it has to be whole
+    if ((frameFlags & FRAME_TX_L4_CSUM) != 0 ? isAsAsked(record, frameFlags, l3, plain, length) : plain == 0 || l3 + (plain & 0xffff) == length) {
+      sumFrom = SCRATCH_LENT;
+    } else {
+      makeWhole(record);
+      frameFlags = 0;
+    }
+  }
+  const bits = plain != 0 ? plainVerdict(entry, data, length, l3, frameFlags, (plain & 0xffff) - 20, plain >> 16) : 0;
+  if ((bits & VERIFY_LATER) != 0) sumFrom |= l3 + 20;
+  answer(entry, qw0, status | (bits & ~VERIFY_LATER), queue, sumFrom);
 }
 
 /** Whether the checksum that has been left to us is this packet's, of all of it. */
