@@ -1,7 +1,7 @@
 /**
  * Two guests on one pair of ports: frames of any length, most of them lent on their way, while either guest takes memory away, disables
  * its queues or resets its card. Whatever arrives is exactly what was sent, in order, although the sender uses each of its buffers again as
- * soon as it has it back.
+ * soon as it has it back; and checksums that were left to the card are right.
  */
 import type { ChildProcess } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -29,6 +29,12 @@ const DONE = 15n;
 const DD = 1n;
 const LAST = 2n;
 const RXE = 1n << 19n;
+const L3L4P = 1n << 3n;
+/** IPE and L4E. */
+const WRONG_CHECKSUM = 3n << 22n;
+/** IIPT IPv4 with checksum, L4T TCP, OFFSET 14/20/20. */
+const TCP_CHECKSUMS = 0x1600n | (7n << 16n) | (5n << 23n) | (5n << 30n);
+const TCP_HEADERS_BYTES = 54;
 const SIZES = [1500, 300, 1500, 60, 9000, 1500, 257, 1514, 2048, 100];
 /** In memory that has been taken away. */
 const SCRIBBLE = 0xee;
@@ -52,6 +58,34 @@ afterAll(async () => {
 const pattern = Uint8Array.from({ length: 10_000 }, (_, i) => (i * 73 + (i >> 8)) & 0xff);
 const sizeOf = (number: number): number => SIZES[number % SIZES.length]!;
 const payloadOf = (number: number): Uint8Array => pattern.subarray((number * 7) % 251, ((number * 7) % 251) + sizeOf(number) - 18);
+
+/** As a stack hands it to a card that inserts checksums. */
+const isTcp = (number: number): boolean => number % 3 === 0 && sizeOf(number) > TCP_HEADERS_BYTES + 18;
+
+/** One's complement sum, folded. */
+function sumOf(bytes: Buffer, start = 0): number {
+  let sum = start;
+  for (let at = 0; at + 1 < bytes.length; at += 2) sum += bytes.readUInt16BE(at);
+  if (bytes.length % 2 === 1) sum += bytes[bytes.length - 1]! << 8;
+  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
+  return sum;
+}
+const pseudoSum = (frame: Buffer): number => sumOf(frame.subarray(26, 34), 6 + frame.length - 34);
+
+/** Of a TCP packet whose sequence number is that of the frame. */
+function tcpFrame(addresses: Uint8Array, number: number): Buffer {
+  const frame = Buffer.alloc(sizeOf(number));
+  frame.set(addresses);
+  frame.writeUInt16BE(0x0800, 12);
+  frame.writeUInt16BE(0x4500, 14);
+  frame.writeUInt16BE(frame.length - 14, 16);
+  frame.set([64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, 1, 2, 3, 4], 22);
+  frame.writeUInt32BE(number, 38);
+  frame.set([0x50, 0x10], 46);
+  frame.set(payloadOf(number).subarray(TCP_HEADERS_BYTES - 18), TCP_HEADERS_BYTES);
+  frame.writeUInt16BE(pseudoSum(frame), 50);
+  return frame;
+}
 
 /** A guest with one queue, whose buffers lie in regions apart from its rings. */
 class Guest implements AsyncDisposable {
@@ -141,10 +175,14 @@ class Sender {
     this.isIdle();
     for (; (this.#tail + 1) % LENGTH !== this.#done; this.#tail = (this.#tail + 1) % LENGTH, this.number++) {
       const { iova, offset } = guest.buffer(this.#tail, TX_STRIDE);
-      u8.set(this.#header, offset);
-      guest.driver.window.view.setUint32(offset + 14, this.number);
-      u8.set(payloadOf(this.number), offset + 18);
-      guest.put64(TX_RING + 16 * this.#tail, iova, EOP_RS | (BigInt(sizeOf(this.number)) << 34n));
+      if (isTcp(this.number)) {
+        u8.set(tcpFrame(this.#header.subarray(0, 12), this.number), offset);
+      } else {
+        u8.set(this.#header, offset);
+        guest.driver.window.view.setUint32(offset + 14, this.number);
+        u8.set(payloadOf(this.number), offset + 18);
+      }
+      guest.put64(TX_RING + 16 * this.#tail, iova, EOP_RS | (isTcp(this.number) ? TCP_CHECKSUMS : 0n) | (BigInt(sizeOf(this.number)) << 34n));
     }
     guest.driver.setTail('tx', 0, this.#tail);
   }
@@ -194,15 +232,18 @@ class Receiver {
         parts.push(u8.subarray(offset, offset + (Number(status >> 38n) & 0x3fff)));
         slot = (slot + 1) % LENGTH;
       } while ((status & LAST) === 0n);
-      if ((status & RXE) === 0n) this.#look(Buffer.concat(parts));
+      if ((status & RXE) === 0n) this.#look(Buffer.concat(parts), status);
       for (; this.#next !== slot; this.#next = (this.#next + 1) % LENGTH) this.#give(this.#next);
       guest.driver.setTail('rx', 0, (slot + LENGTH - 1) % LENGTH);
     }
   }
 
-  #look(frame: Buffer): void {
-    const number = frame.readUInt32BE(14);
-    const isRight = frame.length === sizeOf(number) && Buffer.compare(frame.subarray(18), payloadOf(number)) === 0;
+  #look(frame: Buffer, status: bigint): void {
+    const hasChecksum = frame.readUInt16BE(12) === 0x0800;
+    const number = frame.readUInt32BE(hasChecksum ? 38 : 14);
+    const start = hasChecksum ? TCP_HEADERS_BYTES : 18;
+    const isRight = frame.length === sizeOf(number) && hasChecksum === isTcp(number) && Buffer.compare(frame.subarray(start), payloadOf(number).subarray(start - 18)) === 0 &&
+      (!hasChecksum || (sumOf(frame.subarray(14, 34)) === 0xffff && sumOf(frame.subarray(34), pseudoSum(frame)) === 0xffff && (status & (L3L4P | WRONG_CHECKSUM)) === L3L4P));
     if ((!isRight || number <= this.number) && this.wrong.length < 5) this.wrong.push(`${number} after ${this.number}, ${frame.length} bytes`);
     this.frames++;
     this.number = number;

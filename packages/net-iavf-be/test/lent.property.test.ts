@@ -80,7 +80,7 @@ describe('lent frames', () => {
         packets.forEach((packet, n) => {
           const { checksums, seed } = packet;
           const layout = frameOf({ ...(packet.options as FrameOptions), ...(checksums === 'right' ? { undone: 'checksum' } : {}) });
-          const frame = Buffer.concat([layout.bytes, Buffer.alloc(packet.padding)]);
+          const frame = Buffer.concat([layout.bytes, Buffer.alloc(packet.padding, 0x5a)]);
           const { protocol, ip } = packet.options;
           if (seed !== 'right' && (protocol === 'tcp' || protocol === 'udp')) {
             const field = layout.l2 + layout.l3 + (protocol === 'tcp' ? 16 : 6);

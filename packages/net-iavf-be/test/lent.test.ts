@@ -255,6 +255,16 @@ describe.each(['wasm', 'ts'] as const)('%s', (kernels) => {
       expect(statusOf(0) & (L3L4P | L4E)).toBe(L3L4P | L4E);
     });
 
+    it('vouches for none that padding behind the packet has got into', () => {
+      const layout = frameOf({ payload: 1431, undone: 'checksum' });
+      post(Buffer.concat([layout.bytes, Buffer.alloc(6, 0x5a)]), checksumWork(layout, {}));
+      datapath.rxBurst(0, rig.burst, 32);
+      expect(flagsOf(0)).toBe(UNDONE);
+      datapath.txBurst(0, rig.burst, 1);
+      expect(verifyFrame(received(0), layout)).toMatchObject({ ip: true, l4: false });
+      expect(statusOf(0) & (L3L4P | L4E)).toBe(L3L4P | L4E);
+    });
+
     it.each<[string, FrameOptions, number]>([
       ['where TCP has it, into UDP', { protocol: 'udp' }, 20],
       ['into a header that would begin later', {}, 24],
