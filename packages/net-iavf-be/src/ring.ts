@@ -3,7 +3,7 @@ import type { MemTable } from '@emudev/emudev';
 import { openBouncedRing } from './bounce.ts';
 import { BouncedRing, QFAULT_UNREACHABLE } from './bounced-ring.ts';
 import {
-  Q_BAD_BUFFERS, Q_BOUNCED, Q_BUFFER, Q_DOORBELL, Q_ENABLED, Q_FAULT, Q_HEAD, Q_ITR, Q_LENGTH, Q_MAX_PACKET, Q_RING, Q_SHORT, Q_STAGE, Q_STATS, Q_TSO_OFFSET,
+  Q_BAD_BUFFERS, Q_BOUNCED, Q_BUFFER, Q_DOORBELL, Q_ENABLED, Q_FAULT, Q_HEAD, Q_ITR, Q_LENGTH, Q_LENT, Q_MAX_PACKET, Q_RING, Q_SHORT, Q_STAGE, Q_STATS, Q_TSO_OFFSET,
   Q_TSO_STATE, Q_TSO_TOTAL, Q_VECTOR, QFAULT_BUFFER, QFAULT_NEVER_EOP, QFAULT_NONE, QFAULT_RING_UNMAPPED, QFAULT_TAIL, QS_DISCARDS, SHORT_RX_DESCRIPTOR_BYTES, STAGE_BYTES,
   TSOS_MSS,
 } from './layout.ts';
@@ -155,6 +155,7 @@ export class Ring {
     this.#set(Q_LENGTH, this.#config.descriptors);
     this.#set(Q_SHORT, this.direction === 'rx' && this.#config.descriptorBytes === SHORT_RX_DESCRIPTOR_BYTES ? 1 : 0);
     this.#set(Q_HEAD, 0);
+    this.#set(Q_LENT, 0);
     this.#place(ring);
     this.#set(Q_FAULT, QFAULT_NONE);
     this.#set(Q_BUFFER, this.#config.bufferBytes);

@@ -22,7 +22,7 @@ import {
   packetFirst, packetMalformed, QW1_EOP, QW1_RS, sizeOf, tag1Of,
 } from './tx-descriptor';
 import { finishChecksums, headersFit, insertTag } from './tx-offload';
-import { hasSumInHead, lends } from './tx-lent';
+import { hasSumInHead, lends, takeBack } from './tx-lent';
 import { isInPieces, piecesBytes, piecesCursor, piecesFrames, piecesGroup, piecesHead, piecesRaise, takePieces } from './tx-pieces';
 import {
   isPlain, isSimple, lendPlain, lendSummed, NOTHING_FETCHED, RAISE, runBytes, runCursor, runFrames, runGroup, runHead, runRaise, takePlain, takeSummed,
@@ -65,7 +65,8 @@ export function rxBurst(device: u32, queue: u32, records: u32, max: u32, arena: 
 
   let cursor = arena;
   let produced: u32 = 0;
-  let raise: u32 = 0;
+  // Left behind by an lcore that has died between a burst and the end of its loans
+  let raise: u32 = load<u32>(block, Q_LENT) != 0 && takeBack(device, queue, 0, 0) != 0 ? RAISE : 0;
   /** Where the first lent packet is: from there on, no descriptor goes back before `takeBack`. */
   let lent = NONE;
   // Counters of the common packets, added at the end: three loads and stores less for each
@@ -76,7 +77,7 @@ export function rxBurst(device: u32, queue: u32, records: u32, max: u32, arena: 
   if (load<u32>(block, Q_TSO_TOTAL) != 0) {
     produced = emitSegments(block, queue, records, 0, max, cursor, end);
     cursor = segmentsEnd;
-    if (load<u32>(block, Q_TSO_TOTAL) != 0) return produced;
+    if (load<u32>(block, Q_TSO_TOTAL) != 0) return produced | raise;
   }
   if (head != tail && produced < max) lookAhead(device, ring, length, head, min<u32>(tail > head ? tail - head : tail + length - head, max - produced), 4);
   /** Longer packets are lent if they can be. */

@@ -11,7 +11,7 @@ import { TwinIotlb, type MissState } from './iotlb.ts';
 import type { TwinMemory } from './memory.ts';
 import { emitSegments, startSegments, tsoFits } from './tso.ts';
 import { insertTag, TxBurst } from './tx-burst.ts';
-import { giveBack, lend, lends } from './tx-lent.ts';
+import { giveBack, lend, lends, takeBack } from './tx-lent.ts';
 import {
   CMD_DUMMY, CMD_EOP, CMD_IL2TAG1, cmdOf, DTYPE_CONTEXT, DTYPE_DATA, DTYPE_DONE, dtypeOf, fetchDescriptor, IIPT_IPV4_CSUM,
   IIPT_IPV6, L4T_SCTP, L4T_TCP, L4T_UDP, packetOf, sizeOf, type TxDescriptor, type TxPacket,
@@ -19,6 +19,7 @@ import {
 
 type Outcome = 'done' | 'refused' | 'staged' | 'no room';
 
+const RAISE = 1 << 16;
 const MISS = 1 << 17;
 const LENT = 1 << 18;
 
@@ -35,11 +36,12 @@ export function rxBurst(
     memory.setU32(block + Q_FAULT, QFAULT_TAIL);
     return 0;
   }
+  // Left behind by an lcore that has died between a burst and the end of its loans
+  let raise = memory.u32(block + Q_LENT) !== 0 && takeBack(memory, device, queue, 0, 0);
   const iotlb = new TwinIotlb(memory, memory.u32(device + DEV_IOTLB), IOTLB_READ, misses);
   const burst = new TxBurst(memory, records, max, arena, arenaBytes, queue, block);
-  if (memory.u32(block + Q_TSO_TOTAL) !== 0 && !emitSegments(memory, block, burst)) return burst.produced;
+  if (memory.u32(block + Q_TSO_TOTAL) !== 0 && !emitSegments(memory, block, burst)) return burst.produced | (raise ? RAISE : 0);
 
-  let raise = false;
   let head = memory.u32(block + Q_HEAD);
   const lending = lends(memory, device, block);
   /** Descriptors that are not given back before the payload has been copied: those of the first lent packet and whatever comes behind it. */
@@ -76,7 +78,7 @@ export function rxBurst(
   }
   memory.setU32(block + Q_HEAD, head);
   if (kept > 0) memory.setU32(block + Q_LENT, kept);
-  return burst.produced | (raise ? 1 << 16 : 0) | (kept > 0 ? LENT : 0) | (iotlb.missed ? MISS : 0);
+  return burst.produced | (raise ? RAISE : 0) | (kept > 0 ? LENT : 0) | (iotlb.missed ? MISS : 0);
 }
 
 const endsPacket = (d: TxDescriptor): boolean => dtypeOf(d) === DTYPE_DATA && (cmdOf(d) & CMD_EOP) !== 0;
