@@ -8,7 +8,7 @@ import {
 } from './layout';
 import { makeWhole } from './lent';
 import { publish } from './publish';
-import { CMD_L4T, CMD_L4T_TCP, CMD_L4T_UDP, cmdOf, DTYPE_CONTEXT, DTYPE_DONE, dtypeOf, l2Of, l3Of, QW1_RS } from './tx-descriptor';
+import { DTYPE_CONTEXT, DTYPE_DONE, dtypeOf, l2Of, l3Of, QW1_RS } from './tx-descriptor';
 
 /** Bytes of TCP's header as far as its checksum; UDP's comes earlier. */
 const TCP_CHECKSUM_END: u32 = 18;
@@ -19,13 +19,10 @@ export function lends(device: u32, block: u32): bool {
   return load<u32>(device, DEV_LENDS) != 0 && load<u32>(block, Q_BOUNCED) == 0;
 }
 
-/** TCP's or UDP's checksum is to be inserted where it lies in the part of a lent frame that is copied. */
+/** If TCP's or UDP's checksum is to be inserted, it lies in the part of a lent frame that is copied. */
 @inline
 export function hasSumInHead(qw1: u64): bool {
-  const l4t = cmdOf(qw1) & CMD_L4T;
-  const l2 = l2Of(qw1);
-  const l3 = l3Of(qw1);
-  return (l4t == CMD_L4T_TCP || l4t == CMD_L4T_UDP) && l2 >= 14 && l3 >= 20 && l2 + l3 + TCP_CHECKSUM_END <= LENT_HEAD_BYTES;
+  return l2Of(qw1) + l3Of(qw1) + TCP_CHECKSUM_END <= LENT_HEAD_BYTES;
 }
 
 /** Makes the frames of `count` records whole, which are kept, and gives the descriptors back. 1 = one with RS was among them. */
