@@ -32,110 +32,146 @@ const RAISE = 1 << 16;
 const MISS = 1 << 17;
 const LENT = 1 << 18;
 
-/** `signal` writes an eventfd, `clock` tells microseconds; they are arguments so that tests can do without. */
-export function createDatapath(context: LcoreContext, init: IavfDatapathInit, signal: (fd: number) => boolean = signalEventfd, clock?: () => number): PortDatapath {
-  const { i32, u32 } = context;
-  const { device } = init;
-  const kernels = init.kernels === 'ts' ? createTwins(new TwinMemory(context.view, i32)) : kernelsOf(context.memory, init.misses !== undefined);
-  kernels.setStoreOrder(process.arch === 'x64' ? 1 : 0);
+/** A number for every turn, of all lcores: who clears the lock after a thread that has died must not take another's turn for the dead one's. */
+let turn = Math.floor(Math.random() * 2 ** 32) | 0;
 
-  const { wakeUps = { count: 0 } } = context;
-  const interrupts = new RingInterrupts(context, device, (fd) => {
-    wakeUps.count++;
-    return signal(fd);
-  }, clock);
-
-  const raiseRx = (): void => {
-    const kick = u32[(device + DEV_RX_KICK) >>> 2]!;
-    if (kick === 0) return;
-    const pairs = u32[(device + DEV_QUEUE_PAIRS) >>> 2]!;
-    const blocks = u32[(device + DEV_RX_BLOCKS) >>> 2]!;
-    for (let queue = 0; queue < pairs; queue++) {
-      const block = blocks + queue * Q_BYTES;
-      if ((kick & (1 << queue)) !== 0 && u32[(block + Q_BOUNCED) >>> 2] === 0) interrupts.raise(block);
-    }
-  };
-
-  const room = new RxRoom(context, device);
-
-  const lock = (device + DEV_TX_LOCK) >>> 2;
-  const shared = init.shared ?? false;
+/** A class, though there is but one of it: closures would be an object for each method of each card, and with many cards none of them is near. */
+class IavfDatapath implements PortDatapath {
+  readonly #kernels: Kernels;
+  readonly #device: number;
+  readonly #i32: Int32Array;
+  readonly #u32: Uint32Array;
+  readonly #interrupts: RingInterrupts;
+  readonly #misses: RingMisses | undefined;
+  readonly #room: RxRoom;
+  /** Several lcores send to the guest. */
+  readonly #shared: boolean;
   /** The last burst to the guest found another lcore at it. */
-  let busy = false;
+  #busy = false;
+  /** The frames of the burst in hand are lent. */
+  #lent = false;
 
-  const misses = init.misses === undefined ? undefined : new RingMisses(context, kernels, device, init.misses);
+  constructor(context: LcoreContext, init: IavfDatapathInit, kernels: Kernels, interrupts: RingInterrupts) {
+    this.#kernels = kernels;
+    this.#device = init.device;
+    this.#i32 = context.i32;
+    this.#u32 = context.u32;
+    this.#interrupts = interrupts;
+    this.#misses = init.misses === undefined ? undefined : new RingMisses(context, kernels, init.device, init.misses);
+    this.#room = new RxRoom(context, init.device);
+    this.#shared = init.shared ?? false;
+  }
 
-  /** A number for every turn, of all lcores: who clears the lock after a thread that has died must not take another's turn for the dead one's. */
-  let turn = Math.floor(Math.random() * 2 ** 32) | 0;
-  const tryLock = (): boolean => {
+  prefetch(queue: number): boolean {
+    return this.#kernels.prefetch(this.#device, queue) !== 0;
+  }
+
+  /** A miss ends the burst; its answer is there in some later loop, and other queues have their turn meanwhile. */
+  rxBurst(queue: number, burst: Burst, max: number): number {
+    const misses = this.#misses;
+    if (misses !== undefined && misses.mustWait(queue)) return 0;
+    const limit = max < burst.capacity ? max : burst.capacity;
+    const result = this.#kernels.rxBurst(this.#device, queue, burst.records, limit, burst.arena, burst.arenaBytes);
+    // First: whatever fails below, it has to be taken back.
+    this.#lent = (result & LENT) !== 0;
+    misses?.heeded(queue);
+    if ((result & RAISE) !== 0) this.#putOff(queue);
+    if ((result & MISS) !== 0) misses!.askForTx(queue);
+    return result & COUNT_MASK;
+  }
+
+  takeBack(queue: number, burst: Burst, count: number): void {
+    if (!this.#lent) return;
+    this.#lent = false;
+    if (this.#kernels.takeBack(this.#device, queue, burst.records, count) !== 0) this.#putOff(queue);
+  }
+
+  #putOff(queue: number): void {
+    this.#interrupts.putOff(this.#u32[(this.#device + DEV_TX_BLOCKS) >>> 2]! + queue * Q_BYTES);
+  }
+
+  /**
+   * Every frame is taken, whatever `queue` says: the guest's queue follows from RSS, and what it cannot take is its discard. Only
+   * where a buffer has to be brought in, and that takes longer than a moment, the rest is not; nor is anything while another lcore
+   * fills the guest's rings.
+   */
+  txBurst(_queue: number, burst: Burst, count: number): number {
+    if (!this.#shared) return this.#fill(burst, count);
+    this.#busy = !this.#tryLock();
+    if (this.#busy) return 0;
+    const mine = turn;
+    try {
+      return this.#fill(burst, count);
+    } finally {
+      // Guest memory that has gone ends the stream with an error, not the lcore.
+      Atomics.compareExchange(this.#i32, (this.#device + DEV_TX_LOCK) >>> 2, mine, 0);
+    }
+  }
+
+  #tryLock(): boolean {
     turn = (turn + 1) | 0;
     if (turn === 0) turn = 1;
     for (let tries = 0; tries < TX_LOCK_SPINS; tries++) {
-      if (Atomics.compareExchange(i32, lock, 0, turn) === 0) return true;
+      if (Atomics.compareExchange(this.#i32, (this.#device + DEV_TX_LOCK) >>> 2, 0, turn) === 0) return true;
     }
     return false;
-  };
-
-  /** The frames of the burst in hand are lent. */
-  let lent = false;
+  }
 
   /** Whoever calls this is the only one. */
-  const fill = (burst: Burst, count: number): number => {
+  #fill(burst: Burst, count: number): number {
+    const misses = this.#misses;
     let taken = 0;
     let missedAt = 0;
     for (;;) {
       if (misses !== undefined && misses.mustWaitToSend()) return taken;
-      const result = kernels.txBurst(device, burst.records + taken * FRAME_RECORD_BYTES, count - taken);
+      const result = this.#kernels.txBurst(this.#device, burst.records + taken * FRAME_RECORD_BYTES, count - taken);
       misses?.heededToSend();
       taken += result & COUNT_MASK;
-      raiseRx();
+      this.#raiseRx();
       if ((result & MISS) === 0) return taken;
       misses!.askForRx();
       const now = performance.now();
       if (missedAt === 0) missedAt = now;
       if (!misses!.waitToSend(missedAt + MISS_PATIENCE_MS - now)) return taken;
     }
-  };
+  }
 
-  return {
-    prefetch: (queue: number): boolean => kernels.prefetch(device, queue) !== 0,
-    /** A miss ends the burst; its answer is there in some later loop, and other queues have their turn meanwhile. */
-    rxBurst(queue: number, burst: Burst, max: number): number {
-      if (misses !== undefined && misses.mustWait(queue)) return 0;
-      const limit = max < burst.capacity ? max : burst.capacity;
-      const result = kernels.rxBurst(device, queue, burst.records, limit, burst.arena, burst.arenaBytes);
-      // First: whatever fails below, it has to be taken back.
-      lent = (result & LENT) !== 0;
-      misses?.heeded(queue);
-      if ((result & RAISE) !== 0) interrupts.putOff(u32[(device + DEV_TX_BLOCKS) >>> 2]! + queue * Q_BYTES);
-      if ((result & MISS) !== 0) misses!.askForTx(queue);
-      return result & COUNT_MASK;
-    },
-    takeBack(queue: number, burst: Burst, count: number): void {
-      if (!lent) return;
-      lent = false;
-      if (kernels.takeBack(device, queue, burst.records, count) !== 0) interrupts.putOff(u32[(device + DEV_TX_BLOCKS) >>> 2]! + queue * Q_BYTES);
-    },
-    /**
-     * Every frame is taken, whatever `queue` says: the guest's queue follows from RSS, and what it cannot take is its discard. Only
-     * where a buffer has to be brought in, and that takes longer than a moment, the rest is not; nor is anything while another lcore
-     * fills the guest's rings.
-     */
-    txBurst(_queue: number, burst: Burst, count: number): number {
-      if (!shared) return fill(burst, count);
-      busy = !tryLock();
-      if (busy) return 0;
-      try {
-        return fill(burst, count);
-      } finally {
-        // Guest memory that has gone ends the stream with an error, not the lcore.
-        Atomics.compareExchange(i32, lock, turn, 0);
-      }
-    },
-    holding: () => busy || u32[(device + DEV_PAUSED) >>> 2] === PAUSED_FOR_NOW || (misses !== undefined && misses.sendPending) || room.isAwaited(),
-    tick: () => interrupts.tick(),
-    close: () => { interrupts.close(); },
-  };
+  #raiseRx(): void {
+    const u32 = this.#u32;
+    const device = this.#device;
+    const kick = u32[(device + DEV_RX_KICK) >>> 2]!;
+    if (kick === 0) return;
+    const pairs = u32[(device + DEV_QUEUE_PAIRS) >>> 2]!;
+    const blocks = u32[(device + DEV_RX_BLOCKS) >>> 2]!;
+    for (let queue = 0; queue < pairs; queue++) {
+      const block = blocks + queue * Q_BYTES;
+      if ((kick & (1 << queue)) !== 0 && u32[(block + Q_BOUNCED) >>> 2] === 0) this.#interrupts.raise(block);
+    }
+  }
+
+  holding(): boolean {
+    return this.#busy || this.#u32[(this.#device + DEV_PAUSED) >>> 2] === PAUSED_FOR_NOW || (this.#misses !== undefined && this.#misses.sendPending) || this.#room.isAwaited();
+  }
+
+  tick(): number {
+    return this.#interrupts.tick();
+  }
+
+  close(): void {
+    this.#interrupts.close();
+  }
+}
+
+/** `signal` writes an eventfd, `clock` tells microseconds; they are arguments so that tests can do without. */
+export function createDatapath(context: LcoreContext, init: IavfDatapathInit, signal: (fd: number) => boolean = signalEventfd, clock?: () => number): PortDatapath {
+  const kernels = init.kernels === 'ts' ? createTwins(new TwinMemory(context.view, context.i32)) : kernelsOf(context.memory, init.misses !== undefined);
+  kernels.setStoreOrder(process.arch === 'x64' ? 1 : 0);
+  const { wakeUps = { count: 0 } } = context;
+  const interrupts = new RingInterrupts(context, init.device, (fd) => {
+    wakeUps.count++;
+    return signal(fd);
+  }, clock);
+  return new IavfDatapath(context, init, kernels, interrupts);
 }
 
 /** One instance for all cards of an lcore: calls of a function that is always the same are five times as cheap, and so is the memory. */

@@ -34,15 +34,50 @@ export function toeplitzTable(key: Uint8Array, table: Uint32Array): void {
   }
 }
 
+/** Of the windows that have one. */
+const defaultTables = new WeakMap<Window, { readonly epoch: number; readonly offset: number; users: number }>();
+
+/** The table of the default key, one for all cards of the window: a hash reads twelve cache lines of it, and so those are near. */
+class DefaultTable implements Disposable {
+  readonly offset: number;
+  readonly #window: Window;
+
+  constructor(window: Window) {
+    this.#window = window;
+    let table = defaultTables.get(window);
+    if (table?.epoch !== window.epoch || table.users === 0) {
+      table = { epoch: window.epoch, offset: window.alloc(RSS_TABLE_BYTES), users: 0 };
+      toeplitzTable(DEFAULT_RSS_KEY, window.u32.subarray(table.offset >>> 2, (table.offset + RSS_TABLE_BYTES) >>> 2));
+      defaultTables.set(window, table);
+    }
+    table.users++;
+    this.offset = table.offset;
+  }
+
+  /** Once. */
+  [Symbol.dispose](): void {
+    const table = defaultTables.get(this.#window)!;
+    if (--table.users === 0) this.#window.free(table.offset);
+  }
+}
+
 export class Rss implements Disposable {
   readonly #window: Window;
   readonly #device: number;
+  readonly #default: DefaultTable;
+  /** Of the guest's key. */
   readonly #table: PublishedTable;
 
   constructor(window: Window, device: number) {
     this.#window = window;
     this.#device = device;
-    this.#table = new PublishedTable(window, device + DEV_RSS_TABLE, RSS_TABLE_BYTES);
+    this.#default = new DefaultTable(window);
+    try {
+      this.#table = new PublishedTable(window, device + DEV_RSS_TABLE, RSS_TABLE_BYTES);
+    } catch (error) {
+      this.#default[Symbol.dispose]();
+      throw error;
+    }
   }
 
   /** `key` has RSS_KEY_BYTES. Await the quiescence before the next `setKey`. */
@@ -67,12 +102,13 @@ export class Rss implements Disposable {
 
   /** What is in force until a driver says otherwise. Only while the lcores are quiescent. */
   setDefaults(queues: number): void {
-    this.setKey(DEFAULT_RSS_KEY);
+    Atomics.store(this.#window.u32, (this.#device + DEV_RSS_TABLE) >>> 2, this.#default.offset);
     this.setLut(Uint8Array.from({ length: RSS_LUT_ENTRIES }, (_, i) => i % queues), queues);
     this.setHena(DEFAULT_HENA);
   }
 
   [Symbol.dispose](): void {
     this.#table[Symbol.dispose]();
+    this.#default[Symbol.dispose]();
   }
 }

@@ -1,7 +1,7 @@
 import { Window } from '@emudev/dma';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { DEV_BYTES, DEV_RSS_TABLE, RSS_INPUT_BYTES } from '../src/layout.ts';
+import { DEV_BYTES, DEV_RSS_TABLE, RSS_INPUT_BYTES, RSS_TABLE_BYTES } from '../src/layout.ts';
 import { DEFAULT_RSS_KEY, Rss, toeplitzTable } from '../src/rss.ts';
 
 const hash = (table: Uint32Array, input: Uint8Array): number => input.reduce((h, byte, i) => (h ^ table[i * 256 + byte]!) >>> 0, 0);
@@ -42,6 +42,31 @@ describe('Toeplitz table', () => {
       }),
       { numRuns: 60 },
     );
+  });
+
+  it('of the default key is one for all cards, until a guest has a key of its own', () => {
+    using window = Window.open();
+    const before = window.allocatedBytes;
+    const devices = [0, 1].map(() => window.alloc(DEV_BYTES));
+    const tableOf = (device: number): number => window.u32[(device + DEV_RSS_TABLE) >>> 2]!;
+    const [first, second] = devices.map((device) => new Rss(window, device)) as [Rss, Rss];
+    first.setDefaults(1);
+    second.setDefaults(4);
+    const shared = tableOf(devices[0]!);
+    expect(tableOf(devices[1]!)).toBe(shared);
+    const bytes = window.u8.slice(shared, shared + RSS_TABLE_BYTES);
+    first.setKey(new Uint8Array(52).fill(1));
+    expect(tableOf(devices[0]!)).not.toBe(shared);
+    expect(tableOf(devices[1]!)).toBe(shared);
+    first[Symbol.dispose]();
+    expect(window.u8.slice(shared, shared + RSS_TABLE_BYTES)).toEqual(bytes);
+    second[Symbol.dispose]();
+    const third = new Rss(window, devices[0]!);
+    third.setDefaults(1);
+    expect(window.u8.slice(tableOf(devices[0]!), tableOf(devices[0]!) + RSS_TABLE_BYTES)).toEqual(bytes);
+    third[Symbol.dispose]();
+    for (const device of devices) window.free(device);
+    expect(window.allocatedBytes).toBe(before);
   });
 
   it('is replaced, never rewritten under a burst', () => {
