@@ -1,6 +1,6 @@
-/** Kernels that only ask for cache lines: they change nothing, wherever the guest's words point. */
+/** Kernels that ask for cache lines ahead of time: they change nothing that anybody sees, wherever the guest's words point. */
 import { describe, expect, it } from 'vitest';
-import { DEV_BYTES, DEV_PAUSED, DEV_SCRATCH, MAX_RX_BUFFERS, Q_ENABLED, Q_HEAD, Q_RING, Q_RX_ADDRESSES, Q_TSO_TOTAL } from '../src/layout.ts';
+import { DEV_BYTES, DEV_PAUSED, DEV_SCRATCH, MAX_RX_BUFFERS, Q_ENABLED, Q_FAULT, Q_HEAD, Q_RING, Q_RX_ADDRESSES, Q_TSO_TOTAL, QFAULT_BUFFER, QFAULT_NONE } from '../src/layout.ts';
 import { implementations } from './both-ways.ts';
 import { frameOf, MAC } from './frames.ts';
 import { CHUNK_IOVA, GUEST, READ, Rig, RIG_BYTES, WRITE } from './rig.ts';
@@ -54,6 +54,35 @@ describe('prefetch tells whether rxBurst has something to do', () => {
     expect(wasm.prefetch(rig.device, 1)).toBe(0);
     rig.set(rig.device + DEV_PAUSED, 1);
     expect(wasm.prefetch(rig.device, 0)).toBe(0);
+  });
+});
+
+describe('prefetch takes lines of posted Rx descriptors by a store that says nothing', () => {
+  it.each([
+    ['as many as frames wait', 5, 6, 40, QFAULT_NONE, [5, 9]],
+    ['no more than are posted', 5, 30, 7, QFAULT_NONE, [5]],
+    ['those of four lines', 5, 30, 40, QFAULT_NONE, [5, 9, 13, 17]],
+    ['not over the end of the ring', RING - 5, 30, 40, QFAULT_NONE, [RING - 5, RING - 1]],
+    ['none where none is posted', 5, 30, 5, QFAULT_NONE, []],
+    ['none of a tail that is a fault', 5, 30, RING, QFAULT_NONE, []],
+    ['none of a ring that has a fault', 5, 30, 40, QFAULT_BUFFER, []],
+  ])('%s', (_, head, waiting, tail, fault, taken) => {
+    rig.reset();
+    rig.mapGuest();
+    rig.enableTx(0, { length: RING });
+    rig.enableRx(0, { length: RING, short: true });
+    for (let n = 0; n < RING; n++) {
+      rig.set64(rig.rxDescriptor(0, n), CHUNK_IOVA + BigInt(n));
+      rig.set64(rig.rxDescriptor(0, n) + 8, 0x77n << 32n);
+    }
+    rig.setTail(rig.txBlock(0), waiting);
+    rig.set(rig.rxBlock(0) + Q_HEAD, head);
+    rig.set(rig.rxBlock(0) + Q_FAULT, fault);
+    rig.setTail(rig.rxBlock(0), tail);
+    expect(wasm.prefetch(rig.device, 0)).toBe(1);
+    const slots = Array.from({ length: RING }, (_slot, n) => n);
+    expect(slots.map((n) => rig.get64(rig.rxDescriptor(0, n)))).toEqual(slots.map((n) => CHUNK_IOVA + BigInt(n)));
+    expect(slots.filter((n) => rig.get64(rig.rxDescriptor(0, n) + 8) === 0n)).toEqual(taken);
   });
 });
 
