@@ -19,7 +19,7 @@ import { copyToGuest, forgetMiss, isMapped, lookAhead, missed, span, translate, 
 import { makeEntryWhole } from './lent';
 import { publish } from './publish';
 import { DD, describe, EOP, L2TAG1P, PTYPE_SHIFT, UMBCAST_MASK, UMBCAST_SHIFT } from './rx-describe';
-import { piecesBytes, piecesFetched, piecesHead, placePieces } from './rx-pieces';
+import { piecesBytes, piecesHead, placePieces } from './rx-pieces';
 import { clearRest, LENGTH_SHIFT, LINE_BYTES, LONG_SHIFT, shiftOf, SHORT_SHIFT, writeBack } from './rx-write-back';
 import { add, countCast, increment } from './statistics';
 import { copyVerified, lateVerdict } from './verify';
@@ -117,9 +117,7 @@ function deliver(device: u32, queue: u32, records: u32, at: u32, end: u32): bool
         at += packets;
         if (at == end) break;
       }
-      if (isLarge) {
-        fetched = piecesFetched;
-      } else if (plainFetched) {
+      if (!isLarge && plainFetched) {
         store<u64>(block, plainAddress, Q_RX_ADDRESSES);
         fetched = 1;
       }
