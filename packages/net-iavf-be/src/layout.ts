@@ -38,9 +38,8 @@ export const SCRATCH_SEED = 24; // u64: the sum of what else that checksum cover
 /** Of SCRATCH_SUM_FROM: the frame is lent. */
 export const SCRATCH_LENT: number = 1 << 30;
 export const SCRATCH_DISCARD = 0x100;
-export const SCRATCH_TOUCHED: number = DEV_SCRATCH + SCRATCH_ENTRIES * SCRATCH_ENTRY_BYTES; // u32: where reads go that only fill the cache
 /** Buffers of the run in hand that page tables have been asked for already, in the order of their descriptors. */
-export const SCRATCH_AHEAD: number = SCRATCH_TOUCHED + 64;
+export const SCRATCH_AHEAD: number = DEV_SCRATCH + SCRATCH_ENTRIES * SCRATCH_ENTRY_BYTES;
 export const AHEAD_ENTRIES = 64;
 export const AHEAD_ENTRY_BYTES = 16;
 export const AHEAD_PAGE = 8; // u32: window offset of the page, behind the u64 IOVA

@@ -12,6 +12,7 @@ import {
   TX_DESCRIPTOR_BYTES, TX_L2TAG1_SHIFT, TX_LENGTH_SHIFT, TX_OFFSET_SHIFT,
 } from './layout';
 import { publish } from './publish';
+import { LINE_BYTES } from './rx';
 
 /** Takes back the descriptors the device has completed. Only the oldest RS descriptor is looked at: completions come in order. */
 function reclaim(q: u32, ring: u32, length: u32): void {
@@ -32,6 +33,18 @@ function reclaim(q: u32, ring: u32, length: u32): void {
 @inline
 function freeSlots(head: u32, clean: u32, length: u32): u32 {
   return (clean > head ? clean - head : clean + length - head) - 1;
+}
+
+/**
+ * Has the lines of `count` free descriptors from `head` on brought in for writing, all at once, by writing what is there: the device has read
+ * them last, and what fills the ring, frame by frame, would wait for one after the other.
+ */
+@inline
+function takeLines(ring: u32, length: u32, head: u32, count: u32): void {
+  for (let n: u32 = 0; n < count; n += LINE_BYTES / TX_DESCRIPTOR_BYTES) {
+    const descriptor = ring + (head + n < length ? head + n : head + n - length) * TX_DESCRIPTOR_BYTES;
+    store<u64>(descriptor, load<u64>(descriptor));
+  }
 }
 
 /** CMD and OFFSET of a frame with offloads, in place in qword 1; all ones: the header lengths cannot be said in a descriptor. */
@@ -195,6 +208,7 @@ export function txBurst(q: u32, records: u32, count: u32): u32 {
     free = freeSlots(head, load<u32>(q + Q_TAIL), length);
     reclaimed = true;
   }
+  takeLines(ring, length, head, min<u32>(count, free));
 
   // Frames come out of one queue: if the first lies in the pool that the partner has, most do, and otherwise none
   const isForeign = count != 0 && load<u32>(records + FRAME_DATA) - buffers >= poolBytes;

@@ -5,13 +5,13 @@
  *
  * Two passes over each chunk of the burst: `describe` looks at the frames only, this file at the rings only. So a run of frames
  * for one queue keeps the ring's state in locals, and the descriptors' cache lines, which the guest's processor has written last,
- * are asked for all at once instead of one after the other.
+ * are brought in all at once instead of one after the other.
  */
 import {
   DEV_IOTLB, DEV_PAUSED, DEV_RX_BLOCKS, DEV_RX_KICK, DEV_SCRATCH, DEV_STATS, DEVS_RX_NO_QUEUE, DEVS_RX_OVERSIZE, FRAME_LENGTH, FRAME_RECORD_BYTES,
   IOTLB_WRITE, MAX_RX_BUFFERS, PADDED_FRAME_BYTES, Q_BAD_BUFFERS, Q_BUFFER, Q_BYTES, Q_DOORBELL, Q_ENABLED, Q_FAULT, Q_HEAD, Q_LENGTH,
   Q_MAX_PACKET, Q_RING, Q_RX_ADDRESSES, Q_STATS, QFAULT_BUFFER, QFAULT_TAIL, QS_BYTES, QS_DISCARDS, QS_ERRORS, QS_PACKETS, QS_UNICAST,
-  RX_BAD_BUFFER_LIMIT, SCRATCH_DISCARD, SCRATCH_ENTRIES, SCRATCH_ENTRY_BYTES, SCRATCH_QUEUE, SCRATCH_QW0, SCRATCH_STATUS, SCRATCH_SUM_FROM, SCRATCH_TOUCHED,
+  RX_BAD_BUFFER_LIMIT, SCRATCH_DISCARD, SCRATCH_ENTRIES, SCRATCH_ENTRY_BYTES, SCRATCH_QUEUE, SCRATCH_QW0, SCRATCH_STATUS, SCRATCH_SUM_FROM,
 } from './layout';
 import { copyFrame } from '../../../../tools/kernels/src/kernels/copy';
 import { UNICAST } from './filter';
@@ -91,8 +91,11 @@ function deliver(device: u32, queue: u32, records: u32, at: u32, end: u32): bool
   const tail = atomic.load<u32>(load<u32>(block, Q_DOORBELL)); // GUEST: any value
   let head = load<u32>(block, Q_HEAD);
   let available = tail >= head ? tail - head : tail + ringLength - head;
-  touch(device, ring, ringLength, head, end - at, shift);
-  if (tail < ringLength && available != 0) lookAhead(device, ring, ringLength, head, min<u32>(end - at, available), shift);
+  if (tail < ringLength && available != 0) {
+    const count = min<u32>(end - at, available);
+    takeLines(ring, ringLength, head, count, shift);
+    lookAhead(device, ring, ringLength, head, count, shift);
+  }
 
   const limit = min<u32>(buffer, maxPacket - FCS_BYTES);
   let written = false;
@@ -220,12 +223,17 @@ function placeRun(shift: u32, entry: u32, record: u32, count: u32, descriptor: u
   return (record - first) / FRAME_RECORD_BYTES;
 }
 
-/** Asks for the lines of `count` descriptors from `head` on. What is read is not used: every field is fetched when its turn comes. */
+/**
+ * Has the lines of `count` posted descriptors from `head` on brought in for writing, all at once, by writing what is there. After a mere
+ * read each would be waited for again when it is written back, and with it everything written meanwhile. GUEST: the descriptors are ours;
+ * who changes one nonetheless may find it as it was.
+ */
 @inline
-function touch(device: u32, ring: u32, ringLength: u32, head: u32, count: u32, shift: u32): void {
-  let sum: u32 = 0;
-  for (let n: u32 = 0; n < count; n += LINE_BYTES >> shift) sum += load<u32>(ring + (wrap(head + n, ringLength) << shift));
-  store<u32>(device, sum, SCRATCH_TOUCHED); // so that no compiler leaves the loads out
+function takeLines(ring: u32, ringLength: u32, head: u32, count: u32, shift: u32): void {
+  for (let n: u32 = 0; n < count; n += LINE_BYTES >> shift) {
+    const descriptor = ring + (wrap(head + n, ringLength) << shift);
+    store<u64>(descriptor, load<u64>(descriptor));
+  }
 }
 
 /**
