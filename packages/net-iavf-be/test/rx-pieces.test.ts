@@ -1,6 +1,6 @@
 /** Runs of frames for several Rx buffers: what ends a run, and that whatever ends it is dealt with all the same. */
 import { beforeEach, describe, expect, it } from 'vitest';
-import { Q_HEAD, QS_BYTES, QS_DISCARDS, QS_ERRORS, QS_PACKETS, QS_UNICAST } from '../src/layout.ts';
+import { DEVS_RX_OVERSIZE, Q_HEAD, Q_MAX_PACKET, QS_BYTES, QS_DISCARDS, QS_ERRORS, QS_PACKETS, QS_UNICAST } from '../src/layout.ts';
 import { implementations } from './both-ways.ts';
 import { frameOf, MAC } from './frames.ts';
 import { CHUNK_IOVA, GUEST, Rig, WRITE } from './rig.ts';
@@ -93,9 +93,16 @@ describe.each(['wasm', 'twins'] as const)('%s', (which) => {
     });
 
     it('a frame that needs six is discarded among others', () => {
-      deliver(sent(0, 700), sent(1, 1281), sent(2, 700));
+      deliver(sent(0, 700), sent(1, 1300), sent(2, 700));
       expect(received(3).bytes.equals(sent(2, 700))).toBe(true);
       expect([head(), stat(QS_PACKETS), stat(QS_DISCARDS)]).toEqual([6, 2, 1]);
+    });
+
+    it('a frame that is longer than the queue takes is discarded among others', () => {
+      rig.set(rig.rxBlock(0) + Q_MAX_PACKET, 704);
+      deliver(sent(0, 700), sent(1, 701), sent(2, 700));
+      expect(received(3).bytes.equals(sent(2, 700))).toBe(true);
+      expect([head(), stat(QS_PACKETS), rig.deviceStat(DEVS_RX_OVERSIZE)]).toEqual([6, 2, 1]);
     });
 
     it.each([

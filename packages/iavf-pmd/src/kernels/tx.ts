@@ -1,6 +1,6 @@
 // Transmit: frame records become iavf Tx descriptors. The record is free when the burst returns, so the slot must own the bytes: a
 // frame that lies in a buffer of the Rx queue it comes from comes with that buffer, in exchange for the slot's own; others are copied.
-import { copy } from '../../../../tools/kernels/src/kernels/copy';
+import { copy, copyInline } from '../../../../tools/kernels/src/kernels/copy';
 import { addCounter } from './counter';
 import {
   FRAME_DATA, FRAME_FLAGS, FRAME_IPV6, FRAME_L2_LENGTH, FRAME_L3_LENGTH, FRAME_L4_LENGTH, FRAME_L4_SCTP, FRAME_L4_TCP, FRAME_L4_UDP,
@@ -161,29 +161,36 @@ function sendHeld(q: u32, ring: u32, length: u32, head: u32, count: u32, record:
 
 /** As `sendHeld`, frames that lie elsewhere: each is copied to the slot's own buffer. */
 function sendCopied(q: u32, ring: u32, length: u32, head: u32, count: u32, record: u32, limit: u32): u32 {
-  const slots = load<u32>(q + Q_SLOTS);
   const buffers = load<u32>(q + Q_BUFFERS);
   const iova = load<u64>(q + Q_IOVA);
+  // As far as the end of the ring: the frame behind it goes the way of any frame
   const first = record;
-  const end = record + count * FRAME_RECORD_BYTES;
+  const last = record + min<u32>(count, length - head) * FRAME_RECORD_BYTES;
   let bytes: u32 = 0;
-  while (record < end) {
-    const word = load<u64>(record);
-    const size = <u32>(word >> 32);
-    if ((load<u32>(record + FRAME_FLAGS) & FRAME_TX_MASK) != 0 || size - MIN_TX_FRAME_BYTES > limit) break;
-    const start = load<u32>(slots + head * 4);
-    copy(buffers + start, <u32>word, size);
+  // Pointers move on before they are used: the result of an addition is an address as it is
+  let descriptor = ring + head * TX_DESCRIPTOR_BYTES - TX_DESCRIPTOR_BYTES;
+  let slot = load<u32>(q + Q_SLOTS) + head * 4 - 4;
+  record -= FRAME_RECORD_BYTES;
+  while (true) {
+    record += FRAME_RECORD_BYTES;
+    if (record == last) break;
+    descriptor += TX_DESCRIPTOR_BYTES;
+    slot += 4;
+    const size = load<u32>(record, FRAME_LENGTH);
+    if ((load<u32>(record, FRAME_FLAGS) & FRAME_TX_MASK) != 0 || size - MIN_TX_FRAME_BYTES > limit) break;
+    const start = load<u32>(slot);
+    copyInline(buffers + start, load<u32>(record, FRAME_DATA), size);
     v128.store(
-      ring + head * TX_DESCRIPTOR_BYTES,
+      descriptor,
       i64x2.replace_lane(i64x2.splat(iova + start), 1, (<u64>(TXC_ICRC | TXC_EOP) << TX_CMD_SHIFT) | (<u64>size << TX_LENGTH_SHIFT)),
     );
     bytes += size;
-    if (++head == length) head = 0;
-    record += FRAME_RECORD_BYTES;
   }
-  runHead = head;
+  const sent = (record - first) / FRAME_RECORD_BYTES;
+  head += sent;
+  runHead = head == length ? 0 : head;
   runBytes = bytes;
-  return (record - first) / FRAME_RECORD_BYTES;
+  return sent;
 }
 
 export function txBurst(q: u32, records: u32, count: u32): u32 {

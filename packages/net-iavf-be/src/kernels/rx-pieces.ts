@@ -2,7 +2,7 @@
 import {
   CHUNK_BYTES, FRAME_LENGTH, FRAME_RECORD_BYTES, MAX_RX_BUFFERS, Q_RX_ADDRESSES, SCRATCH_ENTRY_BYTES, SCRATCH_QW0, SCRATCH_STATUS, SCRATCH_SUM_FROM,
 } from './layout';
-import { copyFrame, copyPart, MIN_COPY_FRAME_BYTES, MIN_COPY_PART_BYTES } from '../../../../tools/kernels/src/kernels/copy';
+import { copyFrame, copyPart, MIN_COPY_FRAME_BYTES, MIN_COPY_INLINE_BYTES } from '../../../../tools/kernels/src/kernels/copy';
 import { isWholeChunk, span, translate } from './iotlb';
 import { makeEntryWhole } from './lent';
 import { DD, L2TAG1P, PTYPE_SHIFT, UMBCAST_MASK } from './rx-describe';
@@ -80,7 +80,7 @@ function placeRun(shift: u32, block: u32, entry: u32, record: u32, count: u32, d
       }
       // All buffers must be good before the first byte is written: a frame is delivered whole or not at all
       part = min<u32>(left, buffer);
-      if (part < MIN_COPY_PART_BYTES) {
+      if (part < MIN_COPY_INLINE_BYTES) {
         part = 0;
         break;
       }

@@ -3,7 +3,7 @@
  * are compiled once for packets to send as they are and once for those with a checksum to insert.
  */
 import { CHUNK_BYTES, FRAME_RECORD_BYTES, PADDED_FRAME_BYTES, Q_STAGE, STAGE_CRC_TABLE, STAGE_DESCRIPTORS } from './layout';
-import { copyPart, MIN_COPY_PART_BYTES } from '../../../../tools/kernels/src/kernels/copy';
+import { copyPart, MIN_COPY_INLINE_BYTES } from '../../../../tools/kernels/src/kernels/copy';
 import { forgetMiss, isWholeChunk, span, translate } from './iotlb';
 import { publish } from './publish';
 import { writeRecord } from './record';
@@ -136,12 +136,12 @@ function takeRun(
       bytes = sizeOf(load<u64>(part, 8));
       iova = load<u64>(part);
       const within = iova - start;
-      if (bytes < MIN_COPY_PART_BYTES || within > <u64>size || <u32>within + bytes > size) break;
+      if (bytes < MIN_COPY_INLINE_BYTES || within > <u64>size || <u32>within + bytes > size) break;
       copyPart(to, base + <u32>within, bytes);
       to += bytes;
       part += 16;
     }
-    if (bytes < MIN_COPY_PART_BYTES) break;
+    if (bytes < MIN_COPY_INLINE_BYTES) break;
     base = translate(iova);
     if (base == 0 || span < bytes) {
       forgetMiss();

@@ -49,18 +49,12 @@ export function copyBlock(to: u32, from: u32): void {
   v128.store(to, d, 48);
 }
 
-export const MIN_COPY_PART_BYTES: u32 = 16;
-/** From here on it pays to store on even addresses: a store that spans two lines takes two turns. */
-const ALIGN_FROM_BYTES: u32 = 128;
+export const MIN_COPY_INLINE_BYTES: u32 = 16;
 
-/** As `copy`, for MIN_COPY_PART_BYTES and more: part of a frame, to where the one before it has ended. No call, which a loop would pay for. */
+/** As `copy`, for MIN_COPY_INLINE_BYTES and more: no call, which a loop would pay for. */
 @inline
-export function copyPart(to: u32, from: u32, bytes: u32): void {
-  if (bytes >= ALIGN_FROM_BYTES) {
-    const skipped = 16 - (to & 15);
-    v128.store(to, v128.load(from));
-    copyFrame(to + skipped, from + skipped, bytes - skipped);
-  } else if (bytes >= MIN_COPY_FRAME_BYTES) {
+export function copyInline(to: u32, from: u32, bytes: u32): void {
+  if (bytes >= MIN_COPY_FRAME_BYTES) {
     copyFrame(to, from, bytes);
   } else {
     const last = bytes - 16;
@@ -70,6 +64,21 @@ export function copyPart(to: u32, from: u32, bytes: u32): void {
     v128.store(to, a);
     v128.store(to + (last & 16), b);
     v128.store(to + last, c);
+  }
+}
+
+/** From here on it pays to store on even addresses: a store that spans two lines takes two turns. */
+const ALIGN_FROM_BYTES: u32 = 128;
+
+/** As `copyInline`, part of a frame to where the one before it has ended. */
+@inline
+export function copyPart(to: u32, from: u32, bytes: u32): void {
+  if (bytes >= ALIGN_FROM_BYTES) {
+    const skipped = 16 - (to & 15);
+    v128.store(to, v128.load(from));
+    copyFrame(to + skipped, from + skipped, bytes - skipped);
+  } else {
+    copyInline(to, from, bytes);
   }
 }
 
