@@ -1,7 +1,7 @@
 /** Frames whose payload is copied straight from the sender's memory: what a hostile or busy guest can do between the two copies. */
 import { MISS_CELL_BYTES } from '@emudev/dma';
 import type { LcoreContext } from '@emudev/ethdev';
-import { FRAME_LENT, FRAME_TX_L4_CSUM } from '@emudev/ethdev';
+import { FRAME_L4_TCP, FRAME_LENT, FRAME_TX_L4_CSUM } from '@emudev/ethdev';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { createDatapath } from '../src/datapath.ts';
 import { DEV_LENDS, DEV_PAUSED, PAUSED_AWAY, PAUSED_FOR_NOW, Q_BOUNCED, Q_HEAD, Q_LENT, QS_DISCARDS, QS_PACKETS } from '../src/layout.ts';
@@ -326,6 +326,18 @@ describe.each(['wasm', 'ts'] as const)('%s', (kernels) => {
       datapath.txBurst(0, rig.burst, 1);
       expect(received(0).readUInt16BE(field)).toBe(onWire);
       expect(statusOf(0) & (L3L4P | L4E)).toBe(L3L4P);
+    });
+
+    it('lends none to a peer that inserts them itself', () => {
+      rig.setPeerCaps(FRAME_TX_L4_CSUM);
+      post(large.bytes);
+      postUndone({});
+      postUndone({});
+      expect(datapath.rxBurst(0, rig.burst, 32)).toBe(3);
+      const left = FRAME_TX_L4_CSUM | FRAME_L4_TCP;
+      expect([0, 1, 2].map((n) => rig.frameFlags(n))).toEqual([FRAME_LENT, left, left]);
+      datapath.takeBack!(0, rig.burst, 0);
+      expect([0, 1, 2].map(isDone)).toEqual([true, true, true]);
     });
 
     it('leaves those of IPv4 alone unless it is asked for them', () => {
