@@ -1,6 +1,6 @@
 /** Runs of frames for several Rx buffers: what ends a run, and that whatever ends it is dealt with all the same. */
 import { beforeEach, describe, expect, it } from 'vitest';
-import { DEVS_RX_OVERSIZE, Q_HEAD, Q_MAX_PACKET, QS_BYTES, QS_DISCARDS, QS_ERRORS, QS_PACKETS, QS_UNICAST } from '../src/layout.ts';
+import { DEVS_RX_OVERSIZE, Q_HEAD, Q_MAX_PACKET, QS_BROADCAST, QS_BYTES, QS_DISCARDS, QS_ERRORS, QS_PACKETS, QS_UNICAST } from '../src/layout.ts';
 import { implementations } from './both-ways.ts';
 import { frameOf, MAC } from './frames.ts';
 import { CHUNK_IOVA, GUEST, Rig, WRITE } from './rig.ts';
@@ -76,12 +76,21 @@ describe.each(['wasm', 'twins'] as const)('%s', (which) => {
     it('round the end of the ring frames go on, and nothing behind it is touched', () => {
       rig.set(rig.rxBlock(0) + Q_HEAD, RING - 4);
       rig.setTail(rig.rxBlock(0), RING - 5);
+      for (const n of [RING, RING + 1]) offer(n, CHUNK_IOVA + 0x100000n);
       const behind = rig.bytes(rig.rxDescriptor(0, RING), 64);
       const frames = [0, 1, 2].map((n) => sent(n, 700));
       deliver(...frames);
       frames.forEach((frame, n) => expect(received(RING - 4 + 3 * n).bytes.equals(frame)).toBe(true));
       expect(head()).toBe(5);
       expect(rig.bytes(rig.rxDescriptor(0, RING), 64)).toEqual(behind);
+    });
+
+    it('a run up to the end of the ring leaves its head at the beginning', () => {
+      rig.set(rig.rxBlock(0) + Q_HEAD, RING - 6);
+      rig.setTail(rig.rxBlock(0), RING - 7);
+      deliver(sent(0, 700), sent(1, 700));
+      expect(received(RING - 3).bytes.equals(sent(1, 700))).toBe(true);
+      expect(head()).toBe(0);
     });
 
     it('a frame for which there are too few buffers is discarded, and takes none', () => {
@@ -132,7 +141,12 @@ describe.each(['wasm', 'twins'] as const)('%s', (which) => {
       const last = sent(2, 700);
       expect(rig.bytes(GUEST + 0x200000 - 100, 100).equals(last.subarray(0, 100))).toBe(true);
       expect(rig.bytes(pages[0]!, BUFFER - 100).equals(last.subarray(100, BUFFER))).toBe(true);
-      expect(head()).toBe(9);
+      offer(10, NEXT_IOVA + 0xf00n + 100n);
+      deliver(sent(3, 700));
+      const crossing = sent(3, 700);
+      expect(rig.bytes(pages[0]! + 0xf64, 156).equals(crossing.subarray(BUFFER, BUFFER + 156))).toBe(true);
+      expect(rig.bytes(pages[1]!, 100).equals(crossing.subarray(BUFFER + 156, 2 * BUFFER))).toBe(true);
+      expect(head()).toBe(12);
     });
 
     it('checksums are verified wherever a frame has its parts, and groups and short frames go between', () => {
@@ -149,6 +163,7 @@ describe.each(['wasm', 'twins'] as const)('%s', (which) => {
       expect(received(10)).toMatchObject({ buffers: 3 });
       expect(received(10).bytes.equals(sent(4, 700))).toBe(true);
       expect(isFree(13)).toBe(true);
+      expect([stat(QS_PACKETS), stat(QS_UNICAST), stat(QS_BROADCAST)]).toEqual([5, 4, 1]);
     });
   });
 });
