@@ -109,6 +109,14 @@ describe.each(['wasm', 'twins'] as const)('%s', (which) => {
     expect(isDone(RING)).toBe(false);
   });
 
+  it('up to the end of the ring leave its head at the beginning', () => {
+    rig.set(rig.txBlock(0) + Q_HEAD, RING - 4);
+    next = RING - 4;
+    for (const n of [0, 1]) post(inParts(pattern(300, n), [100]));
+    expect(burst()).toBe(2 | RAISE);
+    expect(consumed()).toBe(0);
+  });
+
   it('that are not finished wait, and are sent whole when the rest comes', () => {
     const sent = [0, 1].map((n) => pattern(300, n));
     post(inParts(sent[0]!, [100]));
