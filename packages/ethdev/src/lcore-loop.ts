@@ -85,6 +85,7 @@ export class LcoreLoop {
     // One object for one burst: those of many streams are not all near.
     const burst = this.#streams.find(({ burst: { records } }) => records === stream.burst.records)?.burst ?? stream.burst;
     this.#streams.push(new RunningStream({ ...stream, burst }));
+    this.#findSenders();
   }
 
   /** Frames it has kept are dropped, and counted. */
@@ -92,7 +93,12 @@ export class LcoreLoop {
     const index = this.#streams.findIndex((stream) => stream.given.id === id);
     if (index < 0) return;
     const [stream] = this.#streams.splice(index, 1);
+    this.#findSenders();
     this.#dropKept(stream!);
+  }
+
+  #findSenders(): void {
+    for (const stream of this.#streams) stream.sendsToRx = this.#streams.some(({ tx }) => tx === stream.rx);
   }
 
   /** The ports in use, each once, and their descriptors. */
@@ -193,7 +199,12 @@ export class LcoreLoop {
       if (stream.prefetches && !isOnly && stream.kept === 0) {
         // It reads what a guest may take away: if that throws, it is this stream's fault.
         this.current = s;
-        if (!stream.rx.prefetch!(stream.rxQueue)) continue;
+        // Nothing else: what is no answer (a port written before there was one) leaves out nothing.
+        if (stream.rx.prefetch!(stream.rxQueue, stream.sendsToRx) === false) {
+          // Nothing waits for the Tx port: when it holds the next time, a moment begins.
+          if (stream.heldSince !== 0) stream.heldSince = 0;
+          continue;
+        }
       }
       ready |= 1 << (s - first);
     }

@@ -43,6 +43,8 @@ export class RunningStream {
   /** What is kept. */
   readonly rest: { records: number; readonly capacity: number; readonly arena: number; readonly arenaBytes: number };
   kept = 0;
+  /** A stream of this lcore sends to `rx`. */
+  sendsToRx = false;
   /** performance.now() when the Tx port began to hold; 0: it does not. */
   heldSince = 0;
 

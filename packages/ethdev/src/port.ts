@@ -128,9 +128,10 @@ export interface PortDatapath {
   /**
    * Asks for the cache lines that the next `rxBurst` of this queue is going to wait for, and waits for none: an lcore with several streams
    * calls it for some of them in a row, so that their lines come together. False: that `rxBurst` would have nothing to do, and this loop leaves
-   * it out. Changes nothing that anybody sees, never blocks, never throws.
+   * it out. `sends`: this lcore sends to the port, too, so that no other lcore does on the same Tx queue. Changes nothing that anybody sees, never
+   * blocks, never throws.
    */
-  prefetch?(queue: number): boolean;
+  prefetch?(queue: number, sends: boolean): boolean;
   /**
    * Sends records [0, count) of the burst on `queue`; returns how many were taken (the first ones). Never blocks, never throws. May
    * change the records, but neither the bytes of a frame nor those around it: a switch sends one frame to several ports.

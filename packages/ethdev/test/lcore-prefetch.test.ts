@@ -1,6 +1,6 @@
 /** Asking for cache lines: which streams are polled then, and whose fault it is when that throws. */
-import { expect, test } from 'vitest';
-import { allocateBurst, type PortDatapath } from '@emudev/ethdev';
+import { expect, test, vi } from 'vitest';
+import { MAX_HOLD_MS, allocateBurst, type PortDatapath } from '@emudev/ethdev';
 import { Window, attachWindow, type QuiescentReader } from '@emudev/dma';
 import { createEngine } from '../src/engines/create.ts';
 import { LcoreLoop } from '../src/lcore-loop.ts';
@@ -9,19 +9,29 @@ import { LCORE_COMMAND, LCORE_CONTROL_BYTES, STREAM_COUNTERS_BYTES, type LcoreWo
 const reader = { online: () => {}, offline: () => {}, checkpoint: () => {} } as unknown as QuiescentReader;
 const sys = { eventfdDrain: () => 0, pollIn: () => 0, yieldProcessor: () => {} };
 
-/** A loop over a stream for each port, whose memory lives as long as the stack. */
-function looped(resources: DisposableStack, ports: readonly PortDatapath[]): { loop: LcoreLoop; stop(): void } {
+interface Looped {
+  readonly loop: LcoreLoop;
+  add(rx: PortDatapath, tx: PortDatapath): void;
+  stop(): void;
+  resume(): void;
+}
+
+/** A loop over a stream for each port, back to itself unless told otherwise, whose memory lives as long as the stack. */
+function looped(resources: DisposableStack, ports: readonly PortDatapath[], txOf: (rx: PortDatapath) => PortDatapath = (rx) => rx): Looped {
   const window = resources.use(Window.open());
   const alloc = (bytes: number): number => resources.adopt(window.alloc(bytes, 64), (offset) => { window.free(offset); });
   const context = { ...attachWindow(window.memory, window.base), lcore: 0 };
   const control = alloc(LCORE_CONTROL_BYTES);
+  const command = (control >>> 2) + LCORE_COMMAND;
   const loop = new LcoreLoop(context, reader, sys, { control, idleSpins: 1, idleLatencyUs: 100, wakeFd: -1 } as LcoreWorkerData);
   const burst = resources.use(allocateBurst(window, 8));
-  for (const [n, port] of ports.entries()) {
+  let id = 7;
+  const add = (rx: PortDatapath, tx: PortDatapath): void => {
     const keeping = resources.use(allocateBurst(window, 8));
-    loop.add({ id: 7 + n, rx: port, rxQueue: 0, tx: port, txQueue: 0, engine: createEngine(context, { name: 'io' }), announced: false, burst, keeping, counters: alloc(STREAM_COUNTERS_BYTES) });
-  }
-  return { loop, stop: () => { Atomics.store(context.i32, (control >>> 2) + LCORE_COMMAND, 1); } };
+    loop.add({ id: id++, rx, rxQueue: 0, tx, txQueue: 0, engine: createEngine(context, { name: 'io' }), announced: false, burst, keeping, counters: alloc(STREAM_COUNTERS_BYTES) });
+  };
+  for (const port of ports) add(port, txOf(port));
+  return { loop, add, stop: () => { Atomics.store(context.i32, command, 1); }, resume: () => { Atomics.store(context.i32, command, 0); } };
 }
 
 // Of the stream whose guest has taken its memory away, not of the lcore
@@ -62,6 +72,98 @@ test.each([1, 2, 19])('of %d streams those are polled that may have something, a
   loop.setPorts([ports[0]!], []);
   loop.run();
   expect(polls).toEqual(polls.map((_, n) => (count === 1 || hasSome(n) ? 5 : 0)));
+});
+
+test('a port that answers nothing is polled', () => {
+  using resources = new DisposableStack();
+  let polls = 0;
+  const old = { prefetch: () => undefined } as unknown as Required<Pick<PortDatapath, 'prefetch'>>;
+  const silent: PortDatapath = {
+    ...old,
+    rxBurst: () => {
+      polls++;
+      return 0;
+    },
+    txBurst: () => 0,
+    tick: () => {
+      stop();
+      return 0;
+    },
+  };
+  const { loop, stop } = looped(resources, [silent, silent]);
+  loop.setPorts([silent], []);
+  loop.run();
+  expect(polls).toBe(2);
+});
+
+test('a port is told whether its lcore sends to it, too', () => {
+  using resources = new DisposableStack();
+  const told: [string, boolean][] = [];
+  const port = (name: string): PortDatapath => ({
+    prefetch: (_queue, sends) => {
+      told.push([name, sends]);
+      return false;
+    },
+    rxBurst: () => 0,
+    txBurst: () => 0,
+    tick: () => {
+      stop();
+      return 0;
+    },
+  });
+  const [a, b, c] = [port('a'), port('b'), port('c')];
+  const { loop, stop, add, resume } = looped(resources, [a, b], (rx) => (rx === a ? b : a));
+  loop.setPorts([a], []);
+  add(c, a);
+  loop.run();
+  expect(told.splice(0)).toEqual([['a', true], ['b', true], ['c', false]]);
+  loop.remove(7); // from a to b
+  resume();
+  loop.run();
+  expect(told).toEqual([['b', false], ['c', false]]);
+});
+
+test('the moment that a port asks for begins when something waits for it, however long ago the last one was', () => {
+  using resources = new DisposableStack();
+  using clock = vi.spyOn(performance, 'now');
+  let now = 1;
+  clock.mockImplementation(() => now);
+  let loops = 0;
+  let waiting = 3;
+  let holds = true;
+  let sent = 0;
+  const steps: (() => void)[] = [
+    // The guest whose frames waited has reset its card
+    () => { waiting = 0; },
+    () => { holds = false; },
+    () => { [now, waiting, holds] = [now + 5 * MAX_HOLD_MS, 3, true]; },
+    () => {},
+    () => { holds = false; },
+    () => { stop(); },
+  ];
+  const busy: PortDatapath = {
+    prefetch: () => waiting !== 0,
+    rxBurst: () => {
+      const count = waiting;
+      waiting = 0;
+      return count;
+    },
+    txBurst: (_queue, _burst, count) => {
+      if (holds) return 0;
+      sent += count;
+      return count;
+    },
+    holding: () => holds,
+    tick: () => {
+      steps[loops++]!();
+      return 0;
+    },
+  };
+  const quiet: PortDatapath = { rxBurst: () => 0, txBurst: () => 0 };
+  const { loop, stop } = looped(resources, [busy, quiet]);
+  loop.setPorts([busy], []);
+  loop.run();
+  expect(sent).toBe(3);
 });
 
 test('what a stream keeps is sent, though nothing comes', () => {

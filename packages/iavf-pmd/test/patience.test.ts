@@ -33,19 +33,19 @@ test('an lcore that has polled as often as it is told to before a sleep sees the
 
 test('prefetch says whether a poll is worth it: for a frame, and to post what the last burst has consumed; one that is left out counts as a poll', () => {
   const path = lcorePath();
-  expect(path.prefetch!(0)).toBe(false);
+  expect(path.prefetch!(0, true)).toBe(false);
   frameAt(0);
-  expect(path.prefetch!(0)).toBe(true);
+  expect(path.prefetch!(0, true)).toBe(true);
   expect(path.rxBurst(0, BURST, 32)).toBe(1);
-  expect(path.prefetch!(0)).toBe(true);
+  expect(path.prefetch!(0, true)).toBe(true);
   for (let polls = 0; polls < RX_PATIENCE; polls++) expect(path.rxBurst(0, BURST, 32)).toBe(0);
   expect(path.rxBurst(0, BURST, 32)).toBe(0);
-  expect(path.prefetch!(0)).toBe(false);
+  expect(path.prefetch!(0, true)).toBe(false);
   frameAt(1);
   expect(path.rxBurst(0, BURST, 32)).toBe(1);
   expect(path.rxBurst(0, BURST, 32)).toBe(0);
   const other = createDatapath({ lcore: 0, memory, base: 0n, u8, view, i32: new Int32Array(memory.buffer), u32: new Uint32Array(memory.buffer) } as LcoreContext, { rxBlocks: [NOBODY], txBlocks: [], relay: undefined });
-  for (let polls = 1; polls < RX_PATIENCE; polls++) expect(other.prefetch!(0)).toBe(false);
+  for (let polls = 1; polls < RX_PATIENCE; polls++) expect(other.prefetch!(0, true)).toBe(false);
   frameAt(2);
   expect(path.rxBurst(0, BURST, 32)).toBe(1);
 });

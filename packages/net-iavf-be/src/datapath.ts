@@ -62,8 +62,8 @@ class IavfDatapath implements PortDatapath {
     this.#shared = init.shared ?? false;
   }
 
-  prefetch(queue: number): boolean {
-    return this.#kernels.prefetch(this.#device, queue) !== 0;
+  prefetch(queue: number, sends: boolean): boolean {
+    return this.#kernels.prefetch(this.#device, queue, sends && !this.#shared ? 1 : 0) !== 0;
   }
 
   /** A miss ends the burst; its answer is there in some later loop, and other queues have their turn meanwhile. */

@@ -85,13 +85,13 @@ export const Q_MAX_PACKET = 32; // u32: Rx: max_pkt_size (includes FCS: frame + 
 export const Q_STAGE = 36; // u32: Tx: window offset of STAGE_BYTES where a TSO frame is gathered
 export const Q_TSO_OFFSET = 40; // u32: Tx: payload bytes of the staged frame already emitted; staged frame active while Q_TSO_TOTAL != 0
 export const Q_TSO_TOTAL = 44; // u32: Tx: payload bytes of the staged frame
-export const Q_TSO_STATE = 48; // 16 bytes: Tx: TSOS_* of the staged frame (the kernels' own)
+export const Q_TSO_STATE = 48; // 8 bytes: Tx: TSOS_* of the staged frame (the kernels' own)
+export const Q_LENT = 56; // u32: Tx: descriptors before Q_HEAD to be given back when the payload of the burst in hand has been copied
 export const Q_STATS = 64; // u64[]: QS_*
 export const Q_BAD_BUFFERS = 128; // u32: Rx: unmapped buffers met in a row; QFAULT_BUFFER at RX_BAD_BUFFER_LIMIT
 export const Q_ITR = 132; // u32: window offset of the interval between two interrupts (guest-written, 12 bits, 2 us), 0 = none
 export const Q_RX_ADDRESSES = 136; // u64[5]: Rx: buffer addresses of the frame being written, fetched once (the kernels' own)
 export const Q_BOUNCED = 176; // u32: 1 = of a shadow ring: who brings the frames from there to the guest raises the vector, not the data path
-export const Q_LENT = 180; // u32: Tx: descriptors before Q_HEAD to be given back when the payload of the burst in hand has been copied
 export const Q_SHORT = 188; // u32: Rx: 1 = descriptors of SHORT_RX_DESCRIPTOR_BYTES
 export const Q_BYTES = 192;
 

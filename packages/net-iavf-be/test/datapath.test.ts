@@ -90,6 +90,19 @@ describe.each(['wasm', 'ts'] as const)('%s', (kernels) => {
     expect(rig.stat(rig.rxBlock(0), QS_PACKETS)).toBe(6);
   });
 
+  it('takes no lines of Rx descriptors ahead of time that another lcore may be writing', () => {
+    // The Rx descriptors of the queue are as the guest has posted them until somebody delivers; the kernels' store is of zeroes
+    const mark = 0x77n << 32n;
+    const marked = (options: { readonly shared?: boolean }, sends: boolean): boolean => {
+      rig.set64(rig.rxDescriptor(0, 0) + 8, mark);
+      post(false);
+      const path = createDatapath(context, { device: rig.device, kernels, ...options }, () => true);
+      expect(path.prefetch!(0, sends)).toBe(true);
+      return rig.get64(rig.rxDescriptor(0, 0) + 8) === mark;
+    };
+    expect([marked({}, true), marked({}, false), marked({ shared: true }, true)]).toEqual([kernels === 'ts', true, true]);
+  });
+
   it('and a burst that ends with an error gives its turn back', () => {
     const [one, other] = [0, 1].map(() => createDatapath(context, { device: rig.device, kernels, shared: true }, () => true));
     const count = rig.fillBurst([{ bytes: frameOf().bytes }]);

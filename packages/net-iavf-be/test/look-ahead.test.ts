@@ -1,6 +1,6 @@
 /** Kernels that ask for cache lines ahead of time: they change nothing that anybody sees, wherever the guest's words point. */
 import { describe, expect, it } from 'vitest';
-import { DEV_BYTES, DEV_PAUSED, DEV_SCRATCH, MAX_RX_BUFFERS, Q_ENABLED, Q_FAULT, Q_HEAD, Q_RING, Q_RX_ADDRESSES, Q_TSO_TOTAL, QFAULT_BUFFER, QFAULT_NONE } from '../src/layout.ts';
+import { DEV_BYTES, DEV_PAUSED, DEV_SCRATCH, MAX_RX_BUFFERS, Q_ENABLED, Q_FAULT, Q_HEAD, Q_LENT, Q_RING, Q_RX_ADDRESSES, Q_TSO_TOTAL, QFAULT_BUFFER, QFAULT_NONE } from '../src/layout.ts';
 import { implementations } from './both-ways.ts';
 import { frameOf, MAC } from './frames.ts';
 import { CHUNK_IOVA, GUEST, READ, Rig, RIG_BYTES, WRITE } from './rig.ts';
@@ -22,38 +22,40 @@ describe('prefetch', () => {
     rig.setTail(rig.txBlock(0), tail);
     rig.setTail(rig.rxBlock(0), tail);
     const before = rig.bytes(0, RIG_BYTES);
-    for (const queue of [0, 1, 15, 0xffff]) wasm.prefetch(rig.device, queue);
+    for (const queue of [0, 1, 15, 0xffff]) wasm.prefetch(rig.device, queue, 1);
     for (const word of [rig.rxBlock(0) + Q_RING, rig.txBlock(0) + Q_RING, rig.txBlock(0) + Q_ENABLED]) {
       rig.set(word, 0);
-      wasm.prefetch(rig.device, 0);
+      wasm.prefetch(rig.device, 0, 1);
     }
     rig.set(rig.device + DEV_PAUSED, 1);
-    wasm.prefetch(rig.device, 0);
+    wasm.prefetch(rig.device, 0, 1);
     rig.write(0, before);
-    wasm.prefetch(rig.device, 0);
+    wasm.prefetch(rig.device, 0, 1);
     expect(rig.bytes(0, RIG_BYTES).equals(before)).toBe(true);
   });
 });
 
 describe('prefetch tells whether rxBurst has something to do', () => {
   it.each([
-    ['nothing', 5, 0, 0],
-    ['descriptors', 6, 0, 1],
-    ['descriptors beyond the end of the ring', 4, 0, 1],
-    ['a frame that is being cut into segments', 5, 1000, 1],
-    ['a tail that is a fault', RING, 0, 1],
-  ])('%s', (_, tail, staged, expected) => {
+    ['nothing', 5, 0, 0, false],
+    ['descriptors', 6, 0, 0, true],
+    ['descriptors beyond the end of the ring', 4, 0, 0, true],
+    ['a frame that is being cut into segments', 5, 1000, 0, true],
+    ['descriptors that an lcore has lent before it died', 5, 0, 2, true],
+    ['a tail that is a fault', RING, 0, 0, true],
+  ])('%s', (_, tail, staged, lent, expected) => {
     rig.reset();
     rig.mapGuest();
     rig.enableTx(0, { length: RING });
     rig.enableRx(0, { length: RING });
     rig.set(rig.txBlock(0) + Q_HEAD, 5);
     rig.set(rig.txBlock(0) + Q_TSO_TOTAL, staged);
+    rig.set(rig.txBlock(0) + Q_LENT, lent);
     rig.setTail(rig.txBlock(0), tail);
-    expect(wasm.prefetch(rig.device, 0)).toBe(expected);
-    expect(wasm.prefetch(rig.device, 1)).toBe(0);
+    expect(wasm.prefetch(rig.device, 0, 1) !== 0).toBe(expected);
+    expect(wasm.prefetch(rig.device, 1, 1)).toBe(0);
     rig.set(rig.device + DEV_PAUSED, 1);
-    expect(wasm.prefetch(rig.device, 0)).toBe(0);
+    expect(wasm.prefetch(rig.device, 0, 1)).toBe(0);
   });
 });
 
@@ -66,7 +68,8 @@ describe('prefetch takes lines of posted Rx descriptors by a store that says not
     ['none where none is posted', 5, 30, 5, QFAULT_NONE, []],
     ['none of a tail that is a fault', 5, 30, RING, QFAULT_NONE, []],
     ['none of a ring that has a fault', 5, 30, 40, QFAULT_BUFFER, []],
-  ])('%s', (_, head, waiting, tail, fault, taken) => {
+    ['none where another thread may be writing them', 5, 30, 40, QFAULT_NONE, [], 0],
+  ])('%s', (_, head, waiting, tail, fault, taken, sends = 1) => {
     rig.reset();
     rig.mapGuest();
     rig.enableTx(0, { length: RING });
@@ -79,7 +82,7 @@ describe('prefetch takes lines of posted Rx descriptors by a store that says not
     rig.set(rig.rxBlock(0) + Q_HEAD, head);
     rig.set(rig.rxBlock(0) + Q_FAULT, fault);
     rig.setTail(rig.rxBlock(0), tail);
-    expect(wasm.prefetch(rig.device, 0)).toBe(1);
+    expect(wasm.prefetch(rig.device, 0, sends)).toBe(1);
     const slots = Array.from({ length: RING }, (_slot, n) => n);
     expect(slots.map((n) => rig.get64(rig.rxDescriptor(0, n)))).toEqual(slots.map((n) => CHUNK_IOVA + BigInt(n)));
     expect(slots.filter((n) => rig.get64(rig.rxDescriptor(0, n) + 8) === 0n)).toEqual(taken);

@@ -23,10 +23,10 @@ export interface Kernels {
    */
   takeBack(device: number, queue: number, records: number, count: number): number;
   /**
-   * Asks for the lines that the next rxBurst of this queue, and what it sends to the same one, will need: see ../kernels/prefetch.ts. 0 = that
-   * rxBurst would have nothing to do.
+   * Asks for the lines that the next rxBurst of this queue, and what it sends to the same one, will need: see ../kernels/prefetch.ts. `sends`: 1 =
+   * no other thread sends to the guest. 0 = that rxBurst would have nothing to do.
    */
-  prefetch(device: number, queue: number): number;
+  prefetch(device: number, queue: number, sends: number): number;
   /** 1 = the processor keeps the order of plain stores: see ../kernels/publish.ts. Once, before the first burst. */
   setStoreOrder(ordered: number): void;
   /** Whether a burst ends (bit 17) at an address that the IOTLB does not have; else such an address is a fault. Off at first. */
