@@ -83,6 +83,12 @@ describe('txonly', () => {
     expect(seen.size).toBe(count);
   });
 
+  test.each([60, 101, 1514])('sends zeroes behind its headers, nothing that the burst held before (%i bytes)', (frameBytes) => {
+    context.u8.fill(0xee, burst.arena, burst.arena + burst.arenaBytes);
+    const count = createEngine(context, { name: 'txonly', frameBytes }).run(burst, 0);
+    for (let i = 0; i < count; i++) expect(new Set(takeFrame(context, burst, i).slice(42))).toEqual(new Set([0]));
+  });
+
   test('never writes past the arena', () => {
     const small = { ...burst, arenaBytes: 4096 };
     expect(createEngine(context, { name: 'txonly', frameBytes: 1500 }).run(small, 0)).toBe(2);

@@ -62,11 +62,16 @@ test('no-rx receives nothing; what is sent is swallowed and counted, finished or
   expect(port.stats()).toMatchObject({ opackets: 64n, obytes: 64_000n, ipackets: 0n });
 });
 
-test('copy gives zeroes, whatever the arena held, and copies what is sent', async () => {
-  const datapath = await opened('net_null0,copy=on,size=64');
+test.each([['off', 64], ['on', 64], ['off', 101], ['on', 101]])('gives zeroes, whatever the arena held: copy=%s,size=%i', async (copy, size) => {
+  const datapath = await opened(`net_null0,copy=${copy},size=${String(size)}`);
   window.u8.fill(0xff, burst.arena, burst.arena + burst.arenaBytes);
   expect(datapath.rxBurst(0, burst, 64)).toBe(64);
-  for (let i = 0; i < 64; i++) expect(window.u8.slice(record(i).data, record(i).data + 64).every((byte) => byte === 0)).toBe(true);
+  for (let i = 0; i < 64; i++) expect(window.u8.slice(record(i).data, record(i).data + size).every((byte) => byte === 0)).toBe(true);
+});
+
+test('copy copies what is sent', async () => {
+  const datapath = await opened('net_null0,copy=on,size=64');
+  expect(datapath.rxBurst(0, burst, 64)).toBe(64);
   // Longer than the sink: a TSO frame.
   window.view.setUint32(burst.records + 4, 65_000, true);
   expect(datapath.txBurst(0, burst, 1)).toBe(1);

@@ -8,7 +8,7 @@ const IPV4 = 20;
 /** 42 bytes of headers in whole words, so that a frame's header is eleven stores. */
 const HEADER_WORDS = 11;
 
-/** Frames of one size from 198.18.0.1 to 198.18.0.2 (RFC 2544's benchmark network), UDP port 9 (discard), no UDP checksum. */
+/** Frames of one size from 198.18.0.1 to 198.18.0.2 (RFC 2544's benchmark network), UDP port 9 (discard), no UDP checksum, zeroes. */
 export class TxOnlyEngine implements Engine {
   readonly receives = false;
   readonly #u32: Uint32Array;
@@ -46,6 +46,8 @@ export class TxOnlyEngine implements Engine {
     const header = this.#header;
     const fits = Math.floor(burst.arenaBytes / this.#stride);
     const count = fits < burst.capacity ? fits : burst.capacity;
+    // The burst held frames of other ports: none of their bytes may go out between these headers.
+    u32.fill(0, burst.arena >>> 2, (burst.arena + count * this.#stride) >>> 2);
     for (let i = 0; i < count; i++) {
       const data = burst.arena + i * this.#stride;
       const record = (burst.records + i * FRAME_RECORD_BYTES) >>> 2;
