@@ -38,7 +38,7 @@ export const SCRATCH_SEED = 24; // u64: the sum of what else that checksum cover
 /** Of SCRATCH_SUM_FROM: the frame is lent. */
 export const SCRATCH_LENT: number = 1 << 30;
 export const SCRATCH_DISCARD = 0x100;
-/** Buffers of the run in hand that page tables have been asked for already, in the order of their descriptors. */
+/** Buffers of the run in hand that page tables have been asked for already, in the order of their descriptors. Those of Tx rings: STAGE_AHEAD. */
 export const SCRATCH_AHEAD: number = DEV_SCRATCH + SCRATCH_ENTRIES * SCRATCH_ENTRY_BYTES;
 export const AHEAD_ENTRIES = 64;
 export const AHEAD_ENTRY_BYTES = 16;
@@ -127,8 +127,10 @@ export const QS_INTERRUPTS = 7; // raised for this queue
 export const STAGE_FRAME_BYTES: number = (1 << 18) + 1024;
 /** Private copy of the descriptors of the packet being assembled: they are fetched once, whatever the guest does meanwhile. */
 export const STAGE_DESCRIPTORS: number = STAGE_FRAME_BYTES;
+/** As SCRATCH_AHEAD; that is another lcore's, which sends to the guest. */
+export const STAGE_AHEAD: number = STAGE_DESCRIPTORS + 8192 * 16;
 /** CRC32c table, filled at the first SCTP checksum (kernels own no data segment). */
-export const STAGE_CRC_TABLE: number = STAGE_DESCRIPTORS + 8192 * 16;
+export const STAGE_CRC_TABLE: number = STAGE_AHEAD + AHEAD_ENTRIES * AHEAD_ENTRY_BYTES;
 /** What Q_STAGE points to. */
 export const STAGE_BYTES: number = STAGE_CRC_TABLE + 1024;
 /** Longer frames are lent: what it takes to do so is worth a copy of some hundred bytes. */

@@ -1,6 +1,10 @@
 /** Kernels that ask for cache lines ahead of time: they change nothing that anybody sees, wherever the guest's words point. */
+import { FRAME_RECORD_BYTES } from '@emudev/ethdev';
 import { describe, expect, it } from 'vitest';
-import { DEV_BYTES, DEV_PAUSED, DEV_SCRATCH, MAX_RX_BUFFERS, Q_ENABLED, Q_FAULT, Q_HEAD, Q_LENT, Q_RING, Q_RX_ADDRESSES, Q_TSO_TOTAL, QFAULT_BUFFER, QFAULT_NONE } from '../src/layout.ts';
+import {
+  DEV_BYTES, DEV_PAUSED, DEV_SCRATCH, MAX_RX_BUFFERS, Q_BYTES, Q_ENABLED, Q_FAULT, Q_HEAD, Q_LENT, Q_RING, Q_RX_ADDRESSES, Q_STAGE, Q_TSO_TOTAL, QFAULT_BUFFER,
+  QFAULT_NONE, STAGE_AHEAD, STAGE_BYTES, STAGE_CRC_TABLE,
+} from '../src/layout.ts';
 import { implementations } from './both-ways.ts';
 import { frameOf, MAC } from './frames.ts';
 import { CHUNK_IOVA, GUEST, READ, Rig, RIG_BYTES, WRITE } from './rig.ts';
@@ -119,7 +123,8 @@ describe('buffers in chunks, on pages and in a part of a chunk, in turn', () => 
   /** All memory but what is the kernels' own. */
   function withoutScratch(): Buffer {
     const addresses = rig.rxBlock(0) + Q_RX_ADDRESSES;
-    return rig.bytes(0, RIG_BYTES).fill(0, rig.device + DEV_SCRATCH, rig.device + DEV_BYTES).fill(0, addresses, addresses + 8 * MAX_RX_BUFFERS);
+    const stage = rig.get(rig.txBlock(0) + Q_STAGE);
+    return rig.bytes(0, RIG_BYTES).fill(0, stage + STAGE_AHEAD, stage + STAGE_CRC_TABLE).fill(0, rig.device + DEV_SCRATCH, rig.device + DEV_BYTES).fill(0, addresses, addresses + 8 * MAX_RX_BUFFERS);
   }
   /** From the same state. */
   function run(kernels: typeof wasm): { readonly results: number[]; readonly image: Buffer } {
@@ -137,5 +142,19 @@ describe('buffers in chunks, on pages and in a part of a chunk, in turn', () => 
     // All but the two that are not there and the one that may not be read
     expect(kernels.results[0]).toBe(RING - 1 - 3);
     expect(kernels.image.equals(expected.image)).toBe(true);
+  });
+
+  it('are kept where no lcore comes near that sends to the same card, or polls another of its queues', () => {
+    prepare();
+    const stage = rig.get(rig.txBlock(0) + Q_STAGE);
+    rig.u8.fill(0xee, rig.device + DEV_SCRATCH, rig.device + DEV_BYTES);
+    const before = rig.bytes(0, RIG_BYTES);
+    const { records, capacity, arena, arenaBytes } = rig.burst;
+    wasm.rxBurst(rig.device, 0, records, 64, arena, arenaBytes);
+    const after = rig.bytes(0, RIG_BYTES);
+    // What is this queue's and this lcore's; that an entry was used is noted in it
+    const own = [[rig.txBlock(0), Q_BYTES], [stage, STAGE_BYTES], [records, capacity * FRAME_RECORD_BYTES], [arena, arenaBytes], ...[...rig.entries].map((entry) => [entry + 12, 4])];
+    for (const [from, bytes] of own as [number, number][]) before.copy(after, from, from, from + bytes);
+    expect(after.equals(before)).toBe(true);
   });
 });

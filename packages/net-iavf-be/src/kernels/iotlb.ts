@@ -10,7 +10,6 @@ import {
   AHEAD_ENTRIES, AHEAD_ENTRY_BYTES, AHEAD_PAGE, AHEAD_SLOT, CHUNK_BYTES, CHUNK_SHIFT, IOTLB_ENTRY_BYTES, IOTLB_HEADER_BYTES,
   IOTLB_HIGH_MULTIPLIER, IOTLB_LOW_MULTIPLIER, IOTLB_OFFSET_MASK, IOTLB_PART, IOTLB_PART_SHIFT,
   IOTLB_SHIFT, IOTLB_TABLE, IOTLB_USED, IOTLB_USED_SHIFT, IOTLB_VALUE, PAGE_BYTES, PAGE_SHIFT, PAGES_PER_CHUNK, PART_BYTES, PART_SHIFT, PARTS_PER_CHUNK,
-  SCRATCH_AHEAD,
 } from './layout';
 import { copy } from '../../../../tools/kernels/src/kernels/copy';
 import { zero } from './zero';
@@ -145,9 +144,10 @@ let aheadCount: u32 = 0;
  * For the buffers of `count` descriptors of `1 << shift` bytes from `head` on, where they do not all lie in one chunk: asks for the
  * lines in which the table has them and for the first line of each, and keeps what is not in a whole chunk. One after the other, a frame
  * whose buffer lies anywhere in a big guest waits for up to three lines, each of which says where the next one is, and for the walks to
- * their pages; in a short loop those of many frames come together. GUEST: every address is fetched again when its turn comes.
+ * their pages; in a short loop those of many frames come together. GUEST: every address is fetched again when its turn comes. `kept`: where
+ * they are kept; no other lcore may use it meanwhile.
  */
-export function lookAhead(device: u32, ring: u32, length: u32, head: u32, count: u32, shift: u32): void {
+export function lookAhead(kept: u32, ring: u32, length: u32, head: u32, count: u32, shift: u32): void {
   aheadCount = 0;
   const last = head + count - 1;
   if (load<u64>(ring + (head << shift)) >> CHUNK_SHIFT == load<u64>(ring + ((last >= length ? last - length : last) << shift)) >> CHUNK_SHIFT) return;
@@ -155,7 +155,7 @@ export function lookAhead(device: u32, ring: u32, length: u32, head: u32, count:
   const high = load<u32>(table, IOTLB_HIGH_MULTIPLIER);
   const right = load<u32>(table, IOTLB_SHIFT);
   const access = permission;
-  ahead = device + SCRATCH_AHEAD;
+  ahead = kept;
   let entry = ahead;
   let sum: u32 = 0;
   for (count = min<u32>(count, AHEAD_ENTRIES); count != 0; --count) {

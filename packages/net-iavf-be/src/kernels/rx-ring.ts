@@ -11,7 +11,7 @@ import {
   DEV_IOTLB, DEV_PAUSED, DEV_RX_BLOCKS, DEV_RX_KICK, DEV_SCRATCH, DEV_STATS, DEVS_RX_NO_QUEUE, DEVS_RX_OVERSIZE, FRAME_LENGTH, FRAME_RECORD_BYTES,
   IOTLB_WRITE, MAX_RX_BUFFERS, PADDED_FRAME_BYTES, Q_BAD_BUFFERS, Q_BUFFER, Q_BYTES, Q_DOORBELL, Q_ENABLED, Q_FAULT, Q_HEAD, Q_LENGTH,
   Q_MAX_PACKET, Q_RING, Q_RX_ADDRESSES, Q_STATS, QFAULT_BUFFER, QFAULT_TAIL, QS_BYTES, QS_DISCARDS, QS_ERRORS, QS_PACKETS, QS_UNICAST,
-  RX_BAD_BUFFER_LIMIT, SCRATCH_DISCARD, SCRATCH_ENTRIES, SCRATCH_ENTRY_BYTES, SCRATCH_QUEUE, SCRATCH_QW0, SCRATCH_STATUS, SCRATCH_SUM_FROM,
+  RX_BAD_BUFFER_LIMIT, SCRATCH_AHEAD, SCRATCH_DISCARD, SCRATCH_ENTRIES, SCRATCH_ENTRY_BYTES, SCRATCH_QUEUE, SCRATCH_QW0, SCRATCH_STATUS, SCRATCH_SUM_FROM,
 } from './layout';
 import { copyFrame } from '../../../../tools/kernels/src/kernels/copy';
 import { UNICAST } from './filter';
@@ -94,7 +94,7 @@ function deliver(device: u32, queue: u32, records: u32, at: u32, end: u32): bool
   if (tail < ringLength && available != 0) {
     const count = min<u32>(end - at, available);
     takeLines(ring, ringLength, head, count, shift);
-    lookAhead(device, ring, ringLength, head, count, shift);
+    lookAhead(device + SCRATCH_AHEAD, ring, ringLength, head, count, shift);
   }
 
   const limit = min<u32>(buffer, maxPacket - FCS_BYTES);

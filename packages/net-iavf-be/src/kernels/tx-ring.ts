@@ -6,7 +6,7 @@ import {
   DEV_IOTLB, DEV_MAX_FRAME, DEV_PAUSED, DEV_PEER_TX_CAPS, DEV_QUEUE_PAIRS, DEV_TX_BLOCKS, FRAME_IPV6, FRAME_L4_TCP,
   FRAME_RECORD_BYTES, FRAME_TX_L4_CSUM, FRAME_TX_TSO, FRAME_TX_VLAN, IOTLB_READ, LEND_ABOVE_BYTES, MIN_TX_FRAME_BYTES, PADDED_FRAME_BYTES, Q_BYTES, Q_DOORBELL,
   Q_ENABLED, Q_FAULT, Q_HEAD, Q_LENGTH, Q_LENT, Q_RING, Q_STAGE, Q_STATS, Q_TSO_TOTAL, QFAULT_NEVER_EOP, QFAULT_TAIL, QS_BYTES, QS_ERRORS, QS_PACKETS,
-  QS_UNICAST, STAGE_CRC_TABLE, STAGE_DESCRIPTORS, TSO_HANDOVER_IP_BYTES, TSOF_TAG, TSOF_TAG_PEER,
+  QS_UNICAST, STAGE_AHEAD, STAGE_CRC_TABLE, STAGE_DESCRIPTORS, TSO_HANDOVER_IP_BYTES, TSOF_TAG, TSOF_TAG_PEER,
 } from './layout';
 import { copy } from '../../../../tools/kernels/src/kernels/copy';
 import { zero } from './zero';
@@ -79,7 +79,10 @@ export function rxBurst(device: u32, queue: u32, records: u32, max: u32, arena: 
     cursor = segmentsEnd;
     if (load<u32>(block, Q_TSO_TOTAL) != 0) return produced | raise;
   }
-  if (head != tail && produced < max) lookAhead(device, ring, length, head, min<u32>(tail > head ? tail - head : tail + length - head, max - produced), 4);
+  if (head != tail && produced < max) {
+    const posted = tail > head ? tail - head : tail + length - head;
+    lookAhead(load<u32>(block, Q_STAGE) + STAGE_AHEAD, ring, length, head, min<u32>(posted, max - produced), 4);
+  }
   /** Longer packets are lent if they can be. */
   const whole = lends(device, block) ? min<u32>(LEND_ABOVE_BYTES, maxFrame) : maxFrame;
   while (head != tail && produced < max) {
