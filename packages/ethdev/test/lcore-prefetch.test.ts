@@ -166,6 +166,32 @@ test('the moment that a port asks for begins when something waits for it, howeve
   expect(sent).toBe(3);
 });
 
+test('a port that always has frames delays another by one burst', () => {
+  using resources = new DisposableStack();
+  const order: string[] = [];
+  const port = (name: string, frames: () => number): PortDatapath => ({
+    prefetch: () => frames() !== 0,
+    rxBurst: (_queue, _burst, max) => {
+      order.push(name);
+      return Math.min(frames(), max);
+    },
+    txBurst: (_queue, _burst, count) => count,
+  });
+  let loops = 0;
+  const saturated: PortDatapath = {
+    ...port('saturated', () => 1000),
+    tick: () => {
+      if (++loops === 6) stop();
+      return 0;
+    },
+  };
+  const rare = port('rare', () => Number(loops % 3 === 1));
+  const { loop, stop } = looped(resources, [saturated, rare]);
+  loop.setPorts([saturated], []);
+  loop.run();
+  expect(order).toEqual(Array.from({ length: 6 }, (_, n) => (n % 3 === 1 ? ['saturated', 'rare'] : ['saturated'])).flat());
+});
+
 test('what a stream keeps is sent, though nothing comes', () => {
   using resources = new DisposableStack();
   let held = true;

@@ -97,6 +97,46 @@ describe('streams', () => {
     expect(seen).toEqual([[0], [1], [2]]);
   });
 
+  test('come and go in any order while the frames of another pass, each as it was, and leave nothing behind', async () => {
+    await startLcore();
+    const [a, b] = [await port('a'), await port('b')];
+    const others = await Promise.all(['c', 'd', 'e', 'f'].map((name) => port(name)));
+    const before = window.allocatedBytes;
+    const lasting = await lcore.addStream(stream(a, b));
+    const arrived: Uint8Array[] = [];
+    let sent = 0;
+    const passing = async <R>(change: Promise<R>): Promise<R> => {
+      let done = false;
+      const changed = change.finally(() => { done = true; });
+      const last = sent + 50;
+      await until(() => {
+        // No more than there is room for at the other end: while a stream is added none is polled
+        if (sent - arrived.length < 500 && a.send(numbered(sent))) sent++;
+        arrived.push(...b.received());
+        return done && sent > last;
+      }, 'streams change');
+      return changed;
+    };
+    for (const order of [[0, 1, 2], [2, 1, 0], [1, 0, 2]]) {
+      const streams: Stream[] = [];
+      for (const [n, more] of [{}, { burst: 8 }, { burst: 8, arenaBytes: 65_536 }].entries()) {
+        streams.push(await passing(lcore.addStream(stream(others[n]!, others[n + 1]!, more))));
+        // In the same memory
+        others[n]!.send(new Uint8Array(60).fill(0x55));
+      }
+      for (const n of order) await passing(lcore.removeStream(streams[n]!));
+      for (const other of others) other.received();
+    }
+    await until(() => {
+      arrived.push(...b.received());
+      return lasting.stats().sent === BigInt(sent) && arrived.length === sent;
+    }, 'all frames pass');
+    expect(arrived).toEqual(Array.from({ length: sent }, (_, n) => numbered(n)));
+    expect(others.map(({ open }) => open)).toEqual([0, 0, 0, 0]);
+    await lcore.removeStream(lasting);
+    expect(window.allocatedBytes).toBe(before);
+  });
+
   test('rxonly consumes, txonly generates', async () => {
     await startLcore();
     const a = await port('a');
