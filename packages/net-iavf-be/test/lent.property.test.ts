@@ -205,7 +205,7 @@ describe('lent frames', () => {
     rig.set(rig.device + DEV_LENDS, 1);
     rig.enableTx(0, { length: 256 });
     for (let n = 0; n < 200; n++) {
-      const bytes = n % 2 === 0 ? LEND_ABOVE_BYTES + 1 : 66;
+      const bytes = n % 2 === 0 ? LEND_ABOVE_BYTES + 1 : n % 4 === 1 ? 66 : LEND_ABOVE_BYTES;
       rig.set64(rig.txDescriptor(0, n), CHUNK_IOVA + BigInt(n * 2048));
       rig.set64(rig.txDescriptor(0, n) + 8, 0x30n | (BigInt(bytes) << 34n) | (n % 2 === 0 ? long : short));
     }
