@@ -34,13 +34,19 @@ export function toeplitzTable(key: Uint8Array, table: Uint32Array): void {
   }
 }
 
+interface UsedTable {
+  readonly epoch: number;
+  readonly offset: number;
+  users: number;
+}
+
 /** Of the windows that have one. */
-const defaultTables = new WeakMap<Window, { readonly epoch: number; readonly offset: number; users: number }>();
+const defaultTables = new WeakMap<Window, UsedTable>();
 
 /** The table of the default key, one for all cards of the window: a hash reads twelve cache lines of it, and so those are near. */
 class DefaultTable implements Disposable {
-  readonly offset: number;
   readonly #window: Window;
+  readonly #used: UsedTable;
 
   constructor(window: Window) {
     this.#window = window;
@@ -51,13 +57,16 @@ class DefaultTable implements Disposable {
       defaultTables.set(window, table);
     }
     table.users++;
-    this.offset = table.offset;
+    this.#used = table;
+  }
+
+  get offset(): number {
+    return this.#used.offset;
   }
 
   /** Once. */
   [Symbol.dispose](): void {
-    const table = defaultTables.get(this.#window)!;
-    if (--table.users === 0) this.#window.free(table.offset);
+    if (--this.#used.users === 0) this.#window.free(this.#used.offset);
   }
 }
 
