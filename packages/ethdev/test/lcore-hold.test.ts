@@ -1,44 +1,29 @@
 /** A port that holds for a moment gets what was kept for it, whenever that moment ends. */
 import { expect, test } from 'vitest';
-import { FRAME_DATA, FRAME_LENGTH, FRAME_RECORD_BYTES, allocateBurst, readCounter, type Burst, type PortDatapath } from '@emudev/ethdev';
-import { Window, attachWindow, type QuiescentReader } from '@emudev/dma';
-import { createEngine } from '../src/engines/create.ts';
-import { LcoreLoop } from '../src/lcore-loop.ts';
-import { LCORE_COMMAND, LCORE_CONTROL_BYTES, STREAM_COUNTERS_BYTES, STREAM_DROPPED, STREAM_TX_PACKETS, type LcoreWorkerData } from '../src/lcore-protocol.ts';
+import { FRAME_DATA, FRAME_LENGTH, FRAME_RECORD_BYTES, type Burst, type PortDatapath } from '@emudev/ethdev';
+import { Window } from '@emudev/dma';
+import { STREAM_DROPPED, STREAM_TX_PACKETS } from '../src/lcore-protocol.ts';
+import { loopRig } from './loop-rig.ts';
 
 const FRAMES = 4;
 
-/** A loop over one stream, or over one of another port besides, until `ends` says so after a loop. */
-function polled(port: PortDatapath, ends: (loops: number) => boolean, use: (given: { run(burst?: Partial<Burst>): void; counter(offset: number): bigint }) => void, other?: PortDatapath): void {
-  using window = Window.open();
+/** Runs a loop over one stream, or over one of another port besides, until `ends` says so after a loop; returns the stream's counters. */
+function polled(port: PortDatapath, ends: (loops: number) => boolean, { burst, other }: { burst?: Partial<Burst>; other?: PortDatapath | undefined } = {}): { sent: bigint; dropped: bigint } {
   using resources = new DisposableStack();
-  const alloc = (bytes: number): number => resources.adopt(window.alloc(bytes, 64), (offset) => { window.free(offset); });
-  const context = { ...attachWindow(window.memory, window.base), lcore: 0 };
-  const control = alloc(LCORE_CONTROL_BYTES);
-  const counters = alloc(STREAM_COUNTERS_BYTES);
-  const reader = { online: () => {}, offline: () => {}, checkpoint: () => {} } as unknown as QuiescentReader;
-  const loop = new LcoreLoop(context, reader, { eventfdDrain: () => 0, pollIn: () => 0, yieldProcessor: () => {} }, { control, idleSpins: 1, idleLatencyUs: 100, wakeFd: -1 } as LcoreWorkerData);
+  const { loop, add, stop } = loopRig(resources, { burst });
   let loops = 0;
-  const tick = (): number => {
-    if (ends(++loops)) Atomics.store(context.i32, (control >>> 2) + LCORE_COMMAND, 1);
-    return 0;
-  };
-  use({
-    run: (burst) => {
-      const timed = { ...port, tick };
-      loop.setPorts([timed], []);
-      const shared: Burst = { ...resources.use(allocateBurst(window, 8)), ...burst };
-      const keeping: Burst = { ...resources.use(allocateBurst(window, 8)), ...burst };
-      const engine = createEngine(context, { name: 'io' });
-      loop.add({ id: 7, rx: timed, rxQueue: 0, tx: timed, txQueue: 0, engine, announced: false, burst: shared, keeping, counters });
-      if (other !== undefined) {
-        const none = resources.use(allocateBurst(window, 8));
-        loop.add({ id: 8, rx: other, rxQueue: 0, tx: other, txQueue: 0, engine, announced: false, burst: shared, keeping: none, counters: alloc(STREAM_COUNTERS_BYTES) });
-      }
-      loop.run();
+  const timed: PortDatapath = {
+    ...port,
+    tick: () => {
+      if (ends(++loops)) stop();
+      return 0;
     },
-    counter: (offset) => readCounter(context.u32, (counters + offset) >>> 2),
-  });
+  };
+  loop.setPorts([timed], []);
+  const stream = add(timed);
+  if (other !== undefined) add(other);
+  loop.run();
+  return { sent: stream.counter(STREAM_TX_PACKETS), dropped: stream.counter(STREAM_DROPPED) };
 }
 
 test.each([
@@ -67,12 +52,8 @@ test.each([
       return answer;
     },
   };
-  polled(port, (loops) => loops === 10, ({ run, counter }) => {
-    run();
-    expect(refusals).toBe(2);
-    expect(counter(STREAM_TX_PACKETS)).toBe(BigInt(FRAMES));
-    expect(counter(STREAM_DROPPED)).toBe(0n);
-  });
+  expect(polled(port, (loops) => loops === 10)).toEqual({ sent: BigInt(FRAMES), dropped: 0n });
+  expect(refusals).toBe(2);
 });
 
 const FRAME_BYTES = 1000;
@@ -131,10 +112,6 @@ test.each([
     },
     txBurst: (_queue, _burst, count) => count,
   };
-  polled(port, goesOn, ({ run, counter }) => {
-    run({ arenaBytes });
-    expect(sent).toEqual([[1], [2], [3], [4]].slice(0, kept));
-    expect(counter(STREAM_TX_PACKETS)).toBe(BigInt(kept));
-    expect(counter(STREAM_DROPPED)).toBe(dropped);
-  }, other);
+  expect(polled(port, goesOn, { burst: { arenaBytes }, other })).toEqual({ sent: BigInt(kept), dropped });
+  expect(sent).toEqual([[1], [2], [3], [4]].slice(0, kept));
 });

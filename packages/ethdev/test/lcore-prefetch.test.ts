@@ -1,37 +1,13 @@
 /** Asking for cache lines: which streams are polled then, and whose fault it is when that throws. */
 import { expect, test, vi } from 'vitest';
-import { MAX_HOLD_MS, allocateBurst, type PortDatapath } from '@emudev/ethdev';
-import { Window, attachWindow, type QuiescentReader } from '@emudev/dma';
-import { createEngine } from '../src/engines/create.ts';
-import { LcoreLoop } from '../src/lcore-loop.ts';
-import { LCORE_COMMAND, LCORE_CONTROL_BYTES, STREAM_COUNTERS_BYTES, type LcoreWorkerData } from '../src/lcore-protocol.ts';
+import { MAX_HOLD_MS, type PortDatapath } from '@emudev/ethdev';
+import { loopRig, type LoopRig } from './loop-rig.ts';
 
-const reader = { online: () => {}, offline: () => {}, checkpoint: () => {} } as unknown as QuiescentReader;
-const sys = { eventfdDrain: () => 0, pollIn: () => 0, yieldProcessor: () => {} };
-
-interface Looped {
-  readonly loop: LcoreLoop;
-  add(rx: PortDatapath, tx: PortDatapath): void;
-  stop(): void;
-  resume(): void;
-}
-
-/** A loop over a stream for each port, back to itself unless told otherwise, whose memory lives as long as the stack. */
-function looped(resources: DisposableStack, ports: readonly PortDatapath[], txOf: (rx: PortDatapath) => PortDatapath = (rx) => rx): Looped {
-  const window = resources.use(Window.open());
-  const alloc = (bytes: number): number => resources.adopt(window.alloc(bytes, 64), (offset) => { window.free(offset); });
-  const context = { ...attachWindow(window.memory, window.base), lcore: 0 };
-  const control = alloc(LCORE_CONTROL_BYTES);
-  const command = (control >>> 2) + LCORE_COMMAND;
-  const loop = new LcoreLoop(context, reader, sys, { control, idleSpins: 1, idleLatencyUs: 100, wakeFd: -1 } as LcoreWorkerData);
-  const burst = resources.use(allocateBurst(window, 8));
-  let id = 7;
-  const add = (rx: PortDatapath, tx: PortDatapath): void => {
-    const keeping = resources.use(allocateBurst(window, 8));
-    loop.add({ id: id++, rx, rxQueue: 0, tx, txQueue: 0, engine: createEngine(context, { name: 'io' }), announced: false, burst, keeping, counters: alloc(STREAM_COUNTERS_BYTES) });
-  };
-  for (const port of ports) add(port, txOf(port));
-  return { loop, add, stop: () => { Atomics.store(context.i32, command, 1); }, resume: () => { Atomics.store(context.i32, command, 0); } };
+/** A stream for each port, back to itself unless told otherwise. */
+function looped(resources: DisposableStack, ports: readonly PortDatapath[], txOf: (rx: PortDatapath) => PortDatapath = (rx) => rx): LoopRig {
+  const rig = loopRig(resources);
+  for (const port of ports) rig.add(port, txOf(port));
+  return rig;
 }
 
 // Of the stream whose guest has taken its memory away, not of the lcore
