@@ -3,7 +3,8 @@
 import {
   Q_ENABLED, Q_HEAD, Q_LENGTH, Q_RING, Q_TAIL, RXS_DD, TXQ_RS_HEAD, TXQ_RS_LIST, TXQ_RS_TAIL, TX_DESCRIPTOR_BYTES,
 } from './layout';
-import { LINE_BYTES, shiftOf } from './rx';
+import { LINE_BYTES } from '../../../../tools/kernels/src/kernels/lines';
+import { shiftOf } from './rx';
 
 /** Exported so that no compiler leaves the reads out. */
 export let prefetched: u32 = 0;

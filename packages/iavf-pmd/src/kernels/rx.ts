@@ -1,6 +1,7 @@
 // Receive: the iavf legacy write-back, of 32 or 16 bytes, becomes frame records. The device wrote the descriptors: every field is fetched once
 // and checked before it is used.
 import { copy } from '../../../../tools/kernels/src/kernels/copy';
+import { LINE_BYTES } from '../../../../tools/kernels/src/kernels/lines';
 import { addCounter } from './counter';
 import {
   FRAME_RECORD_BYTES, FRAME_RX_IP_BAD, FRAME_RX_IP_GOOD, FRAME_RX_L4_BAD, FRAME_RX_L4_GOOD, FRAME_RX_RSS, FRAME_RX_VLAN, MAX_RX_BUFFERS,
@@ -17,9 +18,6 @@ const SHORT_SHIFT: u32 = 4;
 export function shiftOf(q: u32): u32 {
   return LONG_SHIFT - load<u32>(q + RXQ_SHORT);
 }
-
-/** Of the cache. */
-export const LINE_BYTES: u32 = 64;
 
 /** Posts what the previous burst consumed, all but the slot before `head`: a full ring would look like an empty one. */
 @inline

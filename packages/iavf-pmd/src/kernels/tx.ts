@@ -1,6 +1,7 @@
 // Transmit: frame records become iavf Tx descriptors. The record is free when the burst returns, so the slot must own the bytes: a
 // frame that lies in a buffer of the Rx queue it comes from comes with that buffer, in exchange for the slot's own; others are copied.
 import { copy, copyInline } from '../../../../tools/kernels/src/kernels/copy';
+import { takeLines } from '../../../../tools/kernels/src/kernels/lines';
 import { addCounter } from './counter';
 import {
   FRAME_DATA, FRAME_FLAGS, FRAME_IPV6, FRAME_L2_LENGTH, FRAME_L3_LENGTH, FRAME_L4_LENGTH, FRAME_L4_SCTP, FRAME_L4_TCP, FRAME_L4_UDP,
@@ -12,7 +13,8 @@ import {
   TX_DESCRIPTOR_BYTES, TX_L2TAG1_SHIFT, TX_LENGTH_SHIFT, TX_OFFSET_SHIFT,
 } from './layout';
 import { publish } from './publish';
-import { LINE_BYTES } from './rx';
+
+const TX_DESCRIPTOR_SHIFT: u32 = 4;
 
 /** Takes back the descriptors the device has completed. Only the oldest RS descriptor is looked at: completions come in order. */
 function reclaim(q: u32, ring: u32, length: u32): void {
@@ -33,18 +35,6 @@ function reclaim(q: u32, ring: u32, length: u32): void {
 @inline
 function freeSlots(head: u32, clean: u32, length: u32): u32 {
   return (clean > head ? clean - head : clean + length - head) - 1;
-}
-
-/**
- * Has the lines of `count` free descriptors from `head` on brought in for writing, all at once, by writing what is there: the device has read
- * them last, and what fills the ring, frame by frame, would wait for one after the other.
- */
-@inline
-function takeLines(ring: u32, length: u32, head: u32, count: u32): void {
-  for (let n: u32 = 0; n < count; n += LINE_BYTES / TX_DESCRIPTOR_BYTES) {
-    const descriptor = ring + (head + n < length ? head + n : head + n - length) * TX_DESCRIPTOR_BYTES;
-    store<u64>(descriptor, load<u64>(descriptor));
-  }
 }
 
 /** CMD and OFFSET of a frame with offloads, in place in qword 1; all ones: the header lengths cannot be said in a descriptor. */
@@ -215,7 +205,7 @@ export function txBurst(q: u32, records: u32, count: u32): u32 {
     free = freeSlots(head, load<u32>(q + Q_TAIL), length);
     reclaimed = true;
   }
-  takeLines(ring, length, head, min<u32>(count, free));
+  takeLines(ring, length, head, min<u32>(count, free), TX_DESCRIPTOR_SHIFT);
 
   // Frames come out of one queue: if the first lies in the pool that the partner has, most do, and otherwise none
   const isForeign = count != 0 && load<u32>(records + FRAME_DATA) - buffers >= poolBytes;

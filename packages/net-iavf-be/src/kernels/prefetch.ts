@@ -6,7 +6,8 @@
  * checked when its turn comes. GUEST: a tail outside of the ring reads nothing.
  */
 import { DEV_PAUSED, DEV_QUEUE_PAIRS, DEV_RX_BLOCKS, DEV_TX_BLOCKS, Q_BYTES, Q_DOORBELL, Q_ENABLED, Q_FAULT, Q_HEAD, Q_LENGTH, Q_LENT, Q_RING, Q_TSO_TOTAL } from './layout';
-import { LINE_BYTES, shiftOf } from './rx-write-back';
+import { LINE_BYTES } from '../../../../tools/kernels/src/kernels/lines';
+import { shiftOf } from './rx-write-back';
 
 /** Exported so that no compiler leaves the reads out. */
 export let prefetched: u32 = 0;

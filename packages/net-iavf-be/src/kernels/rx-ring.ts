@@ -10,17 +10,18 @@
 import {
   DEV_IOTLB, DEV_PAUSED, DEV_RX_BLOCKS, DEV_RX_KICK, DEV_SCRATCH, DEV_STATS, DEVS_RX_NO_QUEUE, DEVS_RX_OVERSIZE, FRAME_LENGTH, FRAME_RECORD_BYTES,
   IOTLB_WRITE, MAX_RX_BUFFERS, PADDED_FRAME_BYTES, Q_BAD_BUFFERS, Q_BUFFER, Q_BYTES, Q_DOORBELL, Q_ENABLED, Q_FAULT, Q_HEAD, Q_LENGTH,
-  Q_MAX_PACKET, Q_RING, Q_RX_ADDRESSES, Q_STATS, QFAULT_BUFFER, QFAULT_TAIL, QS_BYTES, QS_DISCARDS, QS_ERRORS, QS_PACKETS, QS_UNICAST,
+  Q_MAX_PACKET, Q_RING, Q_RX_ADDRESSES, Q_STATS, QFAULT_BUFFER, QFAULT_TAIL, QS_DISCARDS, QS_ERRORS,
   RX_BAD_BUFFER_LIMIT, SCRATCH_AHEAD, SCRATCH_DISCARD, SCRATCH_ENTRIES, SCRATCH_ENTRY_BYTES, SCRATCH_QUEUE, SCRATCH_QW0, SCRATCH_STATUS, SCRATCH_SUM_FROM,
 } from './layout';
 import { copyFrame } from '../../../../tools/kernels/src/kernels/copy';
+import { takeLines } from '../../../../tools/kernels/src/kernels/lines';
 import { UNICAST } from './filter';
 import { copyToGuest, forgetMiss, isMapped, lookAhead, missed, span, translate, useIotlb, zeroGuest } from './iotlb';
 import { makeEntryWhole } from './lent';
 import { publish } from './publish';
 import { DD, describe, EOP, L2TAG1P, PTYPE_SHIFT, UMBCAST_MASK, UMBCAST_SHIFT } from './rx-describe';
 import { piecesBytes, piecesHead, placePieces } from './rx-pieces';
-import { clearRest, LENGTH_SHIFT, LINE_BYTES, LONG_SHIFT, shiftOf, SHORT_SHIFT, writeBack } from './rx-write-back';
+import { clearRest, LENGTH_SHIFT, LONG_SHIFT, shiftOf, SHORT_SHIFT, writeBack } from './rx-write-back';
 import { add, countCast, increment } from './statistics';
 import { copyVerified, lateVerdict } from './verify';
 
@@ -93,6 +94,7 @@ function deliver(device: u32, queue: u32, records: u32, at: u32, end: u32): bool
   let available = tail >= head ? tail - head : tail + ringLength - head;
   if (tail < ringLength && available != 0) {
     const count = min<u32>(end - at, available);
+    // GUEST: posted descriptors are ours; who changes one nonetheless may find it as it was
     takeLines(ring, ringLength, head, count, shift);
     lookAhead(device + SCRATCH_AHEAD, ring, ringLength, head, count, shift);
   }
@@ -221,19 +223,6 @@ function placeRun(shift: u32, entry: u32, record: u32, count: u32, descriptor: u
   }
   plainBytes = bytesTotal;
   return (record - first) / FRAME_RECORD_BYTES;
-}
-
-/**
- * Has the lines of `count` posted descriptors from `head` on brought in for writing, all at once, by writing what is there. After a mere
- * read each would be waited for again when it is written back, and with it everything written meanwhile. GUEST: the descriptors are ours;
- * who changes one nonetheless may find it as it was.
- */
-@inline
-function takeLines(ring: u32, ringLength: u32, head: u32, count: u32, shift: u32): void {
-  for (let n: u32 = 0; n < count; n += LINE_BYTES >> shift) {
-    const descriptor = ring + (wrap(head + n, ringLength) << shift);
-    store<u64>(descriptor, load<u64>(descriptor));
-  }
 }
 
 /**

@@ -6,8 +6,6 @@ export const LENGTH_SHIFT: u64 = 38;
 /** Of a descriptor's bytes: 32 and, of RXDID 0, 16, which is the first half of the other. */
 export const LONG_SHIFT: u32 = 5;
 export const SHORT_SHIFT: u32 = 4;
-/** Of the cache. */
-export const LINE_BYTES: u32 = 64;
 
 @inline
 export function shiftOf(block: u32): u32 {

@@ -8,10 +8,8 @@ import {
 } from './layout';
 import { makeWhole } from './lent';
 import { publish } from './publish';
+import { TCP_CHECKSUM_END } from './tx-offload';
 import { DTYPE_CONTEXT, DTYPE_DONE, dtypeOf, l2Of, l3Of, QW1_RS } from './tx-descriptor';
-
-/** Bytes of TCP's header as far as its checksum; UDP's comes earlier. */
-const TCP_CHECKSUM_END: u32 = 18;
 
 /** Whether long packets of this ring are lent. */
 @inline

@@ -5,6 +5,8 @@ import { CMD_IIPT, CMD_IIPT_IPV4_CSUM, CMD_L4T, CMD_L4T_SCTP, CMD_L4T_TCP, CMD_L
 
 const ETHERNET_HEADER_BYTES: u32 = 14;
 const MIN_IP_HEADER_BYTES: u32 = 20;
+/** Bytes of TCP's header as far as its checksum; UDP's comes earlier. */
+export const TCP_CHECKSUM_END: u32 = 18;
 
 /** Do the header lengths of OFFSET fit the frame and the work asked for? */
 @inline
@@ -13,7 +15,7 @@ export function headersFit(cmd: u32, l2: u32, l3: u32, l4: u32, bytes: u32): boo
   if (l4t == 0 && (cmd & CMD_IIPT) != CMD_IIPT_IPV4_CSUM) return true;
   if (l2 < ETHERNET_HEADER_BYTES || l3 < MIN_IP_HEADER_BYTES || l2 + l3 + l4 > bytes) return false;
   // Up to the end of the checksum field
-  if (l4t == CMD_L4T_TCP) return l2 + l3 + 18 <= bytes;
+  if (l4t == CMD_L4T_TCP) return l2 + l3 + TCP_CHECKSUM_END <= bytes;
   if (l4t == CMD_L4T_UDP) return l2 + l3 + 8 <= bytes;
   if (l4t == CMD_L4T_SCTP) return l2 + l3 + 12 <= bytes;
   return true;

@@ -10,6 +10,7 @@ import { copySummed, fold, insertL4, MAX_SKIPPED, sumIpv4Header } from './checks
 import { copyBlock, copyFrame } from '../../../../tools/kernels/src/kernels/copy';
 import { isWholeChunk, span, translate } from './iotlb';
 import { publish } from './publish';
+import { TCP_CHECKSUM_END } from './tx-offload';
 import {
   CMD_IIPT, CMD_IIPT_IPV4_CSUM, CMD_L4T, CMD_L4T_TCP, CMD_L4T_UDP, CMD_SPECIAL, cmdOf, l2Of, l3Of, l4Of, OFFSETS_MASK, QW1_EOP, QW1_RS, sizeOf,
 } from './tx-descriptor';
@@ -175,7 +176,7 @@ function leastBytes(qw1: u64): u32 {
   const l2 = l2Of(qw1);
   const l3 = l3Of(qw1);
   if ((l4t != CMD_L4T_TCP && l4t != CMD_L4T_UDP) || l2 < 14 || l3 < 20 || l2 + l3 > MAX_SKIPPED) return u32.MAX_VALUE;
-  return max<u32>(PADDED_FRAME_BYTES, l2 + l3 + max<u32>(l4Of(qw1), l4t == CMD_L4T_TCP ? 18 : 8));
+  return max<u32>(PADDED_FRAME_BYTES, l2 + l3 + max<u32>(l4Of(qw1), l4t == CMD_L4T_TCP ? TCP_CHECKSUM_END : 8));
 }
 
 /**
